@@ -1,0 +1,67 @@
+"""A flat argument file, such as LLaMA-Factory's, read as the same job.
+
+Its keys are argument names without their groups. A few belong to its own command line rather than to a job; each of those is
+either met by what this service does (and noted), or refused with the reason.
+"""
+
+from typing import Any
+
+from service.specs.ledger import GROUPS, Notice
+from service.specs.refusals import Place, Refusal
+
+# The group of each argument. `seed` and `batch_size` are in two groups: a training file means training's seed.
+GROUP_OF = {
+    field: group
+    for group in ("evaluation", "resources", "measures", "generating", "finetuning", "data", "model", "training")
+    for field in GROUPS[group].model_fields
+}
+
+# Commands and paths of a command line: (the values that mean what this service does anyway, what it does).
+COMMAND_LINE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "do_train": ((True,), "A job trains; there is nothing else to switch on."),
+    "do_eval": ((True, False), "Every checkpoint is measured on held-out text."),
+    "do_predict": ((False,), "Prediction is not built yet."),
+    "predict_with_generate": ((False,), "Prediction is not built yet."),
+    "overwrite_output_dir": ((True, False), "Every attempt writes into a folder of its own; nothing is overwritten."),
+    "report_to": (("none", None, [], ["none"]), "The training series is served by GET /jobs/{id}/metrics/series."),
+    "ddp_timeout": ((int,), "There is one process, so no timeout between processes applies."),
+    "resume_from_checkpoint": ((None, False), "A job resumes by itself, from its own last complete checkpoint."),
+    "save_only_model": ((False,), "Checkpoints carry the optimiser, so that a job that dies can go on."),
+    "trust_remote_code": ((False,), "Code that comes with a model is never run."),
+}
+
+_OUTPUT_DIR = "The service chooses where a job writes (GET /jobs/{id}/artifacts); the path given is kept as a label."
+
+
+def is_flat(document: dict[str, Any]) -> bool:
+    """No group is given as a group, and some key is an argument's name."""
+    known = [key for key in document if key in GROUP_OF or key in COMMAND_LINE or key == "output_dir"]
+    return bool(known) and not any(isinstance(document.get(group), dict) for group in GROUPS) and "steps" not in document
+
+
+def nest(document: dict[str, Any]) -> tuple[dict[str, Any], dict[Place, Place], list[Refusal], list[Notice]]:
+    """The nested document, where each of its places stood in the flat one, what is refused and what is to be known."""
+    nested: dict[str, Any] = {}
+    places: dict[Place, Place] = {}
+    refusals: list[Refusal] = []
+    notices: list[Notice] = []
+    for key, value in document.items():
+        group = GROUP_OF.get(key)
+        if key == "seed" and "task" in document:
+            group = "evaluation"
+        if key == "output_dir":
+            nested.setdefault("labels", {})["output_dir"] = value
+            places[("labels", "output_dir")] = (key,)
+            notices.append(Notice((key,), _OUTPUT_DIR))
+        elif key in COMMAND_LINE:
+            fits, why = COMMAND_LINE[key]
+            if value in fits or (int in fits and isinstance(value, int)):
+                notices.append(Notice((key,), why))
+            else:
+                refusals.append(Refusal((key,), why))
+        elif group is None:
+            nested[key] = value
+        else:
+            nested.setdefault(group, {})[key] = value
+            places[(group, key)] = (key,)
+    return nested, places, refusals, notices

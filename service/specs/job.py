@@ -1,0 +1,116 @@
+"""The job: groups of arguments, and the steps that override them.
+
+`JobSpec` is the request, what the store keeps, and what the worker is given. `resolve` turns it into the steps that run, each
+with its groups whole; the short form with no steps is a pipeline of one.
+"""
+
+from typing import Annotated, TypeVar, cast
+
+from pydantic import Field, StringConstraints
+
+from service.specs.base import Group, overridden, overrides_of
+from service.specs.data import DataArguments
+from service.specs.evaluation import EvaluationArguments
+from service.specs.finetuning import FinetuningArguments
+from service.specs.generating import GeneratingArguments
+from service.specs.measures import MeasureArguments
+from service.specs.model import ModelArguments
+from service.specs.resources import Resources
+from service.specs.training import TrainingArguments
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Label = Annotated[str, StringConstraints(max_length=256)]
+
+ModelOverrides = overrides_of(ModelArguments)
+DataOverrides = overrides_of(DataArguments)
+FinetuningOverrides = overrides_of(FinetuningArguments)
+GeneratingOverrides = overrides_of(GeneratingArguments)
+TrainingOverrides = overrides_of(TrainingArguments)
+MeasureOverrides = overrides_of(MeasureArguments)
+
+# What a step may override, and with what. `resources` belong to the job as a whole.
+STEP_GROUPS = ("model", "data", "finetuning", "generating", "training", "measures")
+
+
+class Step(Group):
+    """One step of a pipeline: a name, and what differs from the job's own groups."""
+
+    name: Name = Field(description="Unique in the job; later steps refer to this one's output as @name.")
+    model: ModelOverrides | None = None  # type: ignore[valid-type]
+    data: DataOverrides | None = None  # type: ignore[valid-type]
+    finetuning: FinetuningOverrides | None = None  # type: ignore[valid-type]
+    generating: GeneratingOverrides | None = None  # type: ignore[valid-type]
+    training: TrainingOverrides | None = None  # type: ignore[valid-type]
+    measures: MeasureOverrides | None = None  # type: ignore[valid-type]
+
+
+class JobSpec(Group):
+    """What a client asks for."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=256, description="For people; need not be unique.")
+    labels: dict[Name, Label] = Field(default_factory=dict, max_length=32, description="For programs; kept as given.")
+    model: ModelArguments
+    data: DataArguments = DataArguments()
+    finetuning: FinetuningArguments = FinetuningArguments()
+    generating: GeneratingArguments = GeneratingArguments()
+    evaluation: EvaluationArguments | None = None
+    training: TrainingArguments = TrainingArguments()
+    measures: MeasureArguments = MeasureArguments()
+    resources: Resources = Resources()
+    steps: tuple[Step, ...] = Field(default=(), max_length=32, strict=False, description="In order; none means one step.")
+
+
+class ResolvedStep(Group):
+    """A step as it will run: every group whole."""
+
+    name: str
+    model: ModelArguments
+    data: DataArguments
+    finetuning: FinetuningArguments
+    generating: GeneratingArguments
+    training: TrainingArguments
+    measures: MeasureArguments
+
+
+class ResolvedJob(Group):
+    """A job as it will run."""
+
+    resources: Resources
+    steps: tuple[ResolvedStep, ...] = Field(strict=False)
+
+
+AnyGroup = TypeVar("AnyGroup", bound=Group)
+
+
+def resolve(spec: JobSpec) -> ResolvedJob:
+    """Every step with its own groups, and the defaults that depend on other arguments filled in."""
+    steps = spec.steps or (Step(name=spec.finetuning.stage),)
+    return ResolvedJob(resources=spec.resources, steps=tuple(_resolve_step(spec, step) for step in steps))
+
+
+def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
+    return ResolvedStep(
+        name=step.name,
+        model=overridden(spec.model, step.model),
+        data=overridden(spec.data, step.data),
+        finetuning=with_lora_defaults(overridden(spec.finetuning, step.finetuning)),
+        generating=overridden(spec.generating, step.generating),
+        training=overridden(spec.training, step.training),
+        measures=overridden(spec.measures, step.measures),
+    )
+
+
+def with_lora_defaults(finetuning: FinetuningArguments) -> FinetuningArguments:
+    """lora_alpha is twice the rank and lora_target is all linear layers, unless they are given."""
+    return finetuning.model_copy(
+        update={
+            "lora_alpha": finetuning.lora_alpha or 2 * finetuning.lora_rank,
+            "lora_target": finetuning.lora_target or ("all",),
+        }
+    )
+
+
+def set_by(step: Step, group: str) -> frozenset[str]:
+    """The fields of a group that a step sets itself."""
+    overrides = cast(Group | None, getattr(step, group))
+    return frozenset(overrides.model_fields_set if overrides else ())

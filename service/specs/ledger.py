@@ -1,0 +1,244 @@
+"""The fate of every argument: it works, works under a stated condition, is refused, or is moot. None is accepted and ignored.
+
+A refused argument may only keep the values in `allowed` (its default, unless said otherwise), which mean "off". A moot one is
+accepted with any value, and the resolved job and an event say what happens. A test holds this table against the groups' fields,
+and `tests/specs/effects.py` names for each working argument the test that observes its effect.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from service.specs.base import Group
+from service.specs.data import DataArguments
+from service.specs.evaluation import EvaluationArguments
+from service.specs.finetuning import FinetuningArguments
+from service.specs.generating import GeneratingArguments
+from service.specs.job import STEP_GROUPS, JobSpec
+from service.specs.measures import MeasureArguments
+from service.specs.model import ModelArguments
+from service.specs.refusals import Place, Refusal
+from service.specs.resources import Resources
+from service.specs.training import TrainingArguments
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of an argument, why, and which values a refused one may still have."""
+
+    kind: Literal["works", "conditional", "refused", "moot"]
+    why: str = ""
+    allowed: tuple[Any, ...] | None = None
+
+
+WORKS = Fate("works")
+
+
+def works_if(condition: str) -> Fate:
+    return Fate("conditional", condition)
+
+
+def refused(why: str, *allowed: Any) -> Fate:
+    return Fate("refused", why, allowed or None)
+
+
+def moot(what_happens: str) -> Fate:
+    return Fate("moot", what_happens)
+
+
+_ADAPTERS = refused("Starting from adapters is not built yet; name a whole model.")
+_HUB = refused("Models are read from the operator's models folder only; hubs are not reached yet.")
+_QUANTIZED = refused("Quantized loading is not built yet.")
+_EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
+_PREFERENCE = refused("The stages rm, ppo and dpo are not built yet.")
+_MIXING = refused("Mixing other than concatenation is not built yet.")
+_STREAMING = refused("Streaming data sets are not built yet.")
+_GENERATION = refused("No step that generates text is built yet.")
+_EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
+
+GROUPS: dict[str, type[Group]] = {
+    "model": ModelArguments,
+    "data": DataArguments,
+    "finetuning": FinetuningArguments,
+    "generating": GeneratingArguments,
+    "evaluation": EvaluationArguments,
+    "training": TrainingArguments,
+    "measures": MeasureArguments,
+    "resources": Resources,
+}
+
+LEDGER: dict[str, Fate] = {
+    "model.model_name_or_path": WORKS,
+    "model.adapter_name_or_path": _ADAPTERS,
+    "model.cache_dir": _HUB,
+    "model.use_fast_tokenizer": moot("Today's tokenizers are always the fast ones."),
+    "model.resize_vocab": refused("Growing the vocabulary is not built yet."),
+    "model.split_special_tokens": WORKS,
+    "model.model_revision": _HUB,
+    "model.quantization_bit": _QUANTIZED,
+    "model.quantization_type": _QUANTIZED,
+    "model.double_quantization": _QUANTIZED,
+    "model.rope_scaling": refused("RoPE scaling is not built yet."),
+    "model.flash_attn": refused("The choice of attention is not built yet; scaled dot product attention is used."),
+    "model.shift_attn": refused("Shifted sparse attention is not built yet."),
+    "model.use_unsloth": refused("Unsloth is not supported yet."),
+    "model.disable_gradient_checkpointing": WORKS,
+    "model.upcast_layernorm": refused("Upcasting the layer norms is not built yet."),
+    "model.upcast_lmhead_output": refused("Upcasting the head's output is not built yet; measures are computed in fp32 anyway."),
+    "model.hf_hub_token": _HUB,
+    "model.ms_hub_token": _HUB,
+    "model.export_dir": _EXPORT,
+    "model.export_size": _EXPORT,
+    "model.export_quantization_bit": _EXPORT,
+    "model.export_quantization_dataset": _EXPORT,
+    "model.export_quantization_nsamples": _EXPORT,
+    "model.export_quantization_maxlen": _EXPORT,
+    "model.export_legacy_format": _EXPORT,
+    "model.export_hub_model_id": _EXPORT,
+    "data.template": WORKS,
+    "data.dataset": WORKS,
+    "data.dataset_dir": WORKS,
+    "data.split": refused("Local files have one split, train; others come with hub data sets, which are not built yet."),
+    "data.cutoff_len": WORKS,
+    "data.reserved_label_len": WORKS,
+    "data.train_on_prompt": WORKS,
+    "data.streaming": _STREAMING,
+    "data.buffer_size": _STREAMING,
+    "data.mix_strategy": _MIXING,
+    "data.interleave_probs": _MIXING,
+    "data.overwrite_cache": moot("Data sets are tokenised afresh by every attempt, so there is no cache to overwrite."),
+    "data.preprocessing_num_workers": WORKS,
+    "data.max_samples": WORKS,
+    "data.eval_num_beams": _GENERATION,
+    "data.ignore_pad_token_for_loss": WORKS,
+    "data.val_size": WORKS,
+    "data.sft_packing": refused("Packing is not built yet."),
+    "data.cache_path": refused("The tokenised cache is not built yet."),
+    "data.overlength": WORKS,
+    "finetuning.stage": refused("The stages rm, ppo and dpo are not built yet; pt and sft are.", "pt", "sft"),
+    "finetuning.finetuning_type": WORKS,
+    "finetuning.plot_loss": WORKS,
+    "finetuning.name_module_trainable": works_if("finetuning_type is freeze"),
+    "finetuning.num_layer_trainable": works_if("finetuning_type is freeze"),
+    "finetuning.additional_target": works_if("finetuning_type is lora"),
+    "finetuning.lora_alpha": works_if("finetuning_type is lora"),
+    "finetuning.lora_dropout": works_if("finetuning_type is lora"),
+    "finetuning.lora_rank": works_if("finetuning_type is lora"),
+    "finetuning.lora_target": works_if("finetuning_type is lora"),
+    "finetuning.lora_bf16_mode": refused("Training adapters in bf16 is not built yet."),
+    "finetuning.create_new_adapter": _ADAPTERS,
+    "finetuning.dpo_beta": _PREFERENCE,
+    "finetuning.dpo_loss": _PREFERENCE,
+    "finetuning.dpo_ftx": _PREFERENCE,
+    "finetuning.ppo_buffer_size": _PREFERENCE,
+    "finetuning.ppo_epochs": _PREFERENCE,
+    "finetuning.ppo_logger": _PREFERENCE,
+    "finetuning.ppo_score_norm": _PREFERENCE,
+    "finetuning.ppo_target": _PREFERENCE,
+    "finetuning.ppo_whiten_rewards": _PREFERENCE,
+    "finetuning.ref_model": _PREFERENCE,
+    "finetuning.ref_model_adapters": _PREFERENCE,
+    "finetuning.ref_model_quantization_bit": _PREFERENCE,
+    "finetuning.reward_model": _PREFERENCE,
+    "finetuning.reward_model_adapters": _PREFERENCE,
+    "finetuning.reward_model_quantization_bit": _PREFERENCE,
+    "finetuning.reward_model_type": _PREFERENCE,
+    "generating.do_sample": _GENERATION,
+    "generating.temperature": _GENERATION,
+    "generating.top_p": _GENERATION,
+    "generating.top_k": _GENERATION,
+    "generating.num_beams": _GENERATION,
+    "generating.max_length": _GENERATION,
+    "generating.max_new_tokens": _GENERATION,
+    "generating.repetition_penalty": _GENERATION,
+    "generating.length_penalty": _GENERATION,
+    "evaluation.task": _EVALUATION,  # required, so no evaluation group passes
+    "evaluation.task_dir": _EVALUATION,
+    "evaluation.batch_size": _EVALUATION,
+    "evaluation.seed": _EVALUATION,
+    "evaluation.lang": _EVALUATION,
+    "evaluation.n_shot": _EVALUATION,
+    "evaluation.save_dir": _EVALUATION,
+    "evaluation.download_mode": _EVALUATION,
+    "training.per_device_train_batch_size": WORKS,
+    "training.per_device_eval_batch_size": WORKS,
+    "training.gradient_accumulation_steps": WORKS,
+    "training.learning_rate": WORKS,
+    "training.lr_scheduler_type": WORKS,
+    "training.warmup_steps": WORKS,
+    "training.warmup_ratio": WORKS,
+    "training.num_train_epochs": WORKS,
+    "training.max_steps": WORKS,
+    "training.optim": WORKS,
+    "training.weight_decay": WORKS,
+    "training.adam_beta1": works_if("optim is adamw_torch"),
+    "training.adam_beta2": works_if("optim is adamw_torch"),
+    "training.adam_epsilon": works_if("optim is adamw_torch"),
+    "training.max_grad_norm": WORKS,
+    "training.label_smoothing_factor": WORKS,
+    "training.neftune_noise_alpha": WORKS,
+    "training.group_by_length": WORKS,
+    "training.dataloader_num_workers": WORKS,
+    "training.logging_steps": WORKS,
+    "training.save_strategy": WORKS,
+    "training.save_steps": works_if("save_strategy is steps"),
+    "training.seed": WORKS,
+    "training.data_seed": WORKS,
+    "training.bf16": WORKS,
+    "training.fp16": works_if("the worker has a GPU"),
+    "measures.names": WORKS,
+    "measures.dataset": WORKS,
+    "measures.base": WORKS,
+    "measures.every": WORKS,
+    "measures.max_documents": WORKS,
+    "measures.train_documents": WORKS,
+    "resources.queue": WORKS,
+    "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
+    "resources.priority": WORKS,
+    "resources.max_lost": WORKS,
+}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something accepted that the client should know the effect of."""
+
+    place: Place
+    detail: str
+
+    @property
+    def pointer(self) -> str:
+        return Refusal(self.place, self.detail).pointer
+
+
+def refusals(spec: JobSpec) -> Iterator[Refusal]:
+    """Every argument that is set to something the ledger refuses."""
+    for place, group_name, field, value, default in _set_arguments(spec):
+        fate = LEDGER[f"{group_name}.{field}"]
+        if fate.kind == "refused" and value not in (fate.allowed or (default,)):
+            yield Refusal(place, fate.why)
+
+
+def notices(spec: JobSpec) -> Iterator[Notice]:
+    """Every moot argument that is set, with what happens instead."""
+    for place, group_name, field, _, _ in _set_arguments(spec):
+        fate = LEDGER[f"{group_name}.{field}"]
+        if fate.kind == "moot":
+            yield Notice(place, fate.why)
+
+
+def _set_arguments(spec: JobSpec) -> Iterator[tuple[Place, str, str, Any, Any]]:
+    """(place, group, field, value, default) of everything that the document itself sets."""
+    for group_name in (*STEP_GROUPS, "evaluation", "resources"):
+        yield from _set_in_group((group_name,), group_name, getattr(spec, group_name))
+    for index, step in enumerate(spec.steps):
+        for group_name in STEP_GROUPS:
+            yield from _set_in_group(("steps", index, group_name), group_name, getattr(step, group_name))
+
+
+def _set_in_group(place: Place, group_name: str, group: Group | None) -> Iterator[tuple[Place, str, str, Any, Any]]:
+    if group is None:
+        return
+    for field in sorted(group.model_fields_set):
+        default = GROUPS[group_name].model_fields[field].get_default()
+        yield (*place, field), group_name, field, getattr(group, field), default

@@ -1,0 +1,93 @@
+"""From a document, nested or flat, to a job that can run, or to everything that is wrong with it at once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from service.specs import flat, ledger, rules
+from service.specs.job import JobSpec, ResolvedJob, resolve, set_by
+from service.specs.ledger import Notice
+from service.specs.refusals import Place, Refusal, SpecRefused
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """A job as it was asked for, as it will run, and what its client should know."""
+
+    spec: JobSpec
+    resolved: ResolvedJob
+    notices: tuple[Notice, ...]
+
+
+def read_job(document: Any) -> ReadJob:
+    """Raises SpecRefused with every refusal found; types first, since rules need whole groups to read."""
+    if not isinstance(document, dict):
+        raise SpecRefused([Refusal((), f"A job is an object with keys such as model and data, not {_kind(document)}.")])
+    if not flat.is_flat(document):
+        return _read_nested(document)
+    nested, places, refusals, notices = flat.nest(document)
+    try:
+        read = _read_nested(nested)
+    except SpecRefused as refused:
+        moved = [Refusal(_moved(refusal.place, places), refusal.detail) for refusal in refused.refusals]
+        raise SpecRefused([*refusals, *moved]) from None
+    if refusals:
+        raise SpecRefused(refusals)
+    moved_notices = [Notice(_moved(notice.place, places), notice.detail) for notice in read.notices]
+    return ReadJob(read.spec, read.resolved, (*notices, *moved_notices))
+
+
+def _read_nested(document: dict[str, Any]) -> ReadJob:
+    try:
+        spec = JobSpec.model_validate(document)
+    except ValidationError as error:
+        raise SpecRefused(_refusal(details) for details in error.errors(include_url=False)) from None
+    resolved = resolve(spec)
+    found = [
+        *ledger.refusals(spec),
+        *rules.names_are_unique(spec),
+        *rules.references_point_back(spec, resolved),
+        *rules.conditions_hold(spec, resolved),
+        *_broken_rules(spec, resolved),
+    ]
+    if found:
+        raise SpecRefused(dict.fromkeys(found))
+    return ReadJob(spec, resolved, tuple(ledger.notices(spec)))
+
+
+def _broken_rules(spec: JobSpec, resolved: ResolvedJob) -> list[Refusal]:
+    return [
+        Refusal(place_of(spec, index, argument), why)
+        for index, step in enumerate(resolved.steps)
+        for rule in rules.RULES
+        for argument, why in rule(step)
+    ]
+
+
+def place_of(spec: JobSpec, index: int, argument: str) -> Place:
+    """Where the document sets an argument of a step: in the step itself, or in the job's group."""
+    group, field = argument.split(".")
+    if spec.steps and field in set_by(spec.steps[index], group):
+        return ("steps", index, group, field)
+    return (group, field)
+
+
+def _refusal(details: ErrorDetails) -> Refusal:
+    place = tuple(key for key in details["loc"] if key != "constrained-str")
+    if details["type"] == "extra_forbidden":
+        return Refusal(place, "There is no such argument.")
+    return Refusal(place, f"{details['msg']}.")
+
+
+def _moved(place: Place, places: dict[Place, Place]) -> Place:
+    """The same place in a flat document: a group's key stands there without its group."""
+    if place == ("model",):
+        return ("model_name_or_path",)
+    return places.get(place[:2], place[1:] if place[:1] and place[0] in ledger.GROUPS else place)
+
+
+def _kind(document: Any) -> str:
+    names = {type(None): "nothing", list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(document), type(document).__name__)

@@ -1,0 +1,18 @@
+"""Names inside the operator's folders. A spec names models and data sets; nothing it says leaves these roots."""
+
+from pathlib import Path
+
+
+class OutsideRoot(ValueError):
+    """A path that would leave its root."""
+
+
+def inside(root: Path, name: str) -> Path:
+    """The path of `name` under `root`, links followed. Raises OutsideRoot, also for absolute paths and null bytes."""
+    if "\0" in name:
+        raise OutsideRoot("A path may not hold a null byte.")
+    resolved_root = root.resolve()
+    path = (resolved_root / name).resolve()
+    if Path(name).is_absolute() or not path.is_relative_to(resolved_root):
+        raise OutsideRoot(f"{name!r} leaves its folder; give a name inside it.")
+    return path

@@ -1,0 +1,212 @@
+"""What may not go together: one named function for each refusal, over a resolved step.
+
+Each yields (the argument's "group.field", why and what to do). `read.py` finds the place in the document.
+The sources of the rules are the argument dataclasses' own checks; the arguments are LLaMA-Factory's.
+"""
+
+from collections.abc import Callable, Iterator
+
+from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
+from service.specs.ledger import LEDGER
+from service.specs.measures import BY_NAME as MEASURES
+from service.specs.refusals import Refusal
+
+# The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal.
+TEMPLATES = ("alpaca", "chatml", "default", "empty")
+
+Complaints = Iterator[tuple[str, str]]
+
+
+def template_is_given(step: ResolvedStep) -> Complaints:
+    if step.finetuning.stage != "pt" and step.data.template is None:
+        yield "data.template", f"The stage {step.finetuning.stage} needs a template; only pt goes without."
+
+
+def template_is_known(step: ResolvedStep) -> Complaints:
+    if step.data.template is not None and step.data.template not in TEMPLATES:
+        yield "data.template", f"There is no template {step.data.template!r}; there are {', '.join(TEMPLATES)}."
+
+
+def dataset_is_given(step: ResolvedStep) -> Complaints:
+    if not step.data.dataset:
+        yield "data.dataset", "A training step needs a data set: a name in dataset_info.json, or several with commas."
+
+
+def label_fits(step: ResolvedStep) -> Complaints:
+    if step.data.reserved_label_len >= step.data.cutoff_len:
+        yield "data.reserved_label_len", "reserved_label_len must be smaller than cutoff_len."
+
+
+def val_size_is_a_share_or_a_count(step: ResolvedStep) -> Complaints:
+    if step.data.val_size > 1 and step.data.val_size != int(step.data.val_size):
+        yield "data.val_size", "val_size is a share below 1 or a whole number of rows."
+
+
+def streaming_has_an_end(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.training.max_steps <= 0:
+        yield "data.streaming", "A streamed data set has no known length: set training.max_steps."
+
+
+def streaming_counts_its_validation(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and 0 < step.data.val_size < 1:
+        yield "data.val_size", "Streaming needs a whole number of validation rows, not a share."
+
+
+def streaming_takes_all(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.data.max_samples is not None:
+        yield "data.max_samples", "max_samples does not go with streaming."
+
+
+def interleave_probs_fit(step: ResolvedStep) -> Complaints:
+    probs = step.data.interleave_probs
+    if probs is None:
+        return
+    try:
+        numbers = [float(prob) for prob in probs]
+    except ValueError:
+        yield "data.interleave_probs", "interleave_probs are numbers, with commas between them."
+        return
+    if len(numbers) != len(step.data.dataset or ()):
+        yield "data.interleave_probs", f"There are {len(numbers)} probabilities for {len(step.data.dataset or ())} data sets."
+    if abs(sum(numbers) - 1) > 1e-6:
+        yield "data.interleave_probs", f"The probabilities add up to {sum(numbers):g}, not to 1."
+
+
+def quantization_needs_lora(step: ResolvedStep) -> Complaints:
+    if step.model.quantization_bit is not None and step.finetuning.finetuning_type != "lora":
+        yield "model.quantization_bit", "A quantized model can only be trained with finetuning_type lora."
+
+
+def quantized_base_keeps_its_adapter(step: ResolvedStep) -> Complaints:
+    if step.model.quantization_bit is None or not step.model.adapter_name_or_path:
+        return
+    if step.finetuning.create_new_adapter:
+        yield "finetuning.create_new_adapter", "A quantized model cannot merge the adapter given: go on with it instead."
+    if len(step.model.adapter_name_or_path) > 1:
+        yield "model.adapter_name_or_path", "A quantized model takes one adapter only, since none can be merged."
+
+
+def whole_models_take_one_adapter(step: ResolvedStep) -> Complaints:
+    if step.finetuning.finetuning_type != "lora" and len(step.model.adapter_name_or_path or ()) > 1:
+        yield "model.adapter_name_or_path", f"finetuning_type {step.finetuning.finetuning_type} takes one adapter only."
+
+
+def ppo_has_a_reward(step: ResolvedStep) -> Complaints:
+    if step.finetuning.stage == "ppo" and step.finetuning.reward_model is None:
+        yield "finetuning.reward_model", "The stage ppo needs a reward model."
+
+
+def lora_reward_needs_lora(step: ResolvedStep) -> Complaints:
+    fine = step.finetuning
+    if fine.stage == "ppo" and fine.reward_model_type == "lora" and fine.finetuning_type != "lora":
+        yield "finetuning.reward_model_type", "Freeze and full PPO training need reward_model_type full or api."
+
+
+def ppo_attends_fully(step: ResolvedStep) -> Complaints:
+    if step.finetuning.stage == "ppo" and step.model.shift_attn:
+        yield "model.shift_attn", "Shifted sparse attention is for training on given text; ppo generates its own."
+
+
+def export_quantization_has_a_corpus(step: ResolvedStep) -> Complaints:
+    if step.model.export_quantization_bit is not None and step.model.export_quantization_dataset is None:
+        yield "model.export_quantization_dataset", "Quantizing an export needs a data set to calibrate on."
+
+
+def warmup_is_said_once(step: ResolvedStep) -> Complaints:
+    if step.training.warmup_steps and step.training.warmup_ratio:
+        yield "training.warmup_ratio", "Give warmup_steps or warmup_ratio, not both."
+
+
+def precision_is_one(step: ResolvedStep) -> Complaints:
+    if step.training.bf16 and step.training.fp16:
+        yield "training.fp16", "Give bf16 or fp16, not both."
+
+
+def max_steps_is_positive(step: ResolvedStep) -> Complaints:
+    if step.training.max_steps == 0:
+        yield "training.max_steps", "max_steps is at least 1, or -1 to go by num_train_epochs."
+
+
+def measures_are_known(step: ResolvedStep) -> Complaints:
+    unknown = [name for name in step.measures.names if name not in MEASURES]
+    if unknown:
+        yield "measures.names", f"There is no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}."
+
+
+def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
+    if step.finetuning.num_layer_trainable == 0:
+        yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
+
+
+RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
+    template_is_given,
+    template_is_known,
+    dataset_is_given,
+    label_fits,
+    val_size_is_a_share_or_a_count,
+    streaming_has_an_end,
+    streaming_counts_its_validation,
+    streaming_takes_all,
+    interleave_probs_fit,
+    quantization_needs_lora,
+    quantized_base_keeps_its_adapter,
+    whole_models_take_one_adapter,
+    ppo_has_a_reward,
+    lora_reward_needs_lora,
+    ppo_attends_fully,
+    export_quantization_has_a_corpus,
+    warmup_is_said_once,
+    precision_is_one,
+    max_steps_is_positive,
+    measures_are_known,
+    some_layer_is_trainable,
+)
+
+# The ledger's conditions: which steps an argument can have an effect in.
+CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
+    "finetuning_type is freeze": lambda step: step.finetuning.finetuning_type == "freeze",
+    "finetuning_type is lora": lambda step: step.finetuning.finetuning_type == "lora",
+    "optim is adamw_torch": lambda step: step.training.optim == "adamw_torch",
+    "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
+    # only the worker knows: it fails the job with `no_gpu` before anything is loaded
+    "the worker has a GPU": lambda step: True,
+}
+
+
+def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """An argument that can have no effect in any step it reaches is refused, not ignored."""
+    for argument, fate in LEDGER.items():
+        if fate.kind != "conditional":
+            continue
+        group, field = argument.split(".")
+        holds = [CONDITIONS[fate.why](step) for step in job.steps]
+        why = f"This has no effect here: it works only where {fate.why}."
+        if field in getattr(spec, group).model_fields_set and not any(holds):
+            yield Refusal((group, field), why)
+        for index, step in enumerate(spec.steps):
+            if field in set_by(step, group) and not holds[index]:
+                yield Refusal(("steps", index, group, field), why)
+
+
+def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:
+    seen: set[str] = set()
+    for index, step in enumerate(spec.steps):
+        if step.name in seen:
+            yield Refusal(("steps", index, "name"), f"There is another step named {step.name!r} before this one.")
+        seen.add(step.name)
+
+
+def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """ "@name" is the model that an earlier step of the same job made."""
+    earlier: dict[str, ResolvedStep] = {}
+    for index, step in enumerate(job.steps):
+        name = step.model.model_name_or_path
+        if name.startswith("@"):
+            own = bool(spec.steps) and "model_name_or_path" in set_by(spec.steps[index], "model")
+            place = ("steps", index, "model", "model_name_or_path") if own else ("model", "model_name_or_path")
+            made = earlier.get(name[1:])
+            if made is None:
+                yield Refusal(place, f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}.")
+            elif made.finetuning.finetuning_type == "lora":
+                yield Refusal(place, f"The step {name[1:]!r} makes an adapter, not a whole model; merging is not built yet.")
+        earlier[step.name] = step
