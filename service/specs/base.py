@@ -3,6 +3,7 @@
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic_core import PydanticCustomError
 
 
 class Group(BaseModel):
@@ -17,7 +18,7 @@ def split_commas(value: Any) -> Any:
         value = value.split(",")
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(item.strip() for item in value if item.strip())
-    return value
+    raise PydanticCustomError("comma_list", "Input should be a string with commas, or a list of strings")
 
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(split_commas, json_schema_input_type=str | list[str])]

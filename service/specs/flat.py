@@ -9,7 +9,8 @@ from typing import Any
 from service.specs.ledger import GROUPS, Notice
 from service.specs.refusals import Place, Refusal
 
-# The group of each argument. `seed` and `batch_size` are in two groups: a training file means training's seed.
+# The group of each argument. Where two groups have the name, the later one here is meant: a training file's `seed` is
+# training's, and its `dataset` is what it trains on.
 GROUP_OF = {
     field: group
     for group in ("evaluation", "resources", "measures", "generating", "finetuning", "data", "model", "training")
@@ -50,18 +51,27 @@ def nest(document: dict[str, Any]) -> tuple[dict[str, Any], dict[Place, Place], 
         if key == "seed" and "task" in document:
             group = "evaluation"
         if key == "output_dir":
-            nested.setdefault("labels", {})["output_dir"] = value
-            places[("labels", "output_dir")] = (key,)
+            places[("labels", key)] = (key,)
             notices.append(Notice((key,), _OUTPUT_DIR))
         elif key in COMMAND_LINE:
             fits, why = COMMAND_LINE[key]
-            if value in fits or (int in fits and isinstance(value, int)):
+            if _fits(value, fits):
                 notices.append(Notice((key,), why))
             else:
                 refusals.append(Refusal((key,), why))
+        elif key in GROUPS:
+            refusals.append(Refusal((key,), f"{key} is a group of arguments, an object; or leave it out and name its arguments."))
         elif group is None:
             nested[key] = value
         else:
             nested.setdefault(group, {})[key] = value
             places[(group, key)] = (key,)
+    labels = document.get("labels", {})
+    if "output_dir" in document and isinstance(labels, dict):
+        nested["labels"] = {**labels, "output_dir": document["output_dir"]}
     return nested, places, refusals, notices
+
+
+def _fits(value: Any, fits: tuple[Any, ...]) -> bool:
+    """Whether it is one of these values, or of one of these types; 1 is not true, and true is not a number."""
+    return type(value) in fits or any(type(value) is type(fit) and value == fit for fit in fits)

@@ -1,5 +1,6 @@
 """From a document, nested or flat, to a job that can run, or to everything that is wrong with it at once."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,17 @@ def read_job(document: Any) -> ReadJob:
     """Raises SpecRefused with every refusal found; types first, since rules need whole groups to read."""
     if not isinstance(document, dict):
         raise SpecRefused([Refusal((), f"A job is an object with keys such as model and data, not {_kind(document)}.")])
-    if not flat.is_flat(document):
-        return _read_nested(document)
+    found = [Refusal(place, "Text may not hold a null byte.") for place in _null_bytes(document)]
+    try:
+        read = _read_flat(document) if flat.is_flat(document) else _read_nested(document)
+    except SpecRefused as refused:
+        raise SpecRefused([*found, *refused.refusals]) from None
+    if found:
+        raise SpecRefused(found)
+    return read
+
+
+def _read_flat(document: dict[str, Any]) -> ReadJob:
     nested, places, refusals, notices = flat.nest(document)
     try:
         read = _read_nested(nested)
@@ -74,18 +84,42 @@ def place_of(spec: JobSpec, index: int, argument: str) -> Place:
     return (group, field)
 
 
+# Pydantic's sentences that speak of Python, said of JSON.
+_SENTENCES = {
+    "extra_forbidden": "There is no such argument.",
+    "model_type": "Input should be an object.",
+    "dict_type": "Input should be an object.",
+    "tuple_type": "Input should be a list.",
+}
+
+
 def _refusal(details: ErrorDetails) -> Refusal:
-    place = tuple(key for key in details["loc"] if key != "constrained-str")
-    if details["type"] == "extra_forbidden":
-        return Refusal(place, "There is no such argument.")
-    return Refusal(place, f"{details['msg']}.")
+    place = details["loc"]
+    if place[:1] == ("labels",):
+        place = place[:2]  # pydantic adds "[key]" where the label's name is what is wrong
+    return Refusal(place, _SENTENCES.get(details["type"], f"{details['msg']}."))
 
 
 def _moved(place: Place, places: dict[Place, Place]) -> Place:
     """The same place in a flat document: a group's key stands there without its group."""
     if place == ("model",):
         return ("model_name_or_path",)
-    return places.get(place[:2], place[1:] if place[:1] and place[0] in ledger.GROUPS else place)
+    if place[:2] in places:
+        return places[place[:2]] + place[2:]
+    return place[1:] if place[:1] and place[0] in ledger.GROUPS else place
+
+
+def _null_bytes(document: dict[str, Any]) -> Iterator[Place]:
+    """Where a text has a null byte: no database column and no file's name takes one."""
+    todo: list[tuple[Place, Any]] = [((), document)]
+    while todo:
+        place, value = todo.pop()
+        if isinstance(value, str) and "\0" in value:
+            yield place
+        elif isinstance(value, dict):
+            todo += [((*place, key), value[key]) for key in reversed(value)]
+        elif isinstance(value, list):
+            todo += [((*place, index), value[index]) for index in reversed(range(len(value)))]
 
 
 def _kind(document: Any) -> str:

@@ -66,6 +66,9 @@ def interleave_probs_fit(step: ResolvedStep) -> Complaints:
     except ValueError:
         yield "data.interleave_probs", "interleave_probs are numbers, with commas between them."
         return
+    if any(not 0 <= number <= 1 for number in numbers):
+        yield "data.interleave_probs", "A probability is a number from 0 to 1."
+        return
     if len(numbers) != len(step.data.dataset or ()):
         yield "data.interleave_probs", f"There are {len(numbers)} probabilities for {len(step.data.dataset or ())} data sets."
     if abs(sum(numbers) - 1) > 1e-6:
@@ -181,7 +184,8 @@ def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
         group, field = argument.split(".")
         holds = [CONDITIONS[fate.why](step) for step in job.steps]
         why = f"This has no effect here: it works only where {fate.why}."
-        if field in getattr(spec, group).model_fields_set and not any(holds):
+        reached = [holds[index] for index in range(len(holds)) if not spec.steps or field not in set_by(spec.steps[index], group)]
+        if field in getattr(spec, group).model_fields_set and reached and not any(reached):
             yield Refusal((group, field), why)
         for index, step in enumerate(spec.steps):
             if field in set_by(step, group) and not holds[index]:

@@ -1,0 +1,59 @@
+"""The doorbell. The only file of the service that knows Celery.
+
+A message says "there is work in this queue", never which: the truth is in the database. A lost message is rung again by the
+workers' sweep, a doubled one finds nothing to do. So nothing here may fail a request.
+"""
+
+import logging
+from typing import Protocol
+
+from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+TASK = "finebits.look"
+
+# Seconds. Without these, a connection that died silently leaves a Redis client deaf for as long as the kernel waits.
+TRANSPORT_OPTIONS = {
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+}
+
+
+class Dispatch(Protocol):
+    """What the API needs of a broker."""
+
+    def ring(self, queue: str) -> None:
+        """Says that there is work in a queue. Never raises: a sweep repairs what is lost."""
+
+    def answers(self) -> bool:
+        """Whether the broker can be reached now."""
+
+
+class Doorbell:
+    """Rings through Celery on Redis."""
+
+    def __init__(self, broker_url: str):
+        self._app = Celery(broker=broker_url, set_as_current=False)
+        self._app.conf.update(
+            broker_transport_options=TRANSPORT_OPTIONS,
+            broker_connection_timeout=3,
+            task_ignore_result=True,
+            task_publish_retry=False,
+        )
+
+    def ring(self, queue: str) -> None:
+        try:
+            self._app.send_task(TASK, queue=f"finebits.{queue}", ignore_result=True)
+        except Exception as error:
+            logger.warning("the bell of queue %s did not ring (%s); the sweep will ring it again", queue, error)
+
+    def answers(self) -> bool:
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=3)
+        except Exception:
+            return False
+        return True

@@ -1,0 +1,20 @@
+"""Why a job ended other than well. Clients switch on the code; people read the sentence that stands beside it."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """A failed job's reason code."""
+
+    BAD_ROW = "bad_row"  # a row of a data set cannot be used; file, row and column are named
+    BAD_DATA = "bad_data"  # a data set as a whole cannot be used
+    MISSING_DATA = "missing_data"  # a data set that was there at submission is gone
+    BAD_MODEL = "bad_model"  # a model's files cannot be used, or do not have what the job names
+    MISSING_MODEL = "missing_model"  # a model that was there at submission is gone
+    NO_GPU = "no_gpu"  # the job needs a GPU and this worker has none
+    OUT_OF_MEMORY = "out_of_memory"  # the device's or the host's memory was not enough
+    OUT_OF_DISK = "out_of_disk"  # a checkpoint or an artifact could not be written
+    NOT_FINITE = "not_finite"  # the loss became NaN or infinite
+    WORKER_LOST = "worker_lost"  # the job lost its worker more often than max_lost allows
+    KILLED = "killed"  # the training process was killed or crashed
+    INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has the traceback

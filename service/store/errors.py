@@ -1,0 +1,47 @@
+"""What the store refuses.
+
+StoreError
+├── NotFound                 there is no such thing, or it is not the caller's
+├── StateConflict            the job's present state does not allow this; `state` says which it is
+├── IdempotencyMismatch      the same key came with another body
+├── IdempotencyBusy          the same key is being answered at this moment
+├── BadCursor                a cursor that this list never gave out
+└── LeaseLost                this attempt no longer holds the job: stop, write nothing
+
+The store does not know HTTP: the API's STATUS table says which status each becomes.
+"""
+
+
+class StoreError(Exception):
+    """The store refuses."""
+
+
+class NotFound(StoreError):
+    """There is no such thing."""
+
+    def __init__(self, what: str, name: str):
+        super().__init__(f"There is no {what} {name!r}.")
+
+
+class StateConflict(StoreError):
+    """The job's present state does not allow this."""
+
+    def __init__(self, state: str, wanted: str):
+        self.state = state
+        super().__init__(f"The job is {state}; it cannot be {wanted}.")
+
+
+class IdempotencyMismatch(StoreError):
+    """This Idempotency-Key was used with another body within the last 24 hours."""
+
+
+class IdempotencyBusy(StoreError):
+    """A request with this Idempotency-Key is being answered now; ask again in a moment."""
+
+
+class BadCursor(StoreError):
+    """The cursor is not one that this list gave out."""
+
+
+class LeaseLost(StoreError):
+    """The attempt no longer holds its job."""

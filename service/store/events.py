@@ -1,0 +1,55 @@
+"""What happened to a job, in order, for people and programs that follow it."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from service.store.clock import now
+from service.store.tables import Event, Job
+
+
+class Kind(StrEnum):
+    """What an event tells."""
+
+    SUBMITTED = "submitted"
+    NOTICE = "notice"  # something accepted whose effect the client should know
+    STARTED = "started"  # an attempt began
+    STEP_STARTED = "step_started"
+    DATA_LOADED = "data_loaded"  # how many rows, how many tokens are trained on, what was cut
+    MODEL_LOADED = "model_loaded"  # how many parameters, how many of them train
+    RESUMED = "resumed"  # from which checkpoint
+    CHECKPOINT_SAVED = "checkpoint_saved"
+    MEASURED = "measured"
+    STEP_FINISHED = "step_finished"
+    CANCEL_REQUESTED = "cancel_requested"
+    RELEASED = "released"  # the worker gave the job back, to go on elsewhere or later
+    LEASE_LOST = "lease_lost"  # the worker was not heard of in time
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def add(session: Session, job_id: str, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
+    """Appends an event. The counter's UPDATE holds the job's row, so numbers are given out in the order of commits."""
+    counted = (
+        update(Job)
+        .where(Job.id == job_id)
+        .values(event_count=Job.event_count + 1, version=Job.version + 1, changed_at=now())
+        .returning(Job.event_count, Job.attempt)
+        .execution_options(synchronize_session=False)
+    )
+    number, attempt = session.execute(counted).one()
+    session.execute(
+        insert(Event).values(
+            job_id=job_id, number=number, at=now(), attempt=attempt, kind=str(kind), message=message, data=data or {}
+        )
+    )
+
+
+def after(session: Session, job_id: str, number: int, limit: int) -> Sequence[Event]:
+    """The events behind `number`, oldest first."""
+    wanted = select(Event).where(Event.job_id == job_id, Event.number > number).order_by(Event.number).limit(limit)
+    return session.scalars(wanted).all()

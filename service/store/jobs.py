@@ -1,0 +1,297 @@
+"""Jobs: created, claimed under a lease, kept alive, moved and rescued.
+
+Every write of a worker goes through the fence: `id = :id AND attempt = :attempt AND worker = :worker AND state = 'running'`. No
+row back means that the lease is lost and another attempt may hold the job: the worker stops and writes nothing.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, insert, select, tuple_, update
+from sqlalchemy.orm import Session, aliased
+
+from service.specs.job import ResolvedJob
+from service.specs.read import ReadJob
+from service.specs.reasons import Reason
+from service.store import events
+from service.store.clock import now
+from service.store.errors import BadCursor, LeaseLost, NotFound, StateConflict
+from service.store.events import Kind
+from service.store.states import ENDED, State, sources
+from service.store.tables import Attempt, Job
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An attempt's hold on a job: the fence that each of its writes must pass."""
+
+    job_id: str
+    attempt: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """A job whose worker was lost, and what became of it."""
+
+    job_id: str
+    queue: str
+    state: State
+
+
+def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob) -> Job:
+    """Stores a job as it came and as it will run, queued."""
+    spec = read.spec
+    job = Job(
+        id=f"job-{secrets.token_hex(12)}",
+        owner=owner,
+        name=spec.name,
+        labels=dict(spec.labels),
+        document=document,
+        resolved=read.resolved.model_dump(mode="json"),
+        notices=[{"pointer": notice.pointer, "detail": notice.detail} for notice in read.notices],
+        state=State.QUEUED,
+        queue=spec.resources.queue,
+        priority=spec.resources.priority,
+        max_lost=spec.resources.max_lost,
+        created_at=session.scalar(select(now())),
+        changed_at=now(),
+        bell_rung_at=now(),
+    )
+    session.add(job)
+    session.flush()
+    events.add(session, job.id, Kind.SUBMITTED, f"Queued on {job.queue} with priority {job.priority}.")
+    for notice in read.notices:
+        events.add(session, job.id, Kind.NOTICE, f"{notice.pointer}: {notice.detail}", {"pointer": notice.pointer})
+    session.refresh(job)
+    return job
+
+
+def get(session: Session, owner: str, job_id: str) -> Job:
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.owner == owner))
+    if job is None:
+        raise NotFound("job", job_id)
+    return job
+
+
+def resolved(job: Job) -> ResolvedJob:
+    """The job's steps, as they were resolved when it came."""
+    return ResolvedJob.model_validate_json(json.dumps(job.resolved))
+
+
+def listing(
+    session: Session,
+    owner: str,
+    limit: int,
+    after: str | None = None,
+    state: State | None = None,
+    labels: dict[str, str] | None = None,
+) -> tuple[Sequence[Job], bool]:
+    """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive."""
+    wanted = select(Job).where(Job.owner == owner)
+    if state is not None:
+        wanted = wanted.where(Job.state == state)
+    for key, value in (labels or {}).items():
+        wanted = wanted.where(Job.labels[key].as_string() == value)
+    if after is not None:
+        place = session.execute(select(Job.created_at, Job.id).where(Job.id == after, Job.owner == owner)).one_or_none()
+        if place is None:
+            raise BadCursor(f"after={after!r} is not a job of this list.")
+        wanted = wanted.where(tuple_(Job.created_at, Job.id) < tuple_(*place))
+    jobs = session.scalars(wanted.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)).all()
+    return jobs[:limit], len(jobs) > limit
+
+
+def cancel(session: Session, owner: str, job_id: str) -> Job:
+    """Cancels a job that waits; of one that runs, asks: the wish comes back to its worker with the next heartbeat."""
+    job = _locked(session, Job.id == job_id, Job.owner == owner)
+    if job is None:
+        raise NotFound("job", job_id)
+    if job.state in (State.QUEUED, State.PAUSED):
+        _move(session, job_id, State.CANCELLED)
+        events.add(session, job_id, Kind.CANCELLED, "Cancelled before it ran on.")
+    elif job.state == State.RUNNING:
+        if job.cancel_requested_at is None:
+            session.execute(update(Job).where(Job.id == job_id).values(cancel_requested_at=now()))
+            events.add(session, job_id, Kind.CANCEL_REQUESTED, "The worker will stop at the step after its next heartbeat.")
+    elif job.state != State.CANCELLED:
+        raise StateConflict(job.state, "cancelled")
+    session.refresh(job)
+    return job
+
+
+def claim(session: Session, queues: Sequence[str], worker: str, lease_seconds: float) -> Claim | None:
+    """The best job that is ready: priority, then the owner with the fewest running, then age. None when none is."""
+    job_id = session.scalar(_best_ready(queues))
+    if job_id is None:
+        return None
+    moved = _move(
+        session,
+        job_id,
+        State.RUNNING,
+        Job.cancel_requested_at.is_(None),
+        attempt=Job.attempt + 1,
+        worker=worker,
+        lease_until=now() + lease_seconds,
+        started_at=func.coalesce(Job.started_at, now()),
+    )
+    if moved is None:
+        return None
+    held = Claim(job_id, moved.attempt, worker)
+    session.execute(insert(Attempt).values(job_id=job_id, number=held.attempt, worker=worker, started_at=now()))
+    events.add(session, job_id, Kind.STARTED, f"Attempt {held.attempt} began on {worker}.", {"worker": worker})
+    return held
+
+
+def _best_ready(queues: Sequence[str]) -> Any:
+    running = aliased(Job)
+    running_of_owner = select(func.count()).where(running.owner == Job.owner, running.state == State.RUNNING).scalar_subquery()
+    return (
+        select(Job.id)
+        .where(Job.state == State.QUEUED, Job.queue.in_(queues), Job.cancel_requested_at.is_(None))
+        .order_by(Job.priority.desc(), running_of_owner, Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(of=Job, skip_locked=True)
+    )
+
+
+def renew(session: Session, held: Claim, lease_seconds: float, progress: dict[str, Any] | None = None) -> bool:
+    """Prolongs the lease, notes progress, and answers whether the client wishes the job cancelled. Raises LeaseLost.
+
+    The UPDATE locks the row, so whatever else the transaction writes (metrics, checkpoints) stands behind the fence too.
+    """
+    values: dict[str, Any] = {"lease_until": now() + lease_seconds}
+    if progress is not None:
+        values |= {"progress": progress, "version": Job.version + 1, "changed_at": now()}
+    renewed = session.execute(
+        update(Job)
+        .where(*_fence(held))
+        .values(**values)
+        .returning(Job.cancel_requested_at)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if renewed is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    return renewed.cancel_requested_at is not None
+
+
+def succeed(session: Session, held: Claim) -> None:
+    """The attempt did every step. A finish that comes before the wish to cancel is heard wins."""
+    _end(session, held, State.SUCCEEDED, "All steps are done.")
+
+
+def fail(session: Session, held: Claim, reason: Reason, sentence: str, details: dict[str, Any] | None = None) -> None:
+    """The attempt cannot succeed, and says why and where."""
+    _end(session, held, State.FAILED, sentence, reason, details)
+
+
+def give_back(session: Session, held: Claim, why: str) -> State:
+    """The attempt stops without an end: cancelled if that was wished, else queued again at no cost."""
+    job = _locked(session, *_fence(held))
+    if job is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    if job.cancel_requested_at is not None:
+        _end(session, held, State.CANCELLED, "Cancelled by its client.")
+        return State.CANCELLED
+    _close_attempt(session, held.job_id, held.attempt, "released", None, why)
+    _move(session, held.job_id, State.QUEUED, *_fence(held), worker=None, lease_until=None, bell_rung_at=None)
+    events.add(session, held.job_id, Kind.RELEASED, why)
+    return State.QUEUED
+
+
+def rescue(session: Session, limit: int = 20) -> list[Rescued]:
+    """Takes back jobs whose lease has run out. Any number of processes may do this at once."""
+    expired = (
+        select(Job).where(Job.state == State.RUNNING, Job.lease_until < now()).limit(limit).with_for_update(skip_locked=True)
+    )
+    return [_rescue(session, job) for job in session.scalars(expired).all()]
+
+
+def _rescue(session: Session, job: Job) -> Rescued:
+    held = Claim(job.id, job.attempt, job.worker or "")
+    lost = job.lost + 1
+    story = f"{held.worker} was not heard of within its lease."
+    if job.cancel_requested_at is not None:
+        _end(session, held, State.CANCELLED, "Cancelled by its client.", lost=lost)
+        return Rescued(job.id, job.queue, State.CANCELLED)
+    if lost > job.max_lost:
+        sentence = f"The job lost its worker {lost} times; max_lost allows {job.max_lost}."
+        _end(session, held, State.FAILED, sentence, Reason.WORKER_LOST, lost=lost)
+        return Rescued(job.id, job.queue, State.FAILED)
+    _close_attempt(session, job.id, held.attempt, "lost", None, story)
+    _move(session, job.id, State.QUEUED, *_fence(held), worker=None, lease_until=None, lost=lost, bell_rung_at=None)
+    events.add(session, job.id, Kind.LEASE_LOST, story + " The job waits for another.", {"worker": held.worker})
+    return Rescued(job.id, job.queue, State.QUEUED)
+
+
+def unheard(session: Session, queues: Sequence[str], older_than_seconds: float) -> list[str]:
+    """The queues in which a job waits whose bell was never rung, or so long ago that it may be lost. Marks them rung."""
+    quiet = (Job.bell_rung_at.is_(None)) | (Job.bell_rung_at < now() - older_than_seconds)
+    rung = session.scalars(
+        update(Job)
+        .where(Job.state == State.QUEUED, Job.queue.in_(queues), quiet)
+        .values(bell_rung_at=now())
+        .returning(Job.queue)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted(set(rung))
+
+
+def _end(
+    session: Session,
+    held: Claim,
+    state: State,
+    sentence: str,
+    reason: Reason | None = None,
+    details: dict[str, Any] | None = None,
+    **values: Any,
+) -> None:
+    moved = _move(
+        session, held.job_id, state, *_fence(held), worker=None, lease_until=None, reason=reason, sentence=sentence,
+        details=details, **values,
+    )  # fmt: skip
+    if moved is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    _close_attempt(session, held.job_id, held.attempt, state, reason, sentence)
+    data = {"reason": str(reason)} | (details or {}) if reason else {}
+    events.add(session, held.job_id, Kind(state.value), sentence, data)
+
+
+def _close_attempt(session: Session, job_id: str, number: int, outcome: str, reason: Reason | None, sentence: str) -> None:
+    session.execute(
+        update(Attempt)
+        .where(Attempt.job_id == job_id, Attempt.number == number)
+        .values(finished_at=now(), outcome=str(outcome), reason=reason, sentence=sentence)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bool], **values: Any) -> Job | None:
+    """The one door between states: one UPDATE that checks the table of transitions and the conditions, and changes.
+
+    None when the job is elsewhere by now.
+    """
+    times = {"finished_at": now()} if to in ENDED else {"finished_at": None}
+    return session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(sources(to)), *conditions)
+        .values(state=to, version=Job.version + 1, changed_at=now(), **times, **values)
+        .returning(Job)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+
+
+def _locked(session: Session, *conditions: ColumnElement[bool]) -> Job | None:
+    return session.scalar(select(Job).where(*conditions).with_for_update().execution_options(populate_existing=True))
+
+
+def _fence(held: Claim) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Job.id == held.job_id,
+        Job.attempt == held.attempt,
+        Job.worker == held.worker,
+        Job.state == State.RUNNING,
+    )

@@ -1,0 +1,86 @@
+"""The database: one engine for writing, one for reading.
+
+On SQLite a transaction begins IMMEDIATE (a deferred one that turns to writing fails at once when another writes, whatever the
+busy timeout), one lock a process keeps its writers in a fair line, and reads run on connections of their own that cannot write.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+
+class Database:
+    """Opens sessions. `url` is SQLAlchemy's: sqlite:///file or postgresql+psycopg://user:password@host/name."""
+
+    def __init__(self, url: str, pool_size: int = 10):
+        self.url = url
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.engine = _sqlite(url, pool_size) if self.is_sqlite else _postgresql(url, pool_size)
+        self._reading_engine = _sqlite(url, pool_size, read_only=True) if self.is_sqlite else self.engine
+        self._writer = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits at the end of the block, or rolls back when it raises."""
+        if not self.is_sqlite:
+            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                yield session
+            return
+        with self._writer, Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads, at one moment's view of the database."""
+        with Session(self._reading_engine, expire_on_commit=False) as session:
+            yield session
+
+    def answers(self) -> bool:
+        """Whether the database can be reached now."""
+        try:
+            with self.reading() as session:
+                session.execute(text("SELECT 1"))
+        except Exception:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self._reading_engine.dispose()
+
+
+def _postgresql(url: str, pool_size: int) -> Engine:
+    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, pool_recycle=1800)
+
+
+def _sqlite(url: str, pool_size: int, read_only: bool = False) -> Engine:
+    file = make_url(url).database
+    if not file or file == ":memory:":
+        raise ValueError("The database must be a file: memory is lost when the process ends.")
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=30, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        for pragma in _pragmas(read_only):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _pragmas(read_only: bool) -> tuple[str, ...]:
+    common = ("busy_timeout = 30000", "foreign_keys = ON")
+    if read_only:
+        return (*common, "query_only = ON")
+    return (*common, "journal_mode = WAL", "synchronous = FULL")

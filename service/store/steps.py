@@ -1,0 +1,30 @@
+"""The steps of a job that are done, and what each made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from service.store.clock import now
+from service.store.jobs import Claim
+from service.store.tables import StepResult
+
+
+def finish(session: Session, held: Claim, position: int, name: str, output: str, summary: dict[str, Any]) -> None:
+    """Notes that a step is done. Call it behind the fence (`jobs.renew` in the same transaction)."""
+    session.execute(
+        insert(StepResult).values(
+            job_id=held.job_id,
+            position=position,
+            name=name,
+            attempt=held.attempt,
+            output=output,
+            summary=summary,
+            finished_at=now(),
+        )
+    )
+
+
+def of_job(session: Session, job_id: str) -> Sequence[StepResult]:
+    return session.scalars(select(StepResult).where(StepResult.job_id == job_id).order_by(StepResult.position)).all()

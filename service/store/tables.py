@@ -1,0 +1,234 @@
+"""The tables. Times are seconds since 1970 by the database's clock; documents are JSON, kept whole."""
+
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Document = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {float: Double, dict[str, Any]: Document, list[Any]: Document, str: Text}
+
+
+class Job(Base):
+    """A job: its spec whole, a column for what is queried, and the lease of its present attempt."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str | None]
+    labels: Mapped[dict[str, Any]]
+    document: Mapped[dict[str, Any]]  # as it came
+    resolved: Mapped[dict[str, Any]]  # as it runs
+    notices: Mapped[list[Any]]
+
+    # Written by jobs._move alone: nothing else may change it.
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(40))
+    sentence: Mapped[str | None]
+    details: Mapped[dict[str, Any] | None] = mapped_column(Document)
+
+    queue: Mapped[str] = mapped_column(String(64))
+    priority: Mapped[int]
+    max_lost: Mapped[int]
+
+    attempt: Mapped[int] = mapped_column(default=0)  # the fencing token
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    lost: Mapped[int] = mapped_column(default=0)
+    cancel_requested_at: Mapped[float | None]
+    bell_rung_at: Mapped[float | None]
+    progress: Mapped[dict[str, Any] | None] = mapped_column(Document)
+
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    changed_at: Mapped[float]
+    version: Mapped[int] = mapped_column(default=1)
+    event_count: Mapped[int] = mapped_column(default=0)
+
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled')", name="state_is_known"),
+        CheckConstraint("(state = 'running') = (worker IS NOT NULL)", name="running_has_worker"),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_has_lease"),
+        CheckConstraint("(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="ended_has_time"),
+        CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
+        Index("ix_jobs_created", "owner", "created_at", "id"),
+        Index(
+            "ix_jobs_waiting",
+            "queue",
+            "priority",
+            "created_at",
+            postgresql_where=text("state = 'queued'"),
+            sqlite_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_leases", "lease_until", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")
+        ),
+    )
+
+
+class Attempt(Base):
+    """One worker's try at a job, from claim to outcome."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    started_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    outcome: Mapped[str | None] = mapped_column(String(16))  # the state it ended in, or released, or lost
+    reason: Mapped[str | None] = mapped_column(String(40))
+    sentence: Mapped[str | None]
+
+
+class Event(Base):
+    """Something that happened to a job. `number` counts a job's events without gaps, so a cursor misses none."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float]
+    attempt: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(40))
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+class StepResult(Base):
+    """A step that is done, and what it made. A step without a row is still to do."""
+
+    __tablename__ = "steps"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    position: Mapped[int]
+    attempt: Mapped[int]
+    output: Mapped[str]  # the folder that "@name" stands for, under the artifact root
+    summary: Mapped[dict[str, Any]]
+    finished_at: Mapped[float]
+
+
+class Checkpoint(Base):
+    """A complete checkpoint: its manifest was renamed into place before this row was written."""
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[str] = mapped_column(String(64), primary_key=True)
+    global_step: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    path: Mapped[str]  # under the artifact root
+    epoch: Mapped[float]
+    train_loss: Mapped[float | None]
+    size: Mapped[int] = mapped_column(BigInteger)
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+
+
+class Measurement(Base):
+    """The per-document sums of one checkpoint (or of the base, global_step −1) on one text: what intervals are made of."""
+
+    __tablename__ = "measurements"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[str] = mapped_column(String(64), primary_key=True)
+    global_step: Mapped[int] = mapped_column(primary_key=True)
+    split: Mapped[str] = mapped_column(String(64), primary_key=True)
+    documents: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+
+
+class Metric(Base):
+    """One measure of one checkpoint (or of the base, global_step −1) on one text."""
+
+    __tablename__ = "metrics"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[str] = mapped_column(String(64), primary_key=True)
+    global_step: Mapped[int] = mapped_column(primary_key=True)
+    split: Mapped[str] = mapped_column(String(64), primary_key=True)
+    measure: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[float]
+    unit: Mapped[str] = mapped_column(String(40))
+    standard_error: Mapped[float | None]
+    interval: Mapped[list[Any] | None] = mapped_column(Document)
+    interval_reason: Mapped[str | None]
+    n_documents: Mapped[int]
+    n_tokens: Mapped[int]
+    estimator: Mapped[str]
+    versus_base: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    versus_best: Mapped[dict[str, Any] | None] = mapped_column(Document)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["job_id", "step", "global_step", "split"],
+            ["measurements.job_id", "measurements.step", "measurements.global_step", "measurements.split"],
+            ondelete="CASCADE",
+        ),
+    )
+
+
+class Point(Base):
+    """One point of a training series: loss, learning rate, gradient norm, tokens per second, ..."""
+
+    __tablename__ = "series"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    global_step: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class Artifact(Base):
+    """A file that a job made, by name."""
+
+    __tablename__ = "artifacts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(512), primary_key=True)
+    attempt: Mapped[int]
+    path: Mapped[str]  # under the artifact root
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float]
+
+
+class IdempotencyKey(Base):
+    """The first answer to a key: within a day the same key and body are given it again."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[float]
