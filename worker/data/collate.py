@@ -1,0 +1,44 @@
+"""From examples to a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from worker.data.tokenize import MASKED, Example
+
+
+def features(examples: Sequence[Example]) -> list[dict[str, list[int]]]:
+    """What a Trainer is given: it groups by length only what it can look up `input_ids` in."""
+    return [{"input_ids": example.input_ids, "labels": example.labels} for example in examples]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads on the right: `input_ids` with pad_id, `labels` with label_pad_id, `attention_mask` with 0.
+
+    pad_to_multiple_of is worth its tokens only on a GPU, whose matrix units come in eights.
+    """
+
+    pad_id: int
+    label_pad_id: int = MASKED
+    pad_to_multiple_of: int = 1
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        width = -(-int(lengths.max()) // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        return {
+            "input_ids": _padded([row["input_ids"] for row in rows], width, self.pad_id),
+            "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
+            "labels": _padded([row["labels"] for row in rows], width, self.label_pad_id),
+        }
+
+
+def collator_for(pad_id: int, ignore_pad_token_for_loss: bool, device: torch.device) -> Collator:
+    """Padding is learned too where its loss is not to be ignored."""
+    return Collator(pad_id, MASKED if ignore_pad_token_for_loss else pad_id, 8 if device.type == "cuda" else 1)
+
+
+def _padded(rows: list[list[int]], width: int, value: int) -> torch.Tensor:
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])

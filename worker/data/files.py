@@ -1,0 +1,161 @@
+"""The rows of a data set's local files, each with the place it came from.
+
+Every error names the file as the data set's folder knows it, never the path on this host.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.specs.dataset_info import DatasetEntry, files_of
+from service.specs.roots import OutsideRoot, inside
+from worker.failures import JobFailure, Reason
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, where it stands (`number` counts from 1; in a text file it is the line), and how its data set reads."""
+
+    values: Values
+    file: str
+    number: int
+    entry: DatasetEntry
+
+
+def read_rows(folder: Path, name: str, entry: DatasetEntry) -> Iterator[Row]:
+    """The rows of the data set `name`, file by file. Reads no further than it is asked, so later errors may go unseen."""
+    if entry.file_name is None:
+        raise JobFailure(Reason.bad_data, f"The data set {name!r} is not a local file; other sources are not read yet.")
+    files = _files(folder, name, entry)
+    if entry.file_sha1 is not None:
+        _check_sha1(files, name, entry.file_sha1)
+    root = folder.resolve()
+    for path in files:
+        file = path.relative_to(root).as_posix()
+        for number, values in _reader(path, file)(path, file):
+            yield Row(values, file, number, entry)
+
+
+def _files(folder: Path, name: str, entry: DatasetEntry) -> list[Path]:
+    try:
+        inside(folder, entry.file_name or "")
+    except OutsideRoot as error:
+        raise JobFailure(Reason.bad_data, f"The data set {name!r} has a bad file_name: {error}", file=entry.file_name) from None
+    files = files_of(folder.resolve(), entry)
+    if not files:
+        raise JobFailure(Reason.bad_data, f"The folder {entry.file_name} holds no files.", file=entry.file_name)
+    for path in files:
+        if not path.is_file():
+            raise JobFailure(Reason.missing_data, f"There is no file {entry.file_name}.", file=entry.file_name)
+    return files
+
+
+def _check_sha1(files: list[Path], name: str, expected: str) -> None:
+    if len(files) > 1:
+        raise JobFailure(Reason.bad_data, f"The data set {name!r} gives one file_sha1 for a folder of {len(files)} files.")
+    with files[0].open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha1").hexdigest()
+    if found != expected.lower():
+        sentence = f"{files[0].name} has the SHA-1 {found}, but dataset_info.json says {expected}: it is another file."
+        raise JobFailure(Reason.bad_data, sentence, file=files[0].name)
+
+
+def _reader(path: Path, file: str) -> "Reader":
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        sentence = f"{file} has an extension that is not read; these are: {', '.join(READERS)}."
+        raise JobFailure(Reason.bad_data, sentence, file=file)
+    return reader
+
+
+def _json(path: Path, file: str) -> Iterator[tuple[int, Values]]:
+    text = _utf8(path.read_bytes(), file)
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        hint = " If it holds one object a line, its name should end in .jsonl." if error.msg == "Extra data" else ""
+        sentence = f"{file} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.{hint}"
+        raise JobFailure(Reason.bad_row, sentence, file=file, line=error.lineno, column=error.colno) from None
+    except (RecursionError, ValueError) as error:
+        raise JobFailure(Reason.bad_data, f"{file} cannot be read as JSON: {error}.", file=file) from None
+    if not isinstance(rows, list):
+        raise JobFailure(Reason.bad_data, f"{file} must be a list of objects, not {_kind(rows)}.", file=file)
+    if not rows:
+        raise _no_rows(file)
+    for number, values in enumerate(rows, 1):
+        yield number, _object(values, file, number)
+
+
+def _jsonl(path: Path, file: str) -> Iterator[tuple[int, Values]]:
+    for number, line in _lines(path, file):
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            sentence = f"{file}, row {number} is not valid JSON: {error.msg} at column {error.colno}."
+            raise JobFailure(Reason.bad_row, sentence, file=file, row=number, line=number, column=error.colno) from None
+        except (RecursionError, ValueError) as error:
+            sentence = f"{file}, row {number} cannot be read as JSON: {error}."
+            raise JobFailure(Reason.bad_row, sentence, file=file, row=number) from None
+        yield number, _object(values, file, number)
+
+
+def _txt(path: Path, file: str) -> Iterator[tuple[int, Values]]:
+    for number, line in _lines(path, file):
+        yield number, {"text": line}
+
+
+Reader = Callable[[Path, str], Iterator[tuple[int, Values]]]
+
+# How each kind of file is read, by its extension.
+READERS: dict[str, Reader] = {".json": _json, ".jsonl": _jsonl, ".txt": _txt}
+
+
+def _lines(path: Path, file: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, numbered as an editor would. Only \\n and \\r\\n end a line: a text may hold U+2028."""
+    empty = True
+    with path.open("rb") as stream:
+        for number, raw in enumerate(stream, 1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                raise _not_utf8(file, number, raw[error.start], row=number) from None
+            if line.strip():
+                empty = False
+                yield number, line
+    if empty:
+        raise _no_rows(file)
+
+
+def _utf8(raw: bytes, file: str) -> str:
+    if not raw.strip():
+        raise _no_rows(file)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(file, error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]) from None
+
+
+def _not_utf8(file: str, line: int, byte: int, **where: int) -> JobFailure:
+    sentence = f"{file} is not UTF-8: line {line} holds the byte 0x{byte:02x}."
+    return JobFailure(Reason.bad_row, sentence, file=file, line=line, **where)
+
+
+def _no_rows(file: str) -> JobFailure:
+    return JobFailure(Reason.bad_data, f"{file} holds no rows.", file=file)
+
+
+def _object(values: Any, file: str, number: int) -> Values:
+    if isinstance(values, dict):
+        return values
+    sentence = f"{file}, row {number} must be an object with the columns as keys, not {_kind(values)}."
+    raise JobFailure(Reason.bad_row, sentence, file=file, row=number)
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "true or false", dict: "an object", list: "a list", str: "a string"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,245 @@
+"""From conversations and texts to token ids with labels.
+
+s and t are the lengths of a turn's source (prompt) and target (response) in tokens, L the room that is left. Text is
+encoded without the special tokens that a tokenizer would add; BOS and EOS go where this file says.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from worker.data.formats import Conversation
+from worker.data.templates import Mark, Template, Turn
+from worker.failures import JobFailure, Reason
+
+MASKED = -100  # the label of a token that is not trained: what torch's cross entropy leaves out
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Tokens, and the same tokens or MASKED as labels. `n_bytes` and `document` are for measuring.
+
+    `n_bytes` counts the UTF-8 bytes of the text whose tokens are scored, each by those before it; EOS and other ends have none.
+    Examples of one `document` are its windows, in order. `truncated`: the row was longer and was cut.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    n_bytes: int = 0
+    document: int = 0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What became of the training rows: how many were cut or left out, and how many of their tokens are trained."""
+
+    rows: int
+    truncated: int
+    dropped: int
+    tokens: int
+    trained_tokens: int
+
+    def sentence(self) -> str:
+        """ "trained on 41 % of 1.2M tokens, 37 rows truncated" """
+        parts = [f"trained on {_percent(self.trained_tokens, self.tokens)} of {_short(self.tokens)} tokens"]
+        parts += [f"{_rows(count)} {fate}" for count, fate in ((self.truncated, "truncated"), (self.dropped, "dropped")) if count]
+        return ", ".join(parts)
+
+
+def coverage_of(rows: int, examples: Sequence[Example]) -> Coverage:
+    """Of `rows` conversations that became `examples`; those that did not were dropped."""
+    return Coverage(
+        rows=rows,
+        truncated=sum(example.truncated for example in examples),
+        dropped=rows - len(examples),
+        tokens=sum(len(example.input_ids) for example in examples),
+        trained_tokens=sum(label != MASKED for example in examples for label in example.labels),
+    )
+
+
+def encode_conversation(
+    conversation: Conversation,
+    template: Template,
+    tokenizer: PreTrainedTokenizerBase,
+    cutoff_len: int,
+    reserved_label_len: int,
+    train_on_prompt: bool = False,
+    overlength: Literal["truncate", "drop"] = "truncate",
+) -> Example | None:
+    """Never longer than cutoff_len: turns are cut by the rule of `budget`, or the whole is dropped (None).
+
+    Every response is trained, with the token that ends it. A turn with no room for any of its prompt is left out.
+    """
+    input_ids: list[int] = []
+    labels: list[int] = []
+    n_bytes = 0
+    truncated = False
+    for turn in template.turns(conversation):
+        source = _encode_prompt(turn, tokenizer, first=not input_ids)
+        target = _encode_response(turn, template, tokenizer)
+        s, t = len(source.ids), len(target.ids)
+        source_len, target_len = budget(s, t, cutoff_len - len(input_ids), reserved_label_len)
+        truncated |= source_len < s or target_len < t
+        if s and not source_len:
+            break
+        prompt, response = source.ids[:source_len], target.ids[:target_len]
+        input_ids += prompt + response
+        labels += (prompt if train_on_prompt else [MASKED] * len(prompt)) + response
+        n_bytes += target.n_bytes(target_len) + (source.n_bytes(source_len) if train_on_prompt else 0)
+        if len(labels) == len(prompt) + len(response) and labels[0] != MASKED:
+            n_bytes -= (source if prompt else target).n_bytes(1)  # nothing comes before the first token to score it by
+    if truncated and overlength == "drop":
+        return None
+    return Example(input_ids, labels, n_bytes, truncated=truncated)
+
+
+def budget(s: int, t: int, L: int, reserved: int) -> tuple[int, int]:
+    """How many tokens source and target may keep: all where s + t ≤ L; else target max(int(L t/(s+t)), reserved), source L − it.
+
+    This is LLaMA-Factory's rule, save that what fits is never cut and that the two never exceed L.
+    """
+    if s + t <= L:
+        return s, t
+    target = min(max(L * t // (s + t), reserved), L)
+    return L - target, target
+
+
+def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens of a text as they are, with nothing added."""
+    return _encode(text, tokenizer).ids
+
+
+def pack_blocks(texts: Iterable[list[int]], eos: int, cutoff_len: int) -> list[Example]:
+    """The texts one after another, EOS after each, cut into blocks of exactly cutoff_len; what is left at the end is dropped."""
+    stream = list(chain.from_iterable([*text, eos] for text in texts))
+    if len(stream) < cutoff_len:
+        sentence = f"The texts have {len(stream)} tokens in all, which do not fill one block of cutoff_len {cutoff_len}."
+        raise JobFailure(Reason.bad_data, sentence)
+    starts = range(0, len(stream) - cutoff_len + 1, cutoff_len)
+    blocks = (stream[start : start + cutoff_len] for start in starts)
+    return [Example(block, block) for block in blocks]
+
+
+def encode_document(text: str, tokenizer: PreTrainedTokenizerBase, cutoff_len: int, document: int) -> list[Example]:
+    """A text to be measured, in windows of at most cutoff_len that do not overlap: every token is scored exactly once.
+
+    Each window begins with a token that is not scored, BOS or, where there is none, EOS: the first token needs one before it.
+    """
+    prefix = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    encoded = _encode(text, tokenizer)
+    windows = []
+    for start in range(0, len(encoded.ids), cutoff_len - 1):
+        ids = encoded.ids[start : start + cutoff_len - 1]
+        n_bytes = encoded.n_bytes(start + len(ids)) - encoded.n_bytes(start)
+        windows.append(Example([prefix, *ids], [MASKED, *ids], n_bytes, document))
+    return windows
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item], processes: int | None) -> list[Result]:
+    """[function(item) for item in items], by that many processes; the same results in the same order, and the same failures."""
+    processes = min(processes or 1, len(items))
+    if processes <= 1:
+        return [function(item) for item in items]
+    # forked, so that the function (and the tokenizer in it) and the items are inherited, not sent
+    context = multiprocessing.get_context("fork")
+    size = -(-len(items) // (processes * 4))
+    chunks = [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
+    try:
+        with ProcessPoolExecutor(processes, context, initializer=_inherit, initargs=(function, items)) as pool:
+            return list(chain.from_iterable(pool.map(_run_chunk, chunks)))
+    except BrokenProcessPool:
+        raise JobFailure(Reason.killed, "A process that tokenised the data was killed; memory may have run out.") from None
+
+
+_inherited: tuple[Callable[[Any], Any], Sequence[Any]]
+
+
+def _inherit(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    global _inherited
+    _inherited = function, items
+
+
+def _run_chunk(indices: range) -> list[Any]:
+    function, items = _inherited
+    return [function(items[index]) for index in indices]
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Tokens of a text, and where in it each begins and ends, in characters."""
+
+    ids: list[int]
+    text: str
+    offsets: list[tuple[int, int]]
+
+    def n_bytes(self, n_tokens: int) -> int:
+        """The UTF-8 bytes of the text that the first n tokens cover; a character that they cut through counts whole."""
+        if n_tokens <= 0:
+            return 0
+        text = self.text if n_tokens >= len(self.ids) else self.text[: self.offsets[n_tokens - 1][1]]
+        return len(text.encode())
+
+
+def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> _Encoded:
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
+    return _Encoded(encoding["input_ids"], text, encoding["offset_mapping"])
+
+
+def _encode_prompt(turn: Turn, tokenizer: PreTrainedTokenizerBase, first: bool) -> _Encoded:
+    """BOS before the first prompt where the tokenizer has one. The text is encoded in one piece, as a chat template would be."""
+    pieces = turn.prompt if tokenizer.split_special_tokens else ("".join(turn.prompt),)
+    bos = [tokenizer.bos_token_id] if first and tokenizer.bos_token_id is not None else []
+    ids, offsets, position = list(bos), [(0, 0)] * len(bos), 0
+    for piece in pieces:
+        # a tokenizer that splits special tokens is to split those that a user wrote, not the template's own marks
+        token = _token(piece, tokenizer) if isinstance(piece, Mark) else None
+        encoded = _encode(piece, tokenizer) if token is None else _Encoded([token], piece, [(0, len(piece))])
+        ids += encoded.ids
+        offsets += [(position + start, position + stop) for start, stop in encoded.offsets]
+        position += len(piece)
+    return _Encoded(ids, "".join(turn.prompt), offsets)
+
+
+def _encode_response(turn: Turn, template: Template, tokenizer: PreTrainedTokenizerBase) -> _Encoded:
+    """Ended by EOS, or by the template's own mark where that is a token; where it is not, by its text and then EOS."""
+    end = [tokenizer.eos_token_id]
+    if template.end is not None:
+        token = _token(template.end, tokenizer)
+        end = [*_encode(template.end, tokenizer).ids, *end] if token is None else [token]
+    encoded = _encode(turn.response, tokenizer)
+    length = len(turn.response)
+    return _Encoded([*encoded.ids, *end], turn.response, [*encoded.offsets, *[(length, length)] * len(end)])
+
+
+def _token(mark: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    token: int | None = tokenizer.get_added_vocab().get(mark)
+    return token
+
+
+def _percent(part: int, whole: int) -> str:
+    """Rounded, but never up to all or down to none."""
+    if part in (0, whole):
+        return "100 %" if part else "0 %"
+    return f"{min(max(round(100 * part / whole), 1), 99)} %"
+
+
+def _short(count: int) -> str:
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
