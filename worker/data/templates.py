@@ -1,6 +1,6 @@
 """How a conversation is written out as text, one template a name; the formats are LLaMA-Factory's public ones.
 
-A template is strings with {content} in them. Whether a mark such as <|im_start|> is a token or plain text is the tokenizer's affair.
+A template is strings with {content} in them. The tokenizer decides whether a mark such as <|im_start|> is a token or plain text.
 """
 
 import re
