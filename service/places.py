@@ -1,0 +1,32 @@
+"""Where everything is: the database, the broker and the folders, which the service and the workers share."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Places(BaseSettings):
+    """Read from the environment (prefix FINEBITS_). `home` holds the embedded default's data; the rest follows from it."""
+
+    model_config = SettingsConfigDict(env_prefix="FINEBITS_", extra="ignore", frozen=True)
+
+    home: Path = Field(default=Path("finebits-data"), description="The folder of the embedded default's data.")
+    database_url: str = Field(default="", description="SQLAlchemy's URL; SQLite in `home` when not given.")
+    broker_url: str = Field(default="", description="Redis's URL; a private server in `home` when not given.")
+    artifacts_root: Path = Field(default=Path(), description="Where jobs' files are; `home`/artifacts when not given.")
+    models_root: Path = Field(default=Path(), description="The models that jobs may name; `home`/models when not given.")
+    datasets_root: Path = Field(default=Path(), description="The data sets; `home`/datasets when not given.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_home(cls, values: dict[str, object]) -> dict[str, object]:
+        home = Path(str(values.get("home") or "finebits-data")).absolute()
+        defaults: dict[str, object] = {
+            "database_url": f"sqlite:///{home}/finebits.db",
+            "broker_url": f"redis+socket://{home}/broker/broker.sock",
+            "artifacts_root": home / "artifacts",
+            "models_root": home / "models",
+            "datasets_root": home / "datasets",
+        }
+        return {**defaults, **{name: value for name, value in values.items() if value != ""}, "home": home}
