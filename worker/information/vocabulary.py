@@ -47,6 +47,13 @@ class Head:
         rows = self.weight_VD.shape[0]
         return rows if self.vocabulary is None else min(self.vocabulary, rows)
 
+    @torch.no_grad()
+    def logits(self, hidden_RD: torch.Tensor) -> torch.Tensor:
+        """[R, V] in fp32, for a few rows at a time; `token_statistics` is for many."""
+        logits_RV = torch.empty(len(hidden_RD), self.size, dtype=torch.float32, device=self.weight_VD.device)
+        _product(hidden_RD, self, len(hidden_RD))(0, len(hidden_RD), logits_RV)
+        return logits_RV
+
 
 @dataclass(frozen=True, eq=False)
 class TokenStatistics:
@@ -142,7 +149,7 @@ def _stream(
     names = ("nll", "entropy") if write_base is None else tuple(TokenStatistics.__dataclass_fields__)
     nats = {name: np.empty(N, dtype=np.float64) for name in names}
     buffers = torch.empty(3 if write_base is None else 5, rows, V, dtype=torch.float32, device=device)
-    with _full_precision_products():
+    with full_precision_products():
         for start in range(0, N, rows):
             stop = min(start + rows, N)
             z, e, scratch, *of_base = (buffer[: stop - start] for buffer in buffers)
@@ -156,7 +163,7 @@ def _stream(
 
 
 @contextmanager
-def _full_precision_products() -> Iterator[None]:
+def full_precision_products() -> Iterator[None]:
     """fp32 products in fp32. A trainer may have allowed TF32 or bf16 inside them, which is 1e-3 of a logit: too coarse here."""
     settings: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
