@@ -1,0 +1,239 @@
+"""No argument is accepted and ignored: each has one fate, and each fate is what happens."""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from pydantic import ValidationError
+
+from service.specs.job import STEP_GROUPS
+from service.specs.ledger import GROUPS, LEDGER, Fate
+from service.specs.read import read_job
+from service.specs.rules import CONDITIONS
+from tests.specs.effects import EFFECTS
+from tests.specs.job_documents import a_flat_job, a_job, pointers_of, refusals_of
+
+ROOT = Path(__file__).parents[2]
+
+ARGUMENTS = [f"{group}.{field}" for group, model in GROUPS.items() for field in model.model_fields]
+
+# A document in which each condition fails, and the same at the level of a step.
+WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
+    "finetuning_type is freeze": {"finetuning": {"finetuning_type": "lora"}},
+    "finetuning_type is lora": {"finetuning": {"finetuning_type": "full"}},
+    "optim is adamw_torch": {"training": {"optim": "sgd"}},
+    "save_strategy is steps": {"training": {"save_strategy": "epoch"}},
+}
+
+WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
+    "finetuning_type is freeze": {"finetuning": {"finetuning_type": "freeze"}},
+    "finetuning_type is lora": {"finetuning": {"finetuning_type": "lora"}},
+    "optim is adamw_torch": {"training": {"optim": "adamw_torch"}},
+    "save_strategy is steps": {"training": {"save_strategy": "steps"}},
+    "the worker has a GPU": {},
+}
+
+# Values other than the default, where the type alone does not give one.
+OTHER_VALUES: dict[str, Any] = {
+    "finetuning.stage": "dpo",
+    "resources.gpus": 2,
+    "finetuning.lora_dropout": 0.5,
+    "training.adam_beta1": 0.5,
+    "training.adam_beta2": 0.5,
+    "generating.top_p": 0.5,
+}
+
+# What a group needs beside the argument in question.
+REQUIRED: dict[str, dict[str, Any]] = {"evaluation": {"task": "mmlu"}}
+
+
+def arguments_of(*kinds: str) -> list[str]:
+    return [argument for argument, fate in LEDGER.items() if fate.kind in kinds]
+
+
+def other_value(argument: str) -> Any:
+    """A value of the right type that is not the default."""
+    if argument in OTHER_VALUES:
+        return OTHER_VALUES[argument]
+    group, field = argument.split(".")
+    info = GROUPS[group].model_fields[field]
+    default = None if info.is_required() else info.default
+    candidates = [*literals_of(info.annotation), True, False, 7, 0.75, "other"]
+    return next(value for value in candidates if value != default and is_valid(group, field, value))
+
+
+def literals_of(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for part in get_args(annotation) for value in literals_of(part)]
+
+
+def is_valid(group: str, field: str, value: Any) -> bool:
+    """Whether the field itself takes the value; other fields of the group may be missing."""
+    try:
+        GROUPS[group].model_validate({field: value})
+    except ValidationError as error:
+        return all(details["loc"][:1] != (field,) for details in error.errors())
+    return True
+
+
+def test_every_argument_has_exactly_one_fate_and_every_fate_an_argument() -> None:
+    assert sorted(LEDGER) == sorted(ARGUMENTS)
+
+
+def test_the_ledgers_source_names_no_argument_twice() -> None:
+    """A dict keeps the last of two equal keys without a word."""
+    tree = ast.parse((ROOT / "service" / "specs" / "ledger.py").read_text(encoding="utf-8"))
+    assignments = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
+    (table,) = [node.value for node in assignments if ast.unparse(node.target) == "LEDGER"]
+    assert isinstance(table, ast.Dict)
+    keys = [ast.literal_eval(key) for key in table.keys if key]
+    assert len(keys) == len(set(keys)) == len(LEDGER)
+
+
+@pytest.mark.parametrize("argument", arguments_of("refused", "moot", "conditional"))
+def test_a_fate_other_than_works_says_why(argument: str) -> None:
+    assert LEDGER[argument].why.strip()
+
+
+@pytest.mark.parametrize("argument", arguments_of("refused"))
+def test_a_refusal_is_a_sentence(argument: str) -> None:
+    why = LEDGER[argument].why
+    assert why[0].isupper()
+    assert why.endswith(".")
+
+
+@pytest.mark.parametrize("argument", arguments_of("refused"))
+def test_a_refused_argument_is_refused_at_job_level_with_its_pointer_and_sentence(argument: str) -> None:
+    group, field = argument.split(".")
+    assert (f"/{group}/{field}", LEDGER[argument].why) in refusals_of(
+        a_job(**{group: {**REQUIRED.get(group, {}), field: other_value(argument)}})
+    )
+
+
+@pytest.mark.parametrize("argument", [a for a in arguments_of("refused") if a.split(".")[0] in STEP_GROUPS])
+def test_a_refused_argument_is_refused_inside_a_step(argument: str) -> None:
+    group, field = argument.split(".")
+    steps = [{"name": "first"}, {"name": "second", group: {field: other_value(argument)}}]
+    assert (f"/steps/1/{group}/{field}", LEDGER[argument].why) in refusals_of(a_job(steps=steps))
+
+
+@pytest.mark.parametrize("argument", arguments_of("refused"))
+def test_a_refused_argument_is_refused_in_a_flat_file_under_its_own_name(argument: str) -> None:
+    group, field = argument.split(".")
+    document = a_flat_job(**{**REQUIRED.get(group, {}), field: other_value(argument)})
+    assert (f"/{field}", LEDGER[argument].why) in refusals_of(document)
+
+
+@pytest.mark.parametrize("argument", [a for a in arguments_of("refused") if a != "evaluation.task"])
+def test_a_refused_argument_may_keep_its_default(argument: str) -> None:
+    group, field = argument.split(".")
+    default = GROUPS[group].model_fields[field].default
+    assert f"/{group}/{field}" not in pointers_of(a_job(**{group: {**REQUIRED.get(group, {}), field: default}}))
+
+
+@pytest.mark.parametrize(("argument", "value"), [(a, v) for a, fate in LEDGER.items() for v in fate.allowed or ()])
+def test_a_refused_argument_may_have_the_values_that_mean_off(argument: str, value: Any) -> None:
+    group, field = argument.split(".")
+    assert pointers_of(a_job(**{group: {field: value}})) == []
+
+
+def test_no_evaluation_group_passes_since_its_task_is_refused() -> None:
+    assert pointers_of(a_job(evaluation={"task": "mmlu"})) == ["/evaluation/task"]
+
+
+def test_every_condition_is_a_function_and_every_function_a_condition() -> None:
+    assert {LEDGER[argument].why for argument in arguments_of("conditional")} == set(CONDITIONS)
+    assert set(WHERE_CONDITIONS_HOLD) == set(CONDITIONS)
+    # only a worker knows whether it has a GPU, so that condition never fails at submission
+    assert set(CONDITIONS) - set(WHERE_CONDITIONS_FAIL) == {"the worker has a GPU"}
+
+
+CAN_FAIL = [a for a in arguments_of("conditional") if LEDGER[a].why in WHERE_CONDITIONS_FAIL]
+
+
+@pytest.mark.parametrize("argument", CAN_FAIL)
+def test_a_conditional_argument_is_refused_where_its_condition_fails(argument: str) -> None:
+    group, field = argument.split(".")
+    why = f"This has no effect here: it works only where {LEDGER[argument].why}."
+    where = WHERE_CONDITIONS_FAIL[LEDGER[argument].why]
+    document = a_job(**{group: {**where.get(group, {}), field: other_value(argument)}})
+    assert refusals_of(document) == [(f"/{group}/{field}", why)]
+
+
+@pytest.mark.parametrize("argument", CAN_FAIL)
+def test_a_conditional_argument_is_refused_in_the_step_where_its_condition_fails(argument: str) -> None:
+    group, field = argument.split(".")
+    fails, holds = WHERE_CONDITIONS_FAIL[LEDGER[argument].why], WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
+    value = other_value(argument)
+    steps = [
+        {"name": "holds", group: {**holds[group], field: value}},
+        {"name": "fails", group: {**fails[group], field: value}},
+    ]
+    assert pointers_of(a_job(steps=steps)) == [f"/steps/1/{group}/{field}"]
+
+
+@pytest.mark.parametrize("argument", CAN_FAIL)
+def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: str) -> None:
+    """A step that sets the argument itself is not reached by the job's own value."""
+    group, field = argument.split(".")
+    fails, holds = WHERE_CONDITIONS_FAIL[LEDGER[argument].why], WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
+    value = other_value(argument)
+    step_fails, step_holds = {"name": "fails", group: fails[group]}, {"name": "holds", group: holds[group]}
+    step_has_its_own = {"name": "own", group: {**holds[group], field: value}}
+    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_holds])) == []
+    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_has_its_own])) == [f"/{group}/{field}"]
+    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_has_its_own])) == []
+
+
+@pytest.mark.parametrize("argument", arguments_of("conditional"))
+def test_a_conditional_argument_is_accepted_where_its_condition_holds(argument: str) -> None:
+    group, field = argument.split(".")
+    holds = WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
+    document = a_job(**{group: {**holds.get(group, {}), field: other_value(argument)}})
+    assert refusals_of(document) == []
+
+
+@pytest.mark.parametrize("argument", arguments_of("moot"))
+@pytest.mark.parametrize("value", [True, False])
+def test_a_moot_argument_is_accepted_with_a_notice_that_says_what_happens(argument: str, value: bool) -> None:
+    group, field = argument.split(".")
+    at_job = read_job(a_job(**{group: {field: value}}))
+    in_step = read_job(a_job(steps=[{"name": "only", group: {field: value}}]))
+    flat = read_job(a_flat_job(**{field: value}))
+    assert [(notice.pointer, notice.detail) for notice in at_job.notices] == [(f"/{group}/{field}", LEDGER[argument].why)]
+    assert [notice.pointer for notice in in_step.notices] == [f"/steps/0/{group}/{field}"]
+    assert [notice.pointer for notice in flat.notices] == [f"/{field}"]
+
+
+def test_a_job_that_sets_nothing_moot_has_no_notices() -> None:
+    assert read_job(a_job()).notices == ()
+
+
+def test_every_working_argument_has_a_test_that_observes_its_effect() -> None:
+    missing = [argument for argument in arguments_of("works", "conditional") if argument not in EFFECTS]
+    assert not missing, "effects.py names no test that observes: " + ", ".join(missing)
+
+
+def test_effects_are_named_for_working_arguments_only() -> None:
+    assert set(EFFECTS) <= set(arguments_of("works", "conditional"))
+
+
+@pytest.mark.parametrize("argument", EFFECTS)
+def test_the_test_that_observes_an_effect_exists(argument: str) -> None:
+    path, _, name = EFFECTS[argument].partition("::")
+    assert name in functions_of(ROOT / path), f"{argument}: there is no {EFFECTS[argument]}"
+
+
+@cache
+def functions_of(path: Path) -> frozenset[str]:
+    if not path.exists():
+        return frozenset()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"))
+
+
+def test_a_fate_is_one_of_four() -> None:
+    assert {fate.kind for fate in LEDGER.values()} == set(get_args(Fate.__annotations__["kind"]))
