@@ -1,0 +1,122 @@
+"""Which parameters train: an adapter's, those of some layers, or all."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from service.specs.finetuning import FinetuningArguments
+from service.specs.job import with_lora_defaults
+from worker.failures import JobFailure, Reason
+
+Model: TypeAlias = PreTrainedModel | PeftModel
+
+
+def prepare(model: PreTrainedModel, finetuning: FinetuningArguments, gradient_checkpointing: bool) -> Model:
+    """The model ready to train, changed in place. What trains is fp32: many an update is too small for half precision."""
+    prepared = METHODS[finetuning.finetuning_type](model, finetuning)
+    for parameter in prepared.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if gradient_checkpointing:
+        _checkpoint_gradients(prepared)
+    return prepared
+
+
+def trainable_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """(how many numbers train, how many there are)"""
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(count for count, trains in counts if trains), sum(count for count, _ in counts)
+
+
+def _full(model: PreTrainedModel, finetuning: FinetuningArguments) -> Model:
+    model.requires_grad_(True)
+    return model
+
+
+def _freeze(model: PreTrainedModel, finetuning: FinetuningArguments) -> Model:
+    """The named modules of the last n layers, or of the first n where the number is negative."""
+    layers = _chosen_layers(model.config.num_hidden_layers, finetuning.num_layer_trainable)
+    modules = [tuple(name.split(".")) for name in finetuning.name_module_trainable]
+    choices = sorted({rest[0] for name, _ in model.named_parameters() for _, rest in _layer_and_rest(name)})
+    matched = set()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(False)
+        for layer, rest in _layer_and_rest(name):
+            for module in modules:
+                if module == ("all",) or rest[: len(module)] == module:
+                    matched.add(module)
+                    parameter.requires_grad_(layer in layers)
+    unknown = [".".join(module) for module in modules if module not in matched]
+    if unknown:
+        _refuse("name_module_trainable", unknown, ["all", *choices])
+    return model
+
+
+def _lora(model: PreTrainedModel, finetuning: FinetuningArguments) -> Model:
+    finetuning = with_lora_defaults(finetuning)
+    targets = list(finetuning.lora_target or ())
+    additional = list(finetuning.additional_target or ())
+    if "all" not in targets:
+        _refuse_unknown(model, "lora_target", targets, (torch.nn.Linear, Conv1D, torch.nn.Embedding))
+    _refuse_unknown(model, "additional_target", additional, (torch.nn.Module,))
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=finetuning.lora_rank,
+        lora_alpha=finetuning.lora_alpha,
+        lora_dropout=finetuning.lora_dropout,
+        target_modules="all-linear" if "all" in targets else targets,
+        modules_to_save=additional or None,
+    )
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers for a property by its old name
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(model, config)
+
+
+METHODS = {"full": _full, "freeze": _freeze, "lora": _lora}
+
+
+def _chosen_layers(n_layers: int, n_trainable: int) -> range:
+    if abs(n_trainable) > n_layers:
+        sentence = f"num_layer_trainable is {n_trainable}, and the model has {n_layers} layers only."
+        raise JobFailure(Reason.bad_model, sentence)
+    return range(n_layers - n_trainable, n_layers) if n_trainable > 0 else range(-n_trainable)
+
+
+def _layer_and_rest(name: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """(layer, the names below it) of a parameter in a layer, such as model.layers.11.mlp.up_proj.weight; nothing of another.
+
+    The first number in a name is the layer's; a later one counts something inside it, such as an expert."""
+    parts = name.split(".")
+    for position, part in enumerate(parts):
+        if part.isdecimal():
+            yield int(part), tuple(parts[position + 1 :])
+            return
+
+
+def _refuse_unknown(model: PreTrainedModel, argument: str, names: Iterable[str], kinds: tuple[type, ...]) -> None:
+    """peft is content if any name matches; here each must."""
+    fitting = [module_name for module_name, module in model.named_modules() if isinstance(module, kinds)]
+    unknown = [name for name in names if not any(f".{module_name}".endswith(f".{name}") for module_name in fitting)]
+    if unknown:
+        choices = {module_name.rpartition(".")[2] for module_name in fitting}
+        _refuse(argument, unknown, sorted(choice for choice in choices if choice and not choice.isdecimal()))
+
+
+def _refuse(argument: str, unknown: list[str], choices: list[str]) -> None:
+    sentence = f"The model has no module {', '.join(unknown)} for {argument}; there are: {', '.join(choices)}."
+    raise JobFailure(Reason.bad_model, sentence)
+
+
+def _checkpoint_gradients(model: Model) -> None:
+    """Activations are computed again in the backward pass instead of being kept; the gradients are the same."""
+    # with a cache, keys and values would be appended a second time by the recomputation
+    model.config.use_cache = False
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    if isinstance(model, PeftModel):
+        model.enable_input_require_grads()
