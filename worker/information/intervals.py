@@ -37,13 +37,16 @@ def ratio(sums_D: np.ndarray, counts_D: np.ndarray) -> Estimate:
     if total == 0:
         raise ValueError("no document counts anything, so there is no mean")
     value = float(sums_D.sum() / total)
-    return Estimate(value, (sums_D - value * counts_D) / total, int((counts_D > 0).sum()), total)
+    with np.errstate(invalid="ignore"):  # here and below: a model that diverged gives nan, and nan has no interval
+        influence_D = (sums_D - value * counts_D) / total
+    return Estimate(value, influence_D, int((counts_D > 0).sum()), total)
 
 
 def transform(estimate: Estimate, f: Callable[[float], float], derivative: Callable[[float], float]) -> Estimate:
     """f(m), with influence f′(m) r_i (delta method): perplexity is 2^m of a cross-entropy m in bits."""
-    slope = derivative(estimate.value)
-    return Estimate(f(estimate.value), slope * estimate.influence_D, estimate.n_documents, estimate.n_tokens)
+    with np.errstate(invalid="ignore"):
+        influence_D = derivative(estimate.value) * estimate.influence_D
+    return Estimate(f(estimate.value), influence_D, estimate.n_documents, estimate.n_tokens)
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
@@ -52,19 +55,21 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
         raise ValueError(f"{len(a.influence_D)} documents cannot be paired with {len(b.influence_D)}")
     if (a.n_documents, a.n_tokens) != (b.n_documents, b.n_tokens):
         raise ValueError(f"the same documents have {a.n_tokens} tokens here and {b.n_tokens} there: they cannot be paired")
-    return Estimate(a.value - b.value, a.influence_D - b.influence_D, a.n_documents, a.n_tokens)
+    with np.errstate(invalid="ignore"):
+        influence_D = a.influence_D - b.influence_D
+    return Estimate(a.value - b.value, influence_D, a.n_documents, a.n_tokens)
 
 
 def standard_error(estimate: Estimate) -> float | None:
-    """sqrt(D/(D−1) Σ r_i²), in the estimate's unit; None below two documents."""
-    D = estimate.n_documents
-    if D < 2:
+    """sqrt(D/(D−1) Σ r_i²), in the estimate's unit; None where `why_no_interval` has a reason."""
+    if why_no_interval(estimate) is not None:
         return None
+    D = estimate.n_documents
     return float(np.sqrt(D / (D - 1) * np.sum(np.square(estimate.influence_D))))
 
 
 def interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float] | None:
-    """value ± t · standard error, t from Student's distribution with D−1 degrees of freedom; None below two documents."""
+    """value ± t · standard error, t from Student's distribution with D−1 degrees of freedom; None where there is no error."""
     error = standard_error(estimate)
     if error is None:
         return None
@@ -74,6 +79,8 @@ def interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float] | N
 
 def why_no_interval(estimate: Estimate) -> str | None:
     """The sentence that stands where an interval is missing; None where there is one."""
+    if not (np.isfinite(estimate.value) and np.isfinite(estimate.influence_D).all()):
+        return "The value is not a finite number, as happens when a model has diverged."
     if estimate.n_documents < 2:
         return f"An interval needs at least two documents; there is {estimate.n_documents}."
     return None

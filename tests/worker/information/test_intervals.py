@@ -128,6 +128,15 @@ def test_student_t_not_the_normal():
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.95, 2) * standard_error(estimate))
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_what_is_not_finite_has_no_interval_and_a_reason(broken):
+    estimate = ratio([1.0, broken, 0.0], [2, 2, 0])
+    assert not math.isfinite(estimate.value)
+    for each in (estimate, difference(estimate, ratio([1.0, 2.0, 0.0], [2, 2, 0])), difference(estimate, estimate)):
+        assert standard_error(each) is interval(each) is None
+        assert why_no_interval(each).startswith("The value is not a finite number")
+
+
 def test_nothing_counted_is_an_error():
     with pytest.raises(ValueError, match="no mean"):
         ratio([0.0, 0.0], [0, 0])
