@@ -8,6 +8,7 @@ in fp32, chunk by chunk: no logits of the model's own precision are used, and a 
 product for each checkpoint instead of a forward pass.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -54,12 +55,13 @@ class DocumentSums:
     kl_from_base: list[float] | None = None  # Σ D(base‖model)
     kl_to_base: list[float] | None = None  # Σ D(model‖base)
 
-    def to_json(self) -> dict[str, list[int] | list[float] | None]:
-        return asdict(self)
+    def to_json(self) -> dict[str, list[int] | list[float | None] | None]:
+        """Plain lists; a sum that is not finite, of a model that diverged, is null, since JSON has no nan."""
+        return {name: values and [x if math.isfinite(x) else None for x in values] for name, values in asdict(self).items()}
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "DocumentSums":
-        return cls(**kept)
+        return cls(**{name: values and [math.nan if x is None else x for x in values] for name, values in kept.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +220,8 @@ def _require_same_logits(model: Model, head: Head, sample: list[int]) -> None:
     with _evaluating(model), full_precision_products():
         own_TV = model(input_ids=ids_1T, use_cache=False).logits[0].float()
         hidden_TD = _transformer(model)(input_ids=ids_1T, use_cache=False, return_dict=True).last_hidden_state[0]
+    if not own_TV.isfinite().all():
+        return  # a model that diverged says so in its numbers
     made_TV = head.logits(hidden_TD)
     own_TV = own_TV[:, : head.size].to(made_TV.device)
     tolerance = (1e-3 if hidden_TD.dtype == torch.float32 else 4e-2) * (1 + float(own_TV.abs().max()))

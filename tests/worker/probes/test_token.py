@@ -303,6 +303,17 @@ def test_sums_survive_json():
         assert DocumentSums.from_json(json.loads(json.dumps(sums.to_json()))) == sums
 
 
+def test_a_model_that_diverged_is_measured_as_not_a_number():
+    model, documents = a_model(), some_documents()
+    with torch.no_grad():
+        model.lm_head.weight[3] = float("nan")
+    sums = measure(model, documents, VOCABULARY)
+    assert all(map(math.isnan, sums.nll))
+    kept = json.loads(json.dumps(sums.to_json(), allow_nan=False))
+    assert kept["nll"] == [None] * 5
+    assert all(map(math.isnan, DocumentSums.from_json(kept).nll))
+
+
 def test_another_vocabulary_is_refused():
     model, documents = a_model(), some_documents()
     base = Base.of(model, documents, 60)
