@@ -1,0 +1,152 @@
+import json
+
+import pytest
+
+from worker.probes.report import MEASURES, best_checkpoint, report
+from worker.probes.token import DocumentSums
+
+
+def sums(nll, n_tokens=(10, 10, 20), kl=0.0, entropy=None):
+    """Three documents of 10, 10 and 20 tokens, two bytes a token, unless said otherwise."""
+    kl_D = None if kl is None else [kl * n for n in n_tokens]
+    return DocumentSums(list(n_tokens), [2 * n for n in n_tokens], list(nll), list(entropy or nll), kl_D, kl_D)
+
+
+def coin(bits_per_token=1.0, **options):
+    return sums([bits_per_token * n for n in (10, 10, 20)], **options)
+
+
+def row_of(rows, step, measure):
+    (row,) = [row for row in rows if (row["global_step"], row["measure"]) == (step, measure)]
+    return row
+
+
+def test_a_fair_coin_is_one_bit_a_token_a_half_a_byte_and_perplexity_two():
+    rows = report({}, coin())
+    values = {row["measure"]: (row["value"], row["unit"]) for row in rows}
+    assert values == {
+        "cross_entropy": (1.0, "bits/token"),
+        "perplexity": (2.0, "1"),
+        "bits_per_byte": (0.5, "bits/byte"),
+        "entropy": (1.0, "bits/token"),
+        "kl_from_base": (0.0, "bits/token"),
+        "kl_to_base": (0.0, "bits/token"),
+    }
+    assert all(row["global_step"] is None and row["versus_base"] is None and row["versus_best"] is None for row in rows)
+
+
+def test_documents_that_agree_leave_no_uncertainty():
+    row = row_of(report({}, coin()), None, "perplexity")
+    assert row["standard_error"] == 0.0
+    assert row["interval"] == [2.0, 2.0]
+
+
+def test_a_row_by_hand():
+    # two documents of 2 tokens, 1 and 3 bits: mean 1, SE ½, t(1 df) = 12.7062; perplexity 2, SE ln2 · 2 · ½
+    base = sums([1.0, 3.0], n_tokens=(2, 2))
+    rows = report({}, base)
+    assert row_of(rows, None, "cross_entropy") == {
+        "global_step": None,
+        "measure": "cross_entropy",
+        "value": 1.0,
+        "unit": "bits/token",
+        "standard_error": 0.5,
+        "interval": pytest.approx([1 - 6.3531024, 1 + 6.3531024]),
+        "interval_reason": None,
+        "n_documents": 2,
+        "n_tokens": 4,
+        "estimator": "ratio of sums over documents; Student t, clustered by document",
+        "versus_base": None,
+        "versus_best": None,
+    }
+    assert row_of(rows, None, "perplexity")["standard_error"] == pytest.approx(0.6931472)
+    assert row_of(rows, None, "bits_per_byte")["n_tokens"] == 4
+
+
+def test_a_corpus_weighs_tokens_not_documents():
+    # (5 + 5 + 40) bits over 40 tokens, not the mean ⅔(½) + ⅓(2) = 1 of the documents
+    assert row_of(report({}, sums([5, 5, 40])), None, "cross_entropy")["value"] == 1.25
+
+
+def test_the_difference_to_the_base_is_paired():
+    # every document loses exactly ½ bit a token, however hard it is: −½ with no uncertainty, while the values have much
+    base, checkpoint = sums([10, 40, 60]), sums([5, 35, 50])
+    row = row_of(report({100: checkpoint}, base), 100, "cross_entropy")
+    assert row["standard_error"] > 0.3
+    assert row["versus_base"] == {
+        "value": pytest.approx(-0.5),
+        "standard_error": pytest.approx(0, abs=1e-12),
+        "interval": pytest.approx([-0.5, -0.5]),
+    }
+    assert row["versus_best"] is None
+
+
+def test_the_best_is_the_checkpoint_of_lowest_cross_entropy_and_not_the_base():
+    checkpoints = {300: coin(1.5), 100: coin(2.0), 200: coin(1.25)}
+    rows = report(checkpoints, coin(1.0))
+    assert best_checkpoint(checkpoints) == 200
+    assert [row["global_step"] for row in rows[:: len(MEASURES)]] == [None, 100, 200, 300]
+    for step, more in ((None, -0.25), (100, 0.75), (300, 0.25)):
+        versus = row_of(rows, step, "cross_entropy")["versus_best"]
+        assert (versus["global_step"], versus["value"]) == (200, pytest.approx(more))
+    assert all(row["versus_best"] is None for row in rows if row["global_step"] == 200)
+    assert row_of(rows, 300, "perplexity")["versus_best"]["value"] == pytest.approx(2**1.5 - 2**1.25)
+
+
+def test_of_equals_the_earliest_is_best():
+    assert best_checkpoint({20: coin(), 10: coin()}) == 10
+    assert best_checkpoint({}) is None
+
+
+def test_best_is_by_cross_entropy_for_every_measure():
+    checkpoints = {1: coin(1.0, kl=0.5, entropy=[9, 9, 9]), 2: coin(2.0, kl=0.1, entropy=[1, 1, 1])}
+    rows = report(checkpoints, coin())
+    assert row_of(rows, 2, "entropy")["versus_best"]["global_step"] == 1
+    assert row_of(rows, 2, "kl_to_base")["versus_best"]["value"] == pytest.approx(-0.4)
+
+
+def test_a_divergence_is_not_compared_with_the_base():
+    row = row_of(report({1: coin(kl=0.25)}, coin()), 1, "kl_from_base")
+    assert row["value"] == 0.25
+    assert row["versus_base"] is None
+
+
+def test_a_divergence_that_could_not_be_had_has_no_row():
+    rows = report({1: coin(kl=None), 2: coin(1.5, kl=0.25)}, coin())
+    assert [row["measure"] for row in rows if row["global_step"] == 1] == [
+        "cross_entropy",
+        "perplexity",
+        "bits_per_byte",
+        "entropy",
+    ]
+    assert row_of(rows, 2, "kl_from_base")["versus_best"] is None
+
+
+def test_one_document_has_values_and_the_reason_why_no_interval():
+    one = sums([8.0], n_tokens=(4,))
+    row = row_of(report({1: one}, one), 1, "cross_entropy")
+    assert row["value"] == 2.0
+    assert row["standard_error"] is row["interval"] is None
+    assert row["interval_reason"] == "An interval needs at least two documents; there is 1."
+    assert row["versus_base"] == {"value": 0.0, "standard_error": None, "interval": None}
+
+
+def test_other_documents_are_refused():
+    with pytest.raises(ValueError, match="paired"):
+        report({1: sums([1, 2], n_tokens=(3, 3))}, coin())
+
+
+def test_a_checkpoint_that_diverged_is_told_and_is_never_best():
+    checkpoints = {1: sums([float("nan")] * 3, kl=float("nan")), 2: coin(1.5), 3: coin(5000.0)}
+    rows = report(checkpoints, coin())
+    assert best_checkpoint(checkpoints) == 2
+    assert row_of(rows, 2, "cross_entropy")["versus_best"] is None
+    for row in (row_of(rows, 1, "cross_entropy"), row_of(rows, 3, "perplexity")):
+        assert row["value"] is row["interval"] is row["versus_best"]["value"] is None
+        assert row["interval_reason"].startswith("The value is not a finite number")
+    json.dumps(rows, allow_nan=False)
+
+
+def test_rows_are_json():
+    rows = report({1: coin(1.5, kl=0.2), 2: coin(1.25, kl=0.3)}, coin())
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
