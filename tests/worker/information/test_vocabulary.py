@@ -130,7 +130,7 @@ def test_only_rounding_is_clipped():
     assert math.isnan(clipped[3])
 
 
-def test_cross_entropy_minimises_at_the_source():
+def test_cross_entropy_is_entropy_plus_divergence():
     """E_q[−lg p] = H(q) + D(q‖p), summed by hand over the targets."""
     z, w = torch.randn(2, 1, 6, generator=torch.Generator().manual_seed(4))
     every_target = token_statistics_from_logits(z.expand(6, 6), torch.arange(6), w.expand(6, 6))
