@@ -1,0 +1,133 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from service.specs.dataset_info import DatasetEntry
+from worker.data.files import READERS, read_rows
+from worker.failures import JobFailure, Reason
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+
+def rows_of(folder, name, **entry):
+    return list(read_rows(folder, "it", DatasetEntry(file_name=name, **entry)))
+
+
+def refusal(folder, name, content=None, **entry) -> JobFailure:
+    if content is not None:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(JobFailure) as caught:
+        rows_of(folder, name, **entry)
+    assert str(folder) not in caught.value.sentence, "a path on this host is nobody's business"
+    return caught.value
+
+
+def test_json_is_a_list_of_objects(tmp_path):
+    (tmp_path / "a.json").write_text('[{"x": "1"}, {"x": "2"}]')
+    assert [(row.values, row.file, row.number) for row in rows_of(tmp_path, "a.json")] == [
+        ({"x": "1"}, "a.json", 1),
+        ({"x": "2"}, "a.json", 2),
+    ]
+
+
+def test_json_lines_keep_the_numbers_of_their_lines(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"x": 1}\n\n{"x": "\u2028"}\r\n')
+    assert [(row.values, row.number) for row in rows_of(tmp_path, "a.jsonl")] == [({"x": 1}, 1), ({"x": "\u2028"}, 3)]
+
+
+def test_a_text_file_has_one_document_a_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffone \n \n\n two\u2028three\r\nfour".encode())
+    expected = [("one ", 1), (" two\u2028three", 4), ("four", 5)]
+    assert [(row.values["text"], row.number) for row in rows_of(tmp_path, "a.txt")] == expected
+
+
+def test_a_folder_is_all_its_files_in_order_of_name(tmp_path):
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "b.txt").write_text("two")
+    (tmp_path / "many" / "a.jsonl").write_text('{"text": "one"}')
+    rows = rows_of(tmp_path, "many")
+    assert [(row.file, row.values["text"]) for row in rows] == [("many/a.jsonl", "one"), ("many/b.txt", "two")]
+
+
+def test_reading_stops_where_it_is_no_longer_asked(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"x": 1}\nnot json')
+    assert next(read_rows(tmp_path, "it", DatasetEntry(file_name="a.jsonl"))).number == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason", "where", "says"),
+    [
+        ("a.json", b'[{"x": "1"},\n{"x": "\xff"}]', Reason.bad_row, {"line": 2}, "line 2 holds the byte 0xff"),
+        ("a.jsonl", b'{"x": 1}\n\xc3(\n', Reason.bad_row, {"row": 2, "line": 2}, "line 2 holds the byte 0xc3"),
+        ("a.txt", b"one\ntw\x80o", Reason.bad_row, {"row": 2, "line": 2}, "line 2 holds the byte 0x80"),
+        ("a.json", '[{"x": 1},\n {"x" 2}]', Reason.bad_row, {"line": 2, "column": 7}, "at line 2, column 7"),
+        ("a.json", '{"x": 1}\n{"x": 2}', Reason.bad_row, {"line": 2, "column": 1}, "should end in .jsonl"),
+        ("a.json", "[" + "1" * 5000 + "]", Reason.bad_data, {}, "cannot be read as JSON"),
+        ("a.json", "[" * 100_000, Reason.bad_data, {}, "cannot be read as JSON"),
+        ("a.jsonl", '{"x": 1}\n{"x": }', Reason.bad_row, {"row": 2, "line": 2, "column": 7}, "row 2 is not valid JSON"),
+        ("a.json", '{"x": 1}', Reason.bad_data, {}, "must be a list of objects, not an object"),
+        ("a.json", "[{}, 3]", Reason.bad_row, {"row": 2}, "row 2 must be an object with the columns as keys, not a number"),
+        ("a.jsonl", "{}\n[1]", Reason.bad_row, {"row": 2}, "row 2 must be an object with the columns as keys, not a list"),
+        ("a.json", "[]", Reason.bad_data, {}, "a.json holds no rows"),
+        ("a.json", " \n", Reason.bad_data, {}, "a.json holds no rows"),
+        ("a.jsonl", "\n\n", Reason.bad_data, {}, "a.jsonl holds no rows"),
+        ("a.txt", "", Reason.bad_data, {}, "a.txt holds no rows"),
+        ("a.xlsx", "?", Reason.bad_data, {}, ", ".join(READERS)),
+        ("a.txt", None, Reason.missing_data, {}, "There is no file a.txt"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_place(tmp_path, name, content, reason, where, says):
+    failure = refusal(tmp_path, name, content)
+    assert (failure.reason, failure.where) == (reason, {"file": name, **where})
+    assert says in failure.sentence
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "many").mkdir()
+    assert "holds no files" in refusal(tmp_path, "many").sentence
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname"])
+def test_nothing_outside_the_folder_is_read(tmp_path, name):
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "data").mkdir()
+    assert refusal(tmp_path / "data", name).reason == Reason.bad_data
+
+
+def test_a_data_set_from_elsewhere_is_refused(tmp_path):
+    failure = refusal(tmp_path, None, hf_hub_url="somebody/something")
+    assert (failure.reason, failure.sentence) == (
+        Reason.bad_data,
+        "The data set 'it' is not a local file; other sources are not read yet.",
+    )
+
+
+def test_the_checksum_is_checked(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    right = hashlib.sha1(b"one").hexdigest()
+    assert len(rows_of(tmp_path, "a.txt", file_sha1=right.upper())) == 1
+    failure = refusal(tmp_path, "a.txt", b"two", file_sha1=right)
+    assert failure.reason == Reason.bad_data
+    assert right in failure.sentence
+
+
+def test_one_checksum_does_not_go_with_many_files(tmp_path):
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / "a.txt").write_text("one")
+    (tmp_path / "many" / "b.txt").write_text("two")
+    assert "a folder of 2 files" in refusal(tmp_path, "many", file_sha1="0" * 40).sentence
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
+@pytest.mark.parametrize(("name", "rows"), [("alpaca_en_demo.json", 999), ("identity.json", 91), ("wiki_demo.txt", 30)])
+def test_real_files_have_the_rows_they_are_said_to_have(name, rows):
+    assert len(rows_of(SHARED, name)) == rows
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
+def test_a_real_json_file_reads_the_same_as_json_lines(tmp_path):
+    rows = json.loads((SHARED / "identity.json").read_text())
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert [row.values for row in rows_of(tmp_path, "a.jsonl")] == rows
