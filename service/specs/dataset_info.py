@@ -62,20 +62,25 @@ class DatasetEntry(BaseModel):
 
 def read_dataset_info(folder: Path) -> dict[str, DatasetEntry]:
     """Every entry of `folder`/dataset_info.json. Raises DatasetInfoError."""
-    path = folder / "dataset_info.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DatasetInfoError(f"There is no dataset_info.json in the folder {folder.name!r}.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise DatasetInfoError(f"dataset_info.json in {folder.name!r} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
         raise DatasetInfoError(f"dataset_info.json in {folder.name!r} is not valid JSON: {error}.") from None
     if not isinstance(document, dict):
         raise DatasetInfoError(f"dataset_info.json in {folder.name!r} must be an object of data sets by name.")
+    return {name: _read_entry(folder, name, entry) for name, entry in document.items()}
+
+
+def _read_entry(folder: Path, name: str, entry: object) -> DatasetEntry:
     try:
-        return {name: DatasetEntry.model_validate(entry) for name, entry in document.items()}
+        return DatasetEntry.model_validate(entry)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, (name, *first["loc"])))
         raise DatasetInfoError(f"dataset_info.json in {folder.name!r} has a bad entry: {place}: {first['msg']}.") from None
 
 

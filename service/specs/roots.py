@@ -1,5 +1,6 @@
 """Names inside the operator's folders. A spec names models and data sets; nothing it says leaves these roots."""
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -8,11 +9,16 @@ class OutsideRoot(ValueError):
 
 
 def inside(root: Path, name: str) -> Path:
-    """The path of `name` under `root`, links followed. Raises OutsideRoot, also for absolute paths and null bytes."""
+    """The path of `name` under `root`, links followed. Raises OutsideRoot, also for a name that no file can have."""
     if "\0" in name:
         raise OutsideRoot("A path may not hold a null byte.")
     resolved_root = root.resolve()
-    path = (resolved_root / name).resolve()
-    if Path(name).is_absolute() or not path.is_relative_to(resolved_root):
-        raise OutsideRoot(f"{name!r} leaves its folder; give a name inside it.")
+    try:
+        path = (resolved_root / name).resolve()
+        if Path(name).is_absolute() or not path.is_relative_to(resolved_root):
+            raise OutsideRoot(f"{name!r} leaves its folder; give a name inside it.")
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.stat()  # names that are too long and links in a circle are found out by asking
+    except (OSError, RuntimeError, UnicodeEncodeError):
+        raise OutsideRoot("No file can have this name; give a name inside the folder.") from None
     return path
