@@ -28,9 +28,12 @@ def refusals_of(document: Any) -> list[tuple[str, str]]:
     """(pointer, sentence) of every refusal; none where the document is accepted."""
     try:
         read_job(document)
-    except SpecRefused as refused:
-        return [(refusal.pointer, refusal.detail) for refusal in refused.refusals]
-    return []
+    except SpecRefused as error:
+        refused = error
+    else:
+        return []
+    assert refused.refusals, "refused without a reason"
+    return [(refusal.pointer, refusal.detail) for refusal in refused.refusals]
 
 
 def pointers_of(document: Any) -> list[str]:

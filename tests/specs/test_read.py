@@ -1,0 +1,694 @@
+"""Documents in, jobs out: nested, flat or as YAML; and everything that is wrong, in its place, at once."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.specs import rules
+from service.specs.flat import COMMAND_LINE
+from service.specs.job import JobSpec, resolve
+from service.specs.ledger import GROUPS
+from service.specs.read import read_job
+from service.specs.refusals import Refusal, SpecRefused
+from tests.specs.job_documents import a_flat_job, a_job, pointers_of, refusals_of, without
+
+# A supervised fine-tuning file as LLaMA-Factory's own examples write it.
+LLAMA_FACTORY_FILE = """
+### model
+model_name_or_path: tiny
+
+### method
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 8
+lora_target: all
+
+### dataset
+dataset: letters, numbers
+template: chatml
+cutoff_len: 2048
+max_samples: 1000
+overwrite_cache: true
+preprocessing_num_workers: 16
+dataloader_num_workers: 4
+
+### output
+output_dir: saves/tiny/lora/sft
+logging_steps: 10
+save_steps: 500
+plot_loss: true
+overwrite_output_dir: true
+save_only_model: false
+report_to: none
+
+### train
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 1.0e-4
+num_train_epochs: 3.0
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+bf16: true
+ddp_timeout: 180000000
+resume_from_checkpoint: null
+"""
+
+THE_SAME_NESTED: dict[str, Any] = {
+    "model": {"model_name_or_path": "tiny"},
+    "finetuning": {"stage": "sft", "finetuning_type": "lora", "lora_rank": 8, "lora_target": ["all"], "plot_loss": True},
+    "data": {
+        "dataset": ["letters", "numbers"],
+        "template": "chatml",
+        "cutoff_len": 2048,
+        "max_samples": 1000,
+        "overwrite_cache": True,
+        "preprocessing_num_workers": 16,
+    },
+    "training": {
+        "dataloader_num_workers": 4,
+        "logging_steps": 10,
+        "save_steps": 500,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 8,
+        "learning_rate": 1e-4,
+        "num_train_epochs": 3,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.1,
+        "bf16": True,
+    },
+    "labels": {"output_dir": "saves/tiny/lora/sft"},
+}
+
+
+def read_steps(*steps: dict[str, Any], **groups: Any) -> Any:
+    return read_job(a_job(**groups, steps=list(steps))).resolved.steps
+
+
+# ---------------------------------------------------------------------------------------------------- one job, three ways
+
+
+def test_a_llama_factory_file_and_the_nested_document_are_the_same_job() -> None:
+    flat = read_job(yaml.safe_load(LLAMA_FACTORY_FILE))
+    nested = read_job(THE_SAME_NESTED)
+    from_yaml = read_job(yaml.safe_load(yaml.safe_dump(THE_SAME_NESTED)))
+    assert flat.spec == nested.spec == from_yaml.spec
+    assert flat.resolved == nested.resolved
+    assert flat.spec.data.dataset == ("letters", "numbers")
+
+
+def test_a_llama_factory_file_gets_a_notice_for_every_line_that_is_met_otherwise() -> None:
+    notices = [notice.pointer for notice in read_job(yaml.safe_load(LLAMA_FACTORY_FILE)).notices]
+    assert notices == [
+        "/do_train",
+        "/output_dir",
+        "/overwrite_output_dir",
+        "/save_only_model",
+        "/report_to",
+        "/ddp_timeout",
+        "/resume_from_checkpoint",
+        "/overwrite_cache",
+    ]
+
+
+def test_the_smallest_flat_document_is_the_smallest_nested_one() -> None:
+    assert read_job(a_flat_job()).spec == read_job(a_job()).spec
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, fits[0]) for key, (fits, _) in COMMAND_LINE.items() if fits[0] is not int])
+def test_a_command_line_key_that_means_what_happens_anyway_is_noted(key: str, value: Any) -> None:
+    notices = read_job(a_flat_job(**{key: value})).notices
+    assert [(notice.pointer, notice.detail) for notice in notices] == [(f"/{key}", COMMAND_LINE[key][1])]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("do_train", False),
+        ("do_train", 1),
+        ("do_train", []),
+        ("do_train", None),
+        ("do_eval", 0),
+        ("do_predict", True),
+        ("predict_with_generate", True),
+        ("report_to", "wandb"),
+        ("report_to", ["wandb"]),
+        ("ddp_timeout", True),
+        ("ddp_timeout", "long"),
+        ("resume_from_checkpoint", "saves/checkpoint-10"),
+        ("save_only_model", True),
+        ("save_only_model", 0),
+        ("trust_remote_code", True),
+    ],
+)
+def test_a_command_line_key_that_asks_for_something_else_is_refused(key: str, value: Any) -> None:
+    assert refusals_of(a_flat_job(**{key: value})) == [(f"/{key}", COMMAND_LINE[key][1])]
+
+
+@pytest.mark.parametrize("order", [["labels", "output_dir"], ["output_dir", "labels"]])
+def test_output_dir_is_kept_as_a_label_beside_the_labels_given(order: list[str]) -> None:
+    given_labels = {"team": "speech"}
+    values = {"labels": given_labels, "output_dir": "saves"}
+    spec = read_job(a_flat_job(**{key: values[key] for key in order})).spec
+    assert spec.labels == {"team": "speech", "output_dir": "saves"}
+    assert given_labels == {"team": "speech"}, "the caller's own document was changed"
+
+
+def test_a_flat_seed_is_trainings_unless_the_file_asks_a_benchmark() -> None:
+    assert read_job(a_flat_job(seed=7)).spec.training.seed == 7
+    assert pointers_of(a_flat_job(seed=-1, task="mmlu")) == ["/seed"]
+    assert "greater than or equal to 0" in refusals_of(a_flat_job(seed=-1, task="mmlu"))[0][1]
+
+
+def test_a_flat_file_may_name_and_place_its_job() -> None:
+    spec = read_job(a_flat_job(name="first try", queue="a100", priority=5, gpus=1)).spec
+    assert (spec.name, spec.resources.queue, spec.resources.priority, spec.resources.gpus) == ("first try", "a100", 5, 1)
+
+
+# ---------------------------------------------------------------------------------------------------- places
+
+
+@pytest.mark.parametrize("document", [None, [], [{"model": {}}], "model", 3, 2.5, True])
+def test_a_document_that_is_no_object_is_refused_as_a_whole(document: Any) -> None:
+    ((pointer, detail),) = refusals_of(document)
+    assert pointer == ""
+    assert "A job is an object" in detail
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer"),
+    [
+        (a_job(modle={}), "/modle"),
+        (a_job(model={"model_path": "x"}), "/model/model_path"),
+        (a_job(training={"lr": 1e-4}), "/training/lr"),
+        (a_job(resources={"cpus": 3}), "/resources/cpus"),
+        (a_job(steps=[{"name": "one", "stage": "sft"}]), "/steps/0/stage"),
+        (a_job(steps=[{"name": "one"}, {"name": "two", "training": {"lr": 1e-4}}]), "/steps/1/training/lr"),
+        (a_job(steps=[{"name": "one", "resources": {"gpus": 1}}]), "/steps/0/resources"),
+        (a_job(template="chatml"), "/template"),
+        (a_flat_job(lr=1e-4), "/lr"),
+        (a_job(**{"a/b~c": 1}), "/a~1b~0c"),
+    ],
+)
+def test_an_unknown_key_is_refused_at_its_place_at_every_depth(document: Any, pointer: str) -> None:
+    assert refusals_of(document) == [(pointer, "There is no such argument.")]
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value"),
+    [
+        ("training", "save_steps", "10"),
+        ("training", "save_steps", True),
+        ("training", "save_steps", 10.5),
+        ("training", "save_steps", None),
+        ("training", "learning_rate", "1e-4"),
+        ("training", "learning_rate", True),
+        ("training", "learning_rate", float("nan")),
+        ("training", "learning_rate", float("inf")),
+        ("training", "bf16", "true"),
+        ("training", "bf16", 1),
+        ("training", "seed", 2**32),
+        ("training", "data_seed", 2**32),
+        ("data", "template", 3),
+        ("data", "dataset", 3),
+        ("data", "dataset", {"a": "b"}),
+        ("data", "dataset", ["letters", 3]),
+        ("data", "val_size", -1),
+        ("model", "quantization_bit", 3),
+        ("model", "model_name_or_path", ""),
+        ("model", "model_name_or_path", None),
+        ("resources", "queue", "Not A Queue"),
+        ("resources", "queue", "default\n"),
+        ("measures", "names", None),
+        ("measures", "every", 0),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_at_job_level_in_a_step_and_flat(group: str, field: str, value: Any) -> None:
+    assert pointers_of(a_job(**{group: {field: value}})) == [f"/{group}/{field}"]
+    if group != "resources":
+        assert pointers_of(a_job(steps=[{"name": "one", group: {field: value}}])) == [f"/steps/0/{group}/{field}"]
+    if group != "measures":
+        assert pointers_of(a_flat_job(**{field: value})) == [f"/{field}"]
+
+
+@pytest.mark.parametrize("group", [*GROUPS, "labels"])
+@pytest.mark.parametrize("value", ["tiny", 3, [], True])
+def test_a_group_that_is_no_object_is_refused_at_its_own_place(group: str, value: Any) -> None:
+    nested = [(pointer, detail) for pointer, detail in refusals_of({**a_job(), group: value})]
+    assert nested == [(f"/{group}", "Input should be an object.")]
+    assert pointers_of({**a_flat_job(), group: value}) == [f"/{group}"]
+    assert pointers_of({group: value, **a_flat_job()}) == [f"/{group}"]
+    assert pointers_of({group: value, **a_flat_job(output_dir="saves")}) == [f"/{group}"]
+
+
+@pytest.mark.parametrize("steps", [{}, "one", 3, None])
+def test_steps_that_are_no_list_are_refused(steps: Any) -> None:
+    assert refusals_of(a_job(steps=steps)) == [("/steps", "Input should be a list.")]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "@a", "a\n", "é", "x" * 64])
+def test_a_name_that_could_not_stand_in_a_path_is_no_name_of_a_step_or_a_label(name: str) -> None:
+    assert pointers_of(a_job(steps=[{"name": name}])) == ["/steps/0/name"]
+    assert pointers_of(a_job(labels={name: "x"})) == [Refusal(("labels", name), "").pointer]
+
+
+@pytest.mark.parametrize("name", ["sft", "0", "a.b-c_d", "x" * 63])
+def test_letters_digits_dots_and_dashes_make_a_name(name: str) -> None:
+    assert refusals_of(a_job(steps=[{"name": name}], labels={name: "x"})) == []
+
+
+def test_a_label_is_a_short_text() -> None:
+    assert pointers_of(a_job(labels={"team": 3})) == ["/labels/team"]
+    assert pointers_of(a_job(labels={"team": "x" * 257})) == ["/labels/team"]
+    assert pointers_of(a_job(labels={f"label{number}": "" for number in range(33)})) == ["/labels"]
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer"),
+    [
+        (a_job(name="a\0b"), "/name"),
+        (a_job(model={"model_name_or_path": "tiny\0"}), "/model/model_name_or_path"),
+        (a_job(labels={"team": "\0"}), "/labels/team"),
+        (a_job(data={"dataset": ["letters", "\0"]}), "/data/dataset/1"),
+        (a_job(steps=[{"name": "one", "data": {"dataset_dir": "\0"}}]), "/steps/0/data/dataset_dir"),
+        (a_flat_job(dataset_dir="a\0"), "/dataset_dir"),
+    ],
+)
+def test_a_null_byte_is_refused_where_it_stands(document: Any, pointer: str) -> None:
+    assert refusals_of(document) == [(pointer, "Text may not hold a null byte.")]
+
+
+def test_all_that_is_wrong_with_types_is_said_at_once() -> None:
+    document = a_job(name="\0", model={"x": 1}, training={"save_steps": "a", "bf16": 1}, steps=[{"name": "?", "data": {"y": 1}}])
+    assert pointers_of(document) == [
+        "/name",
+        "/model/x",
+        "/training/save_steps",
+        "/training/bf16",
+        "/steps/0/name",
+        "/steps/0/data/y",
+    ]
+
+
+def test_all_that_is_wrong_with_rules_and_fates_is_said_at_once() -> None:
+    document = a_job(
+        data={"template": "nope", "dataset": ""},
+        finetuning={"num_layer_trainable": 0},
+        model={"flash_attn": True},
+        steps=[{"name": "one"}, {"name": "one"}],
+    )
+    assert sorted(pointers_of(document)) == [
+        "/data/dataset",
+        "/data/template",
+        "/finetuning/num_layer_trainable",
+        "/finetuning/num_layer_trainable",
+        "/model/flash_attn",
+        "/steps/1/name",
+    ]
+
+
+def test_all_that_is_wrong_with_a_flat_document_is_said_at_once_under_flat_pointers() -> None:
+    document = a_flat_job(do_predict=True, template="nope", flash_attn=True, lora_rank=4, finetuning_type="full")
+    assert sorted(pointers_of(document)) == ["/do_predict", "/flash_attn", "/lora_rank", "/template"]
+
+
+def test_what_a_flat_document_lacks_is_named_flat() -> None:
+    assert pointers_of({"template": "chatml", "dataset": "letters"}) == ["/model_name_or_path"]
+    assert pointers_of({"model_name_or_path": "tiny"}) == ["/template", "/dataset"]
+
+
+def test_the_error_says_every_place_and_why() -> None:
+    with pytest.raises(SpecRefused, match=r"^/data/template: There is no template 'nope'.*; /data/dataset: A training step"):
+        read_job(a_job(data={"template": "nope", "dataset": ""}))
+
+
+# ---------------------------------------------------------------------------------------------------- steps
+
+
+def test_a_job_without_steps_is_one_step_named_after_its_stage() -> None:
+    (step,) = read_job(a_job(finetuning={"stage": "pt"})).resolved.steps
+    assert step.name == "pt"
+
+
+def test_a_step_changes_what_it_sets_and_keeps_the_rest() -> None:
+    first, second = read_steps(
+        {"name": "first", "training": {"learning_rate": 1e-3}, "data": {"dataset": "numbers"}},
+        {"name": "second", "training": {"save_steps": 7}},
+        training={"learning_rate": 1e-4, "save_steps": 100},
+        data={"cutoff_len": 256},
+    )
+    assert (first.training.learning_rate, first.training.save_steps) == (1e-3, 100)
+    assert (second.training.learning_rate, second.training.save_steps) == (1e-4, 7)
+    assert (first.data.dataset, first.data.cutoff_len) == (("numbers",), 256)
+    assert (second.data.dataset, second.data.cutoff_len) == (("letters",), 256)
+
+
+def test_a_step_may_set_an_argument_back_to_its_default() -> None:
+    (step,) = read_steps({"name": "only", "training": {"save_steps": 500}}, training={"save_steps": 7})
+    assert step.training.save_steps == 500
+
+
+def test_a_null_in_a_step_sets_null_where_null_means_something() -> None:
+    (step,) = read_steps({"name": "only", "data": {"max_samples": None}}, data={"max_samples": 10})
+    assert step.data.max_samples is None
+
+
+def test_a_null_in_a_step_is_refused_where_null_means_nothing() -> None:
+    assert pointers_of(a_job(steps=[{"name": "only", "data": {"cutoff_len": None}}])) == ["/steps/0/data/cutoff_len"]
+
+
+@pytest.mark.parametrize("step", [{"data": None}, {"data": {}}])
+def test_a_step_with_a_null_or_empty_group_overrides_nothing(step: dict[str, Any]) -> None:
+    assert (
+        read_steps({"name": "only", **step}, data={"cutoff_len": 99})[0].data
+        == read_job(a_job(data={"cutoff_len": 99})).spec.data
+    )
+
+
+def test_commas_are_split_in_a_step_as_in_the_job() -> None:
+    (step,) = read_steps({"name": "only", "data": {"dataset": " letters ,numbers,"}, "measures": {"names": "entropy,perplexity"}})
+    assert step.data.dataset == ("letters", "numbers")
+    assert step.measures.names == ("entropy", "perplexity")
+
+
+def test_lora_defaults_follow_each_steps_own_rank() -> None:
+    first, second, third = read_steps(
+        {"name": "first"},
+        {"name": "second", "finetuning": {"lora_rank": 32, "lora_target": "q_proj"}},
+        {"name": "third", "finetuning": {"lora_alpha": 5}},
+        finetuning={"lora_rank": 4},
+    )
+    assert (first.finetuning.lora_alpha, first.finetuning.lora_target) == (8, ("all",))
+    assert (second.finetuning.lora_alpha, second.finetuning.lora_target) == (64, ("q_proj",))
+    assert third.finetuning.lora_alpha == 5
+
+
+def test_the_spec_is_kept_as_it_came_and_only_the_resolved_job_has_defaults_filled_in() -> None:
+    read = read_job(a_job())
+    assert read.spec.finetuning.lora_alpha is None
+    assert read.spec.model_dump(exclude_unset=True) == a_job(data={"dataset": ("letters",)})
+
+
+def test_a_rule_broken_by_the_job_is_said_once_whatever_the_number_of_steps() -> None:
+    steps = [{"name": "one"}, {"name": "two"}]
+    assert pointers_of(a_job(training={"max_steps": 0}, steps=steps)) == ["/training/max_steps"]
+
+
+def test_a_rule_broken_by_a_step_points_into_the_step() -> None:
+    steps = [{"name": "one"}, {"name": "two", "training": {"max_steps": 0}}]
+    assert pointers_of(a_job(steps=steps)) == ["/steps/1/training/max_steps"]
+
+
+def test_a_step_may_mend_what_the_job_leaves_out() -> None:
+    bare = without(a_job(), "data", "template")
+    assert pointers_of(bare) == ["/data/template"]
+    assert pointers_of({**bare, "steps": [{"name": "only", "data": {"template": "chatml"}}]}) == []
+
+
+def test_steps_have_names_of_their_own() -> None:
+    ((pointer, detail),) = refusals_of(a_job(steps=[{"name": "sft"}, {"name": "pt"}, {"name": "sft"}]))
+    assert pointer == "/steps/2/name"
+    assert "another step named 'sft'" in detail
+
+
+# ---------------------------------------------------------------------------------------------------- "@name"
+
+FULL = {"finetuning_type": "full"}
+
+
+def test_a_later_step_may_start_from_the_model_that_an_earlier_one_made() -> None:
+    _, second = read_steps({"name": "pt", "finetuning": FULL}, {"name": "sft", "model": {"model_name_or_path": "@pt"}})
+    assert second.model.model_name_or_path == "@pt"
+
+
+@pytest.mark.parametrize("name", ["@nobody", "@second", "@third", "@"])
+def test_a_reference_to_no_earlier_step_is_refused_with_those_there_are(name: str) -> None:
+    steps = [{"name": "first"}, {"name": "second", "model": {"model_name_or_path": name}}, {"name": "third"}]
+    assert refusals_of(a_job(finetuning=FULL, steps=steps)) == [
+        ("/steps/1/model/model_name_or_path", f"No earlier step is named {name[1:]!r}; there are first.")
+    ]
+
+
+def test_a_reference_in_the_jobs_own_group_reaches_its_first_step_too() -> None:
+    assert pointers_of(a_job(model={"model_name_or_path": "@first"})) == ["/model/model_name_or_path"]
+    steps = [{"name": "first", "model": {"model_name_or_path": "tiny"}}, {"name": "second"}]
+    assert pointers_of(a_job(model={"model_name_or_path": "@first"}, finetuning=FULL, steps=steps)) == []
+
+
+def test_a_reference_to_an_adapter_is_refused_since_it_is_no_whole_model() -> None:
+    steps = [{"name": "first"}, {"name": "second", "model": {"model_name_or_path": "@first"}}]
+    ((pointer, detail),) = refusals_of(a_job(steps=steps))
+    assert pointer == "/steps/1/model/model_name_or_path"
+    assert "makes an adapter" in detail
+
+
+# ---------------------------------------------------------------------------------------------------- rules
+
+# For each rule, documents that break it and no other rule: (document, pointer, part of the sentence). What an argument's
+# fate refuses as well is refused twice, once for each reason; FATES holds the pointers that the ledger adds.
+BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
+    rules.template_is_given: [
+        (without(a_job(), "data", "template"), "/data/template", "stage sft needs a template"),
+    ],
+    rules.template_is_known: [
+        (a_job(data={"template": "nope"}), "/data/template", "no template 'nope'"),
+        (a_job(data={"template": "nope"}, finetuning={"stage": "pt"}), "/data/template", "no template 'nope'"),
+    ],
+    rules.dataset_is_given: [
+        (without(a_job(), "data", "dataset"), "/data/dataset", "needs a data set"),
+        (a_job(data={"dataset": " , "}), "/data/dataset", "needs a data set"),
+    ],
+    rules.label_fits: [
+        (a_job(data={"reserved_label_len": 8, "cutoff_len": 8}), "/data/reserved_label_len", "smaller than cutoff_len"),
+    ],
+    rules.val_size_is_a_share_or_a_count: [(a_job(data={"val_size": 1.5}), "/data/val_size", "share below 1 or a whole")],
+    rules.streaming_has_an_end: [(a_job(data={"streaming": True}), "/data/streaming", "set training.max_steps")],
+    rules.streaming_counts_its_validation: [
+        (a_job(data={"streaming": True, "val_size": 0.1}, training={"max_steps": 9}), "/data/val_size", "whole number"),
+    ],
+    rules.streaming_takes_all: [
+        (a_job(data={"streaming": True, "max_samples": 5}, training={"max_steps": 9}), "/data/max_samples", "go with streaming"),
+    ],
+    rules.interleave_probs_fit: [
+        (a_job(data={"interleave_probs": "a"}), "/data/interleave_probs", "are numbers"),
+        (a_job(data={"interleave_probs": "0.5,0.5"}), "/data/interleave_probs", "2 probabilities for 1 data sets"),
+        (a_job(data={"interleave_probs": "0.5,0.4", "dataset": "a,b"}), "/data/interleave_probs", "add up to 0.9"),
+        (a_job(data={"interleave_probs": "2,-1", "dataset": "a,b"}), "/data/interleave_probs", "from 0 to 1"),
+        (a_job(data={"interleave_probs": "nan"}), "/data/interleave_probs", "from 0 to 1"),
+    ],
+    rules.quantization_needs_lora: [
+        (a_job(model={"quantization_bit": 4}, finetuning=FULL), "/model/quantization_bit", "only be trained with"),
+    ],
+    rules.quantized_base_keeps_its_adapter: [
+        (
+            a_job(model={"quantization_bit": 4, "adapter_name_or_path": "a"}, finetuning={"create_new_adapter": True}),
+            "/finetuning/create_new_adapter",
+            "cannot merge",
+        ),
+        (a_job(model={"quantization_bit": 4, "adapter_name_or_path": "a,b"}), "/model/adapter_name_or_path", "one adapter only"),
+    ],
+    rules.whole_models_take_one_adapter: [
+        (a_job(model={"adapter_name_or_path": "a,b"}, finetuning=FULL), "/model/adapter_name_or_path", "full takes one adapter"),
+    ],
+    rules.ppo_has_a_reward: [(a_job(finetuning={"stage": "ppo"}), "/finetuning/reward_model", "needs a reward model")],
+    rules.lora_reward_needs_lora: [
+        (
+            a_job(finetuning={**FULL, "stage": "ppo", "reward_model": "scorer"}),
+            "/finetuning/reward_model_type",
+            "need reward_model_type full or api",
+        ),
+    ],
+    rules.ppo_attends_fully: [
+        (
+            a_job(model={"shift_attn": True}, finetuning={"stage": "ppo", "reward_model": "scorer"}),
+            "/model/shift_attn",
+            "ppo generates its own",
+        ),
+    ],
+    rules.export_quantization_has_a_corpus: [
+        (a_job(model={"export_quantization_bit": 4}), "/model/export_quantization_dataset", "a data set to calibrate on"),
+    ],
+    rules.warmup_is_said_once: [
+        (a_job(training={"warmup_steps": 10, "warmup_ratio": 0.1}), "/training/warmup_ratio", "not both"),
+    ],
+    rules.precision_is_one: [(a_job(training={"bf16": True, "fp16": True}), "/training/fp16", "not both")],
+    rules.max_steps_is_positive: [(a_job(training={"max_steps": 0}), "/training/max_steps", "at least 1, or -1")],
+    rules.measures_are_known: [
+        (a_job(measures={"names": "entropy,loss"}), "/measures/names", "no measure loss; there are cross_entropy"),
+    ],
+    rules.some_layer_is_trainable: [
+        (
+            a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": 0}),
+            "/finetuning/num_layer_trainable",
+            "not 0",
+        ),
+    ],
+}
+
+FATES: dict[Callable[..., Any], set[str]] = {
+    rules.streaming_has_an_end: {"/data/streaming"},
+    rules.streaming_counts_its_validation: {"/data/streaming"},
+    rules.streaming_takes_all: {"/data/streaming"},
+    rules.interleave_probs_fit: {"/data/interleave_probs"},
+    rules.quantization_needs_lora: {"/model/quantization_bit"},
+    rules.quantized_base_keeps_its_adapter: {
+        "/model/quantization_bit",
+        "/model/adapter_name_or_path",
+        "/finetuning/create_new_adapter",
+    },
+    rules.whole_models_take_one_adapter: {"/model/adapter_name_or_path"},
+    rules.ppo_has_a_reward: {"/finetuning/stage"},
+    rules.lora_reward_needs_lora: {"/finetuning/stage", "/finetuning/reward_model"},
+    rules.ppo_attends_fully: {"/finetuning/stage", "/finetuning/reward_model", "/model/shift_attn"},
+    rules.export_quantization_has_a_corpus: {"/model/export_quantization_bit"},
+}
+
+CASES = [
+    pytest.param(rule, *case, id=f"{rule.__name__}-{number}")
+    for rule, cases in BROKEN.items()
+    for number, case in enumerate(cases)
+]
+
+
+def test_every_rule_stands_in_the_table_and_every_function_of_a_step_in_the_rules() -> None:
+    assert set(BROKEN) == set(rules.RULES)
+    of_a_step = {
+        value for value in vars(rules).values() if getattr(value, "__annotations__", {}).get("return") is rules.Complaints
+    }
+    assert of_a_step == set(rules.RULES)
+    assert len(rules.RULES) == len(set(rules.RULES))
+
+
+@pytest.mark.parametrize(("rule", "document", "pointer", "part"), CASES)
+def test_a_broken_rule_is_refused_in_its_place(rule: Callable[..., Any], document: Any, pointer: str, part: str) -> None:
+    refusals = refusals_of(document)
+    assert [refused for refused, detail in refusals if part in detail] == [pointer]
+    assert {refused for refused, detail in refusals if part not in detail} <= FATES.get(rule, set())
+
+
+@pytest.mark.parametrize(("rule", "document", "pointer", "part"), CASES)
+def test_no_other_rule_complains(rule: Callable[..., Any], document: Any, pointer: str, part: str) -> None:
+    (step,) = resolve(JobSpec.model_validate(document)).steps
+    assert {other for other in rules.RULES if list(other(step))} == {rule}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        without(a_job(finetuning={"stage": "pt"}), "data", "template"),
+        a_job(data={"val_size": 1}),
+        a_job(data={"val_size": 0.999}),
+        a_job(data={"val_size": 200.0}),
+        a_job(data={"reserved_label_len": 7, "cutoff_len": 8}),
+        a_job(training={"max_steps": 1}),
+        a_job(training={"warmup_steps": 10}),
+        a_job(measures={"names": []}),
+        a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": -3}),
+    ],
+)
+def test_what_is_just_inside_the_rules_is_accepted(document: Any) -> None:
+    assert refusals_of(document) == []
+
+
+# ---------------------------------------------------------------------------------------------------- any document
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+ARGUMENT_NAMES = sorted({field for group in GROUPS.values() for field in group.model_fields})
+TEXT = st.text(st.characters(), max_size=6)  # lone surrogates and null bytes too, which JSON can carry
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from(["tiny", "chatml", "@one", "a,b", "1e-4"])
+)
+KEYS = TEXT | st.sampled_from([*ARGUMENT_NAMES, *GROUPS, *COMMAND_LINE, "output_dir", "labels", "name", "steps", "[key]"])
+ANY_JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+
+
+def some_arguments(group: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(st.sampled_from(sorted(GROUPS[group].model_fields)), SCALARS, max_size=3)
+
+
+JOBLIKE = st.fixed_dictionaries(
+    {"model": some_arguments("model").map(lambda arguments: {"model_name_or_path": "tiny", **arguments})},
+    optional={
+        **{group: some_arguments(group) | SCALARS for group in GROUPS if group != "model"},
+        "labels": st.dictionaries(TEXT, SCALARS, max_size=2),
+        "steps": st.lists(
+            st.fixed_dictionaries({"name": TEXT | st.just("one")}, optional={"data": some_arguments("data")}), max_size=2
+        ),
+    },
+)
+FLATLIKE = st.dictionaries(KEYS, ANY_JSON, max_size=6).map(lambda document: {**a_flat_job(), **document})
+
+ACCEPTED_ARGUMENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "data": {
+        "dataset": st.sampled_from(["letters", "letters, numbers", ["letters", "numbers"]]),
+        "cutoff_len": st.integers(2, 10**30),
+        "max_samples": st.none() | st.integers(1, 10**6),
+        "val_size": st.floats(0, 1, exclude_max=True) | st.integers(0, 10**30),
+        "overlength": st.sampled_from(["truncate", "drop"]),
+    },
+    "training": {
+        "learning_rate": st.floats(0, 1e308, exclude_min=True) | st.integers(1, 3),
+        "neftune_noise_alpha": st.none() | st.floats(1e-300, 5),
+        "lr_scheduler_type": st.sampled_from(["linear", "cosine"]),
+        "bf16": st.booleans(),
+    },
+    "measures": {"names": st.sampled_from(["", "entropy", ["entropy", "perplexity"]]), "every": st.integers(1, 9)},
+    "model": {"hf_hub_token": st.none(), "split_special_tokens": st.booleans()},
+    "finetuning": {"lora_target": st.none() | st.sampled_from(["all", "q_proj,v_proj"]), "plot_loss": st.booleans()},
+}
+
+
+@st.composite
+def accepted_documents(draw: st.DrawFn) -> dict[str, Any]:
+    groups = {group: st.fixed_dictionaries({}, optional=fields) for group, fields in ACCEPTED_ARGUMENTS.items()}
+    document = a_job(**draw(st.fixed_dictionaries({}, optional=groups)))
+    names = draw(st.lists(st.sampled_from(["one", "two", "three"]), unique=True))
+    document["steps"] = [{"name": name, **draw(st.fixed_dictionaries({}, optional=groups))} for name in names]
+    if draw(st.booleans()):
+        document["name"] = draw(st.text(st.sampled_from('ab1 é名\n"\\'), min_size=1, max_size=20))
+    return document
+
+
+@unhurried
+@given(ANY_JSON | JOBLIKE | FLATLIKE)
+def test_a_document_is_read_or_refused_and_nothing_else_happens(document: Any) -> None:
+    before = repr(document)
+    refusals = refusals_of(document)
+    assert all(detail for _, detail in refusals)
+    assert len(refusals) == len(set(refusals))
+    assert repr(document) == before, "the caller's own document was changed"
+
+
+@unhurried
+@given(accepted_documents())
+def test_a_spec_survives_json_with_what_was_set_and_what_was_not(document: dict[str, Any]) -> None:
+    spec = read_job(document).spec
+    again = JobSpec.model_validate_json(spec.model_dump_json(exclude_unset=True))
+    assert again == spec
+    assert again.model_dump(exclude_unset=True) == spec.model_dump(exclude_unset=True)
+    assert resolve(again) == resolve(spec)
+
+
+@unhurried
+@given(accepted_documents())
+def test_a_stored_spec_is_itself_a_document_that_reads_as_the_same_job(document: dict[str, Any]) -> None:
+    """This is how a job is submitted again."""
+    first = read_job(document)
+    again = read_job(json.loads(first.spec.model_dump_json(exclude_unset=True)))
+    assert again == first
+
+
+def test_a_token_is_not_shown_in_what_is_said_or_printed_of_a_job() -> None:
+    document = a_job(model={"hf_hub_token": "hf_verysecret"})
+    assert all("verysecret" not in detail for _, detail in refusals_of(document))
+    spec = JobSpec.model_validate(document)
+    assert "verysecret" not in repr(spec)
+    assert "verysecret" not in spec.model_dump_json()
