@@ -1,6 +1,6 @@
 """From a document, nested or flat, to a job that can run, or to everything that is wrong with it at once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,17 @@ class ReadJob:
     notices: tuple[Notice, ...]
 
 
-def read_job(document: Any) -> ReadJob:
-    """Raises SpecRefused with every refusal found; types first, since rules need whole groups to read."""
+# A check beyond the document, such as whether the model is there. Its places are those of the nested form (`place_of`).
+Check = Callable[[JobSpec, ResolvedJob], Iterable[Refusal]]
+
+
+def read_job(document: Any, also: Check = lambda spec, resolved: ()) -> ReadJob:
+    """Raises SpecRefused with every refusal found; types first, since rules and `also` need whole groups to read."""
     if not isinstance(document, dict):
         raise SpecRefused([Refusal((), f"A job is an object with keys such as model and data, not {_kind(document)}.")])
     found = [Refusal(place, "Text may not hold a null byte.") for place in _null_bytes(document)]
     try:
-        read = _read_flat(document) if flat.is_flat(document) else _read_nested(document)
+        read = _read_flat(document, also) if flat.is_flat(document) else _read_nested(document, also)
     except SpecRefused as refused:
         raise SpecRefused([*found, *refused.refusals]) from None
     if found:
@@ -36,10 +40,10 @@ def read_job(document: Any) -> ReadJob:
     return read
 
 
-def _read_flat(document: dict[str, Any]) -> ReadJob:
+def _read_flat(document: dict[str, Any], also: Check) -> ReadJob:
     nested, places, refusals, notices = flat.nest(document)
     try:
-        read = _read_nested(nested)
+        read = _read_nested(nested, also)
     except SpecRefused as refused:
         moved = [Refusal(_moved(refusal.place, places), refusal.detail) for refusal in refused.refusals]
         raise SpecRefused([*refusals, *moved]) from None
@@ -49,7 +53,7 @@ def _read_flat(document: dict[str, Any]) -> ReadJob:
     return ReadJob(read.spec, read.resolved, (*notices, *moved_notices))
 
 
-def _read_nested(document: dict[str, Any]) -> ReadJob:
+def _read_nested(document: dict[str, Any], also: Check) -> ReadJob:
     try:
         spec = JobSpec.model_validate(document)
     except ValidationError as error:
@@ -61,6 +65,7 @@ def _read_nested(document: dict[str, Any]) -> ReadJob:
         *rules.references_point_back(spec, resolved),
         *rules.conditions_hold(spec, resolved),
         *_broken_rules(spec, resolved),
+        *also(spec, resolved),
     ]
     if found:
         raise SpecRefused(dict.fromkeys(found))
