@@ -17,4 +17,6 @@ class Resources(Group):
         default=None, ge=0, description="How many GPUs; 0 trains on the CPU. Not given: one where the worker has one."
     )
     priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
-    max_lost: int = Field(default=3, ge=0, description="How often the job may lose its worker before it fails with worker_lost.")
+    max_lost: int = Field(
+        default=3, ge=0, le=1000, description="How often the job may lose its worker before it fails with worker_lost."
+    )
