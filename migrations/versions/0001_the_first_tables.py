@@ -42,14 +42,14 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.Double(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("event_count", sa.Integer(), nullable=False),
-        sa.CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="ck_jobs_failed_has_reason"),
-        sa.CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="ck_jobs_running_has_lease"),
-        sa.CheckConstraint("(state = 'running') = (worker IS NOT NULL)", name="ck_jobs_running_has_worker"),
+        sa.CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name=op.f("ck_jobs_failed_has_reason")),
+        sa.CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name=op.f("ck_jobs_running_has_lease")),
+        sa.CheckConstraint("(state = 'running') = (worker IS NOT NULL)", name=op.f("ck_jobs_running_has_worker")),
         sa.CheckConstraint(
-            "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="ck_jobs_ended_has_time"
+            "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name=op.f("ck_jobs_ended_has_time")
         ),
         sa.CheckConstraint(
-            "state IN ('queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled')", name="ck_jobs_state_is_known"
+            "state IN ('queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled')", name=op.f("ck_jobs_state_is_known")
         ),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
