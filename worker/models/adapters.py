@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -61,16 +62,18 @@ def _lora(model: PreTrainedModel, finetuning: FinetuningArguments) -> Model:
     finetuning = with_lora_defaults(finetuning)
     targets = list(finetuning.lora_target or ())
     additional = list(finetuning.additional_target or ())
-    if "all" not in targets:
-        _refuse_unknown(model, "lora_target", targets, (torch.nn.Linear, Conv1D, torch.nn.Embedding))
+    named = [target for target in targets if target != "all"]
+    _refuse_unknown(model, "lora_target", named, (torch.nn.Linear, Conv1D, torch.nn.Embedding))
     _refuse_unknown(model, "additional_target", additional, (torch.nn.Module,))
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=finetuning.lora_rank,
         lora_alpha=finetuning.lora_alpha,
         lora_dropout=finetuning.lora_dropout,
-        target_modules="all-linear" if "all" in targets else targets,
+        target_modules=targets if named == targets else "all-linear",
         modules_to_save=additional or None,
+        # a head that is the embeddings transposed stays so, or it would not learn what they learn
+        ensure_weight_tying=model.config.tie_word_embeddings and _names_embeddings([*named, *additional]),
     )
     with warnings.catch_warnings():
         # peft 0.21 asks transformers for a property by its old name
@@ -106,6 +109,10 @@ def _refuse_unknown(model: PreTrainedModel, argument: str, names: Iterable[str],
     if unknown:
         choices = {module_name.rpartition(".")[2] for module_name in fitting}
         _refuse(argument, unknown, sorted(choice for choice in choices if choice and not choice.isdecimal()))
+
+
+def _names_embeddings(names: Iterable[str]) -> bool:
+    return any(name.rpartition(".")[2] in EMBEDDING_LAYER_NAMES for name in names)
 
 
 def _refuse(argument: str, unknown: list[str], choices: list[str]) -> None:

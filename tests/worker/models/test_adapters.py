@@ -1,5 +1,6 @@
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 
 from service.specs.finetuning import FinetuningArguments
@@ -139,6 +140,22 @@ def test_additional_modules_are_trained_in_full_and_saved_in_the_adapter(make_ll
     }
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own call
+def test_a_head_that_is_tied_to_the_embeddings_stays_tied_when_they_are_trained(make_llama, tmp_path):
+    model = prepared(make_llama(tie_word_embeddings=True), additional_target="embed_tokens", lora_target="q_proj")
+    gradients(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= parameter.grad
+    expected = logits(model)
+    assert not torch.allclose(expected, logits(make_llama(tie_word_embeddings=True)), atol=1e-3)
+    assert torch.equal(model.get_output_embeddings().weight, model.get_input_embeddings().weight)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(make_llama(tie_word_embeddings=True), tmp_path)
+    assert torch.allclose(logits(again), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -148,6 +165,7 @@ def test_additional_modules_are_trained_in_full_and_saved_in_the_adapter(make_ll
             "down_proj, embed_tokens, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj.",
         ),
         ({"lora_target": "proj"}, "no module proj for lora_target"),
+        ({"lora_target": "all, W_pack"}, "no module W_pack for lora_target"),
         ({"lora_target": "mlp"}, "no module mlp for lora_target"),
         ({"additional_target": "embed_tokens, wte"}, "no module wte for additional_target"),
     ],
