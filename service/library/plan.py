@@ -1,0 +1,124 @@
+"""What a job would do: rows, updates and parameters of each step, as far as they are known without a tokenizer or a model."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from service.library import datasets, models, weights
+from service.library.check import Roots
+from service.library.errors import LibraryError
+from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
+from service.specs.read import place_of
+from service.specs.refusals import Refusal
+
+
+@dataclass
+class PlannedStep:
+    """A step's numbers; for each that is None, `why_unknown` has a sentence. `parameters` are the model's, without adapters."""
+
+    name: str
+    stage: str
+    finetuning_type: str
+    rows: int | None = None
+    training_rows: int | None = None
+    validation_rows: int | None = None
+    updates: int | None = None
+    parameters: int | None = None
+    trainable_parameters: int | None = None
+    why_unknown: dict[str, str] = field(default_factory=dict)
+
+
+def check_rows(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
+    """What only counting finds out: a broken or empty file, and a validation part that leaves nothing to train on."""
+    for index, step in enumerate(resolved.steps):
+        try:
+            _split(step, _rows(roots, step))
+        except LibraryError as error:
+            yield Refusal(place_of(spec, index, error.argument or "data.dataset"), str(error))
+
+
+def plan(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:
+    """Every step's numbers, of a job that `check` and `check_rows` find nothing wrong with."""
+    return [_planned(roots, resolved, step) for step in resolved.steps]
+
+
+def updates(training_rows: int, step: ResolvedStep) -> int:
+    """Optimiser steps as transformers' Trainer counts them on one device: the last batches of an epoch make a short update."""
+    training = step.training
+    if training.max_steps > 0:
+        return training.max_steps
+    batches = math.ceil(training_rows / training.per_device_train_batch_size)
+    return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
+
+
+def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
+    planned = PlannedStep(step.name, step.finetuning.stage, step.finetuning.finetuning_type)
+    _count_parameters(planned, roots, resolved, step)
+    planned.rows = _rows(roots, step)
+    if planned.rows is None:
+        too_large = "The files are too large to be counted here; the worker counts them."
+        planned.why_unknown |= dict.fromkeys(("rows", "training_rows", "validation_rows"), too_large)
+    else:
+        planned.training_rows, planned.validation_rows = _split(step, planned.rows)
+    _count_updates(planned, step)
+    return planned
+
+
+def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> None:
+    model = models.find(roots.models, _origin(resolved, step))
+    tensors = weights.tensors_of(model)
+    if tensors is None:
+        not_safetensors = "The weights are not safetensors, which alone can be counted without loading them."
+        planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), not_safetensors)
+        return
+    planned.parameters = weights.count(tensors)
+    planned.trainable_parameters = weights.trainable(tensors, step.finetuning, model)
+    if planned.trainable_parameters is None:
+        planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
+
+
+def _origin(resolved: ResolvedJob, step: ResolvedStep) -> str:
+    """The model in the operator's folder that the step's model goes back to: what a step makes has its own model's shape."""
+    by_name = {other.name: other for other in resolved.steps}
+    name = step.model.model_name_or_path
+    while name.startswith("@"):
+        name = by_name[name[1:]].model.model_name_or_path
+    return name
+
+
+def _rows(roots: Roots, step: ResolvedStep) -> int | None:
+    """The rows that are read: of each data set the first max_samples."""
+    known = datasets.entries(roots.datasets, step.data.dataset_dir)
+    total = 0
+    for name in step.data.dataset or ():
+        counted = datasets.rows(datasets.find(known, name, step.finetuning.stage), step.data.max_samples)
+        if counted is None:
+            return None
+        total += counted
+    return total
+
+
+def _split(step: ResolvedStep, rows: int | None) -> tuple[int | None, int | None]:
+    """(training, validation). Below 1 val_size is a share, rounded up; from 1 on a count. The worker splits so too."""
+    if rows is None:
+        return None, None
+    size = step.data.val_size
+    held_out = math.ceil(Decimal(str(size)) * rows) if size < 1 else int(size)
+    if held_out and held_out >= rows:
+        sentence = f"val_size {size:g} holds out {held_out} rows, and there are {rows}: none would be left to train on."
+        raise LibraryError(sentence, "data.val_size")
+    return rows - held_out, held_out
+
+
+def _count_updates(planned: PlannedStep, step: ResolvedStep) -> None:
+    if step.training.max_steps > 0:
+        planned.updates = step.training.max_steps
+    elif planned.training_rows is None:
+        planned.why_unknown["updates"] = planned.why_unknown["training_rows"]
+    elif step.finetuning.stage == "pt":
+        planned.why_unknown["updates"] = "Pre-training packs texts into blocks of cutoff_len tokens: a tokenizer must count them."
+    elif step.data.overlength == "drop":
+        planned.why_unknown["updates"] = "Rows longer than cutoff_len are left out: a tokenizer must find them."
+    else:
+        planned.updates = updates(planned.training_rows, step)
