@@ -2,8 +2,11 @@
 
 On SQLite a transaction begins IMMEDIATE (a deferred one that turns to writing fails at once when another writes, whatever the
 busy timeout), one lock a process keeps its writers in a fair line, and reads run on connections of their own that cannot write.
+On PostgreSQL reads share the pool, as read-only transactions that see one moment throughout (REPEATABLE READ).
 """
 
+import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ class Database:
         self.url = url
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = _sqlite(url, pool_size) if self.is_sqlite else _postgresql(url, pool_size)
-        self._reading_engine = _sqlite(url, pool_size, read_only=True) if self.is_sqlite else self.engine
+        self._reading_engine = _sqlite(url, pool_size, read_only=True) if self.is_sqlite else _only_reading(self.engine)
         self._writer = threading.Lock()
 
     @contextmanager
@@ -56,7 +59,11 @@ class Database:
 
 
 def _postgresql(url: str, pool_size: int) -> Engine:
-    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, pool_recycle=1800)
+    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, pool_recycle=1800, json_serializer=_json)
+
+
+def _only_reading(engine: Engine) -> Engine:
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def _sqlite(url: str, pool_size: int, read_only: bool = False) -> Engine:
@@ -64,7 +71,9 @@ def _sqlite(url: str, pool_size: int, read_only: bool = False) -> Engine:
     if not file or file == ":memory:":
         raise ValueError("The database must be a file: memory is lost when the process ends.")
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=pool_size, max_overflow=30, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        url, pool_size=pool_size, max_overflow=30, connect_args={"check_same_thread": False}, json_serializer=_json
+    )
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, record: Any) -> None:
@@ -84,3 +93,19 @@ def _pragmas(read_only: bool) -> tuple[str, ...]:
     if read_only:
         return (*common, "query_only = ON")
     return (*common, "journal_mode = WAL", "synchronous = FULL")
+
+
+def _json(value: Any) -> str:
+    """JSON has no NaN and no infinity, and PostgreSQL refuses Python's words for them: where a document has one, it is null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
