@@ -1,5 +1,6 @@
 """What was measured: per-document sums, the measures made of them, and the training series."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,10 +34,11 @@ def record(session: Session, held: Claim, step: str, split: str, rows: list[dict
 
 
 def record_points(session: Session, held: Claim, step: str, global_step: int, values: dict[str, float]) -> None:
-    """Keeps the training series' values at one update."""
+    """Keeps the training series' values at one update; what is not finite is no point: SQLite would refuse a NaN."""
     rows = [
         {"job_id": held.job_id, "step": step, "name": name, "global_step": global_step, "value": value}
         for name, value in values.items()
+        if math.isfinite(value)
     ]
     upsert(session, Point, rows)
 
