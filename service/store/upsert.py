@@ -10,11 +10,12 @@ from service.store.tables import Base
 
 
 def upsert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:
-    """Writes rows by primary key: a later attempt that comes to the same point again overwrites it."""
+    """Writes rows by primary key: a later attempt that comes to the same point again overwrites it, whole."""
     if not rows:
         return
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     keys = [column.name for column in inspect(table).primary_key]
     statement = dialect.insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    # every column, so that one that the new row does not give is emptied instead of left as the old row had it
+    changed = {name: statement.excluded[name] for name in inspect(table).columns.keys() if name not in keys}
     session.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
