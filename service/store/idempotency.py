@@ -27,13 +27,13 @@ def earlier(session: Session, owner: str, key: str, body_sha256: str) -> str | N
     return str(found.job_id)
 
 
-def remember(session: Session, owner: str, key: str, body_sha256: str, job_id: str) -> None:
+def remember(session: Session, owner: str, key: str, body_sha256: str, job_id: str, wait_seconds: float = 3) -> None:
     """Keeps the answer, in the transaction that makes it.
 
     Raises IdempotencyBusy when another request holds the same key at this moment; the caller's transaction is then over.
     """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SET LOCAL lock_timeout = '3s'"))
+        session.execute(text(f"SET LOCAL lock_timeout = {round(wait_seconds * 1000)}"))
     try:
         session.execute(
             delete(IdempotencyKey)
