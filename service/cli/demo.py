@@ -1,0 +1,145 @@
+"""finebits demo"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+import typer
+import yaml
+
+from service.cli.connection import told
+from service.cli.following import follow, outcome
+from service.cli.measured import Column, show_measured
+from service.cli.screen import Screen, give_up
+from service.cli.serving import read_settings, serving
+from service.client import Client, ClientError, Event, Measured, Sighting
+from service.embedded import Embedded, EmbeddedError
+from service.settings import Settings
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+class Source(Protocol):
+    """What the demo needs of examples/source.py."""
+
+    def entropy_of_text(self, n_words: float) -> float:
+        """Bits of a text of n words, on average: linear in n beyond the first word."""
+
+
+def demo(
+    home: Path | None = typer.Option(
+        None, help="The folder of all data; ./finebits-data/demo-<time> when not given.", file_okay=False
+    ),
+) -> None:
+    """Train a tiny model here, in two steps, and see in bits how near it comes to the best there can be."""
+    screen = Screen()
+    source = _source(EXAMPLES)
+    settings = _settings(home or Path("finebits-data", time.strftime("demo-%Y%m%d-%H%M%S")))
+    try:
+        with serving(settings) as service:
+            screen.say(f"Finebits is at {service.url}; its data is in {settings.home}")
+            with service.client() as client:
+                sentence = _told_by(service, lambda: _run(service, client, screen, source))
+    except KeyboardInterrupt:
+        give_up(f"\nStopped before the end. The data is in {settings.home}", 130)
+    screen.say(sentence, style="bold")
+    screen.say(f"The service has stopped. Its data is in {settings.home}; `finebits up --home {settings.home}` serves it again.")
+
+
+def _settings(home: Path) -> Settings:
+    """Everything in one folder, whatever the environment says of another service."""
+    home = home.absolute()
+    return read_settings(
+        home=home,
+        database_url=f"sqlite:///{home}/finebits.db",
+        broker_url=f"redis+socket://{home}/broker/broker.sock",
+        artifacts_root=home / "artifacts",
+        models_root=EXAMPLES / "models",
+        datasets_root=EXAMPLES,
+        host="127.0.0.1",
+        port=0,
+    )
+
+
+def _told_by(service: Embedded, run: Callable[[], str]) -> str:
+    """What `run` returns. Where it failed because a part of the service has ended, that is what is told."""
+    try:
+        return run()
+    except ClientError as error:
+        service.check()
+        raise EmbeddedError(told(error)) from None
+
+
+def _run(service: Embedded, client: Client, screen: Screen, source: Source) -> str:
+    """The job from its file to its end; the last sentence."""
+    file = EXAMPLES / "demo.yaml"
+    unfinished = _step_names(file)
+    job = client.submit(file)
+    screen.say(f"Submitted {file.name} as {job['id']}.")
+
+    def show_finished(event: Event) -> None:
+        if event["kind"] == "step_finished":
+            step = next(unfinished, None)
+            rows = [row for row in client.metrics(job["id"]) if row["step"] == step]
+            show_measured(screen, rows, [_above_the_floor(source)] if step == "pretrain" else [])
+
+    ended = follow(_checked(service, client.watch(job["id"], patience=5)), screen, show_finished)
+    if ended["state"] != "succeeded":
+        raise EmbeddedError(f"The demo's job did not succeed. {outcome(ended)}")
+    return _last_sentence(client.metrics(job["id"], measure="cross_entropy"), source)
+
+
+def _checked(service: Embedded, sightings: Iterator[Sighting]) -> Iterator[Sighting]:
+    """The sightings, for as long as every part of the service lives: without a worker a job would wait forever."""
+    for sighting in sightings:
+        service.check()
+        yield sighting
+
+
+def _step_names(file: Path) -> Iterator[str]:
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return iter([step["name"] for step in document["steps"]])
+
+
+# -- the source and its floor ------------------------------------------------------------------------------------------
+
+
+def _source(examples: Path) -> Source:
+    """examples/source.py, which is beside the package in a checkout and in no wheel."""
+    file = examples / "source.py"
+    if not file.exists():
+        give_up(f"The demo needs the folder {examples.name}/ of a checkout, and {examples} is not there.")
+    spec = importlib.util.spec_from_file_location("finebits_demo_source", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cast(Source, module)
+
+
+def _above_the_floor(source: Source) -> Column:
+    return "above the floor", lambda row: f"{above_percent(row, source):+.1f} %"
+
+
+def above_percent(row: Measured, source: Source) -> float:
+    """How much more the model spends on a text than the source itself would. Every word is one token."""
+    measured = row["measures"]["cross_entropy"]
+    value = measured.get("value")
+    return float("inf") if value is None else 100 * (value / _floor(row, source) - 1)
+
+
+def _floor(row: Measured, source: Source) -> float:
+    """The source's bits per word, over texts as long as those that were measured."""
+    measured = row["measures"]["cross_entropy"]
+    n_words = measured["n_tokens"] / measured["n_documents"]
+    return source.entropy_of_text(n_words) / n_words
+
+
+def _last_sentence(rows: list[Measured], source: Source) -> str:
+    last = [row for row in rows if row["step"] == "pretrain"][-1]
+    above = above_percent(last, source)
+    side = "above" if above >= 0 else "below"
+    rate = f"the entropy rate of the source ({_floor(last, source):.3f} bits a word)"
+    return f"The last checkpoint is {abs(above):.1f} % {side} {rate}, the floor that no model can beat."

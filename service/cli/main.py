@@ -1,0 +1,32 @@
+"""`finebits ...`: the command line. Each command is in the file of its name."""
+
+import typer
+
+from service.cli.cancel import cancel
+from service.cli.connection import Connection
+from service.cli.demo import demo
+from service.cli.jobs import jobs
+from service.cli.logs import logs
+from service.cli.metrics import metrics
+from service.cli.migrate import migrate
+from service.cli.submit import submit
+from service.cli.up import up
+from service.cli.version import version
+from service.cli.watch import watch
+from service.client import DEFAULT_URL
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def finebits(
+    context: typer.Context,
+    url: str = typer.Option(DEFAULT_URL, envvar="FINEBITS_URL", help="Where the service is."),
+    api_key: str | None = typer.Option(None, envvar="FINEBITS_API_KEY", help="Its key, where it has one."),
+) -> None:
+    """Fine-tune language models, and see in bits what every checkpoint learned."""
+    context.obj = Connection(url, api_key)
+
+
+for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, migrate, version):
+    app.command()(command)
