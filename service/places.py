@@ -29,4 +29,8 @@ class Places(BaseSettings):
             "models_root": home / "models",
             "datasets_root": home / "datasets",
         }
-        return {**defaults, **{name: value for name, value in values.items() if value != ""}, "home": home}
+        given = {name: value for name, value in values.items() if value != ""}
+        for root in ("artifacts_root", "models_root", "datasets_root"):
+            if root in given:
+                given[root] = Path(str(given[root])).absolute()
+        return {**defaults, **given, "home": home}

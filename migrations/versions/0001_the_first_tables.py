@@ -173,7 +173,7 @@ def upgrade() -> None:
         sa.Column("global_step", sa.Integer(), nullable=False),
         sa.Column("split", sa.String(length=64), nullable=False),
         sa.Column("measure", sa.String(length=64), nullable=False),
-        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=True),
         sa.Column("unit", sa.String(length=40), nullable=False),
         sa.Column("standard_error", sa.Double(), nullable=True),
         sa.Column("interval", DOCUMENT, nullable=True),

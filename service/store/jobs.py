@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, false, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from service.specs.job import ResolvedJob
@@ -77,6 +77,12 @@ def get(session: Session, owner: str, job_id: str) -> Job:
     return job
 
 
+def resolved_document(session: Session, job_id: str) -> dict[str, Any]:
+    """The job as it runs, for a worker that holds it."""
+    resolved: dict[str, Any] = session.execute(select(Job.resolved).where(Job.id == job_id)).scalar_one()
+    return resolved
+
+
 def resolved(job: Job) -> ResolvedJob:
     """The job's steps, as they were resolved when it came."""
     return ResolvedJob.model_validate_json(json.dumps(job.resolved))
@@ -95,7 +101,8 @@ def listing(
     if state is not None:
         wanted = wanted.where(Job.state == state)
     for key, value in (labels or {}).items():
-        wanted = wanted.where(Job.labels[key].as_string() == value)
+        # SQLite's path to a key cannot hold a quote; neither can a label's name
+        wanted = wanted.where(false() if '"' in key else Job.labels[key].as_string() == value)
     if after is not None:
         place = session.execute(select(Job.created_at, Job.id).where(Job.id == after, Job.owner == owner)).one_or_none()
         if place is None:
@@ -202,29 +209,41 @@ def give_back(session: Session, held: Claim, why: str) -> State:
     return State.QUEUED
 
 
+def lose(session: Session, held: Claim, reason: Reason, story: str) -> State:
+    """The attempt broke off without a word: tried again, until max_lost is used up."""
+    job = _locked(session, *_fence(held))
+    if job is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    return _lose(session, job, reason, story)
+
+
 def rescue(session: Session, limit: int = 20) -> list[Rescued]:
     """Takes back jobs whose lease has run out. Any number of processes may do this at once."""
     expired = (
         select(Job).where(Job.state == State.RUNNING, Job.lease_until < now()).limit(limit).with_for_update(skip_locked=True)
     )
-    return [_rescue(session, job) for job in session.scalars(expired).all()]
+    rescued = []
+    for job in session.scalars(expired).all():
+        story = f"{job.worker} was not heard of within its lease."
+        rescued.append(Rescued(job.id, job.queue, _lose(session, job, Reason.WORKER_LOST, story)))
+    return rescued
 
 
-def _rescue(session: Session, job: Job) -> Rescued:
+def _lose(session: Session, job: Job, reason: Reason, story: str) -> State:
+    """What becomes of a running job whose attempt is no more. The caller has its row locked."""
     held = Claim(job.id, job.attempt, job.worker or "")
     lost = job.lost + 1
-    story = f"{held.worker} was not heard of within its lease."
     if job.cancel_requested_at is not None:
         _end(session, held, State.CANCELLED, "Cancelled by its client.", lost=lost)
-        return Rescued(job.id, job.queue, State.CANCELLED)
+        return State.CANCELLED
     if lost > job.max_lost:
-        sentence = f"The job lost its worker {lost} times; max_lost allows {job.max_lost}."
-        _end(session, held, State.FAILED, sentence, Reason.WORKER_LOST, lost=lost)
-        return Rescued(job.id, job.queue, State.FAILED)
-    _close_attempt(session, job.id, held.attempt, "lost", None, story)
+        sentence = f"{story} That happened {lost} times; max_lost allows {job.max_lost}."
+        _end(session, held, State.FAILED, sentence, reason, lost=lost)
+        return State.FAILED
+    _close_attempt(session, job.id, held.attempt, "lost", reason, story)
     _move(session, job.id, State.QUEUED, *_fence(held), worker=None, lease_until=None, lost=lost, bell_rung_at=None)
-    events.add(session, job.id, Kind.LEASE_LOST, story + " The job waits for another.", {"worker": held.worker})
-    return Rescued(job.id, job.queue, State.QUEUED)
+    events.add(session, job.id, Kind.LEASE_LOST, f"{story} The job waits for another attempt.", {"worker": held.worker})
+    return State.QUEUED
 
 
 def unheard(session: Session, queues: Sequence[str], older_than_seconds: float) -> list[str]:

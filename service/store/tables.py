@@ -176,7 +176,7 @@ class Metric(Base):
     global_step: Mapped[int] = mapped_column(primary_key=True)
     split: Mapped[str] = mapped_column(String(64), primary_key=True)
     measure: Mapped[str] = mapped_column(String(64), primary_key=True)
-    value: Mapped[float]
+    value: Mapped[float | None]  # None where the model diverged: there is no such number
     unit: Mapped[str] = mapped_column(String(40))
     standard_error: Mapped[float | None]
     interval: Mapped[list[Any] | None] = mapped_column(Document)

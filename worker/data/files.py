@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from service.specs.dataset_info import DatasetEntry, files_of
+from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 Values = dict[str, Any]
 
@@ -30,7 +31,7 @@ class Row:
 def read_rows(folder: Path, name: str, entry: DatasetEntry) -> Iterator[Row]:
     """The rows of the data set `name`, file by file. Reads no further than it is asked, so later errors may go unseen."""
     if entry.file_name is None:
-        raise JobFailure(Reason.bad_data, f"The data set {name!r} is not a local file; other sources are not read yet.")
+        raise JobFailure(Reason.BAD_DATA, f"The data set {name!r} is not a local file; other sources are not read yet.")
     files = _files(folder, name, entry)
     if entry.file_sha1 is not None:
         _check_sha1(files, name, entry.file_sha1)
@@ -45,31 +46,31 @@ def _files(folder: Path, name: str, entry: DatasetEntry) -> list[Path]:
     try:
         inside(folder, entry.file_name or "")
     except OutsideRoot as error:
-        raise JobFailure(Reason.bad_data, f"The data set {name!r} has a bad file_name: {error}", file=entry.file_name) from None
+        raise JobFailure(Reason.BAD_DATA, f"The data set {name!r} has a bad file_name: {error}", file=entry.file_name) from None
     files = files_of(folder.resolve(), entry)
     if not files:
-        raise JobFailure(Reason.bad_data, f"The folder {entry.file_name} holds no files.", file=entry.file_name)
+        raise JobFailure(Reason.BAD_DATA, f"The folder {entry.file_name} holds no files.", file=entry.file_name)
     for path in files:
         if not path.is_file():
-            raise JobFailure(Reason.missing_data, f"There is no file {entry.file_name}.", file=entry.file_name)
+            raise JobFailure(Reason.MISSING_DATA, f"There is no file {entry.file_name}.", file=entry.file_name)
     return files
 
 
 def _check_sha1(files: list[Path], name: str, expected: str) -> None:
     if len(files) > 1:
-        raise JobFailure(Reason.bad_data, f"The data set {name!r} gives one file_sha1 for a folder of {len(files)} files.")
+        raise JobFailure(Reason.BAD_DATA, f"The data set {name!r} gives one file_sha1 for a folder of {len(files)} files.")
     with files[0].open("rb") as stream:
         found = hashlib.file_digest(stream, "sha1").hexdigest()
     if found != expected.lower():
         sentence = f"{files[0].name} has the SHA-1 {found}, but dataset_info.json says {expected}: it is another file."
-        raise JobFailure(Reason.bad_data, sentence, file=files[0].name)
+        raise JobFailure(Reason.BAD_DATA, sentence, file=files[0].name)
 
 
 def _reader(path: Path, file: str) -> "Reader":
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         sentence = f"{file} has an extension that is not read; these are: {', '.join(READERS)}."
-        raise JobFailure(Reason.bad_data, sentence, file=file)
+        raise JobFailure(Reason.BAD_DATA, sentence, file=file)
     return reader
 
 
@@ -80,11 +81,11 @@ def _json(path: Path, file: str) -> Iterator[tuple[int, Values]]:
     except json.JSONDecodeError as error:
         hint = " If it holds one object a line, its name should end in .jsonl." if error.msg == "Extra data" else ""
         sentence = f"{file} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.{hint}"
-        raise JobFailure(Reason.bad_row, sentence, file=file, line=error.lineno, column=error.colno) from None
+        raise JobFailure(Reason.BAD_ROW, sentence, file=file, line=error.lineno, column=error.colno) from None
     except (RecursionError, ValueError) as error:
-        raise JobFailure(Reason.bad_data, f"{file} cannot be read as JSON: {error}.", file=file) from None
+        raise JobFailure(Reason.BAD_DATA, f"{file} cannot be read as JSON: {error}.", file=file) from None
     if not isinstance(rows, list):
-        raise JobFailure(Reason.bad_data, f"{file} must be a list of objects, not {_kind(rows)}.", file=file)
+        raise JobFailure(Reason.BAD_DATA, f"{file} must be a list of objects, not {_kind(rows)}.", file=file)
     if not rows:
         raise _no_rows(file)
     for number, values in enumerate(rows, 1):
@@ -97,10 +98,10 @@ def _jsonl(path: Path, file: str) -> Iterator[tuple[int, Values]]:
             values = json.loads(line)
         except json.JSONDecodeError as error:
             sentence = f"{file}, row {number} is not valid JSON: {error.msg} at column {error.colno}."
-            raise JobFailure(Reason.bad_row, sentence, file=file, row=number, line=number, column=error.colno) from None
+            raise JobFailure(Reason.BAD_ROW, sentence, file=file, row=number, line=number, column=error.colno) from None
         except (RecursionError, ValueError) as error:
             sentence = f"{file}, row {number} cannot be read as JSON: {error}."
-            raise JobFailure(Reason.bad_row, sentence, file=file, row=number) from None
+            raise JobFailure(Reason.BAD_ROW, sentence, file=file, row=number) from None
         yield number, _object(values, file, number)
 
 
@@ -142,18 +143,18 @@ def _utf8(raw: bytes, file: str) -> str:
 
 def _not_utf8(file: str, line: int, byte: int, **where: int) -> JobFailure:
     sentence = f"{file} is not UTF-8: line {line} holds the byte 0x{byte:02x}."
-    return JobFailure(Reason.bad_row, sentence, file=file, line=line, **where)
+    return JobFailure(Reason.BAD_ROW, sentence, file=file, line=line, **where)
 
 
 def _no_rows(file: str) -> JobFailure:
-    return JobFailure(Reason.bad_data, f"{file} holds no rows.", file=file)
+    return JobFailure(Reason.BAD_DATA, f"{file} holds no rows.", file=file)
 
 
 def _object(values: Any, file: str, number: int) -> Values:
     if isinstance(values, dict):
         return values
     sentence = f"{file}, row {number} must be an object with the columns as keys, not {_kind(values)}."
-    raise JobFailure(Reason.bad_row, sentence, file=file, row=number)
+    raise JobFailure(Reason.BAD_ROW, sentence, file=file, row=number)
 
 
 def _kind(value: Any) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.specs.dataset_info import Columns
+from service.specs.reasons import Reason
 from worker.data.files import Row
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def conversation_of(row: Row) -> Conversation:
     formatting = row.entry.formatting
     if formatting not in FORMATS:
         sentence = f"The format {formatting} is not built yet; {row.file} uses it. There are: {', '.join(FORMATS)}."
-        raise JobFailure(Reason.bad_data, sentence, file=row.file)
+        raise JobFailure(Reason.BAD_DATA, sentence, file=row.file)
     return FORMATS[formatting](row)
 
 
@@ -112,4 +113,4 @@ def _required(columns: Columns, part: str) -> str:
 
 
 def _bad(row: Row, column: str | None, what: str) -> JobFailure:
-    return JobFailure(Reason.bad_row, f"{row.file}, row {row.number}: {what}.", file=row.file, row=row.number, column=column)
+    return JobFailure(Reason.BAD_ROW, f"{row.file}, row {row.number}: {what}.", file=row.file, row=row.number, column=column)

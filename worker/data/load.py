@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from service.specs.data import DataArguments
 from service.specs.dataset_info import DatasetInfoError, read_dataset_info
 from service.specs.measures import MeasureArguments
+from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
 from worker.data.files import Row, read_rows
 from worker.data.formats import conversation_of, text_of
@@ -27,7 +28,7 @@ from worker.data.tokenize import (
     map_in_processes,
     pack_blocks,
 )
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 # Where the text that is measured comes from: held out, a data set of its own, or (with neither) rows that are trained on.
 Split = Literal["validation", "dataset", "train"]
@@ -81,11 +82,11 @@ def load_rows(datasets_root: Path, data: DataArguments, names: Sequence[str]) ->
     try:
         entries = read_dataset_info(folder)
     except DatasetInfoError as error:
-        raise JobFailure(Reason.bad_data, str(error)) from None
+        raise JobFailure(Reason.BAD_DATA, str(error)) from None
     for name in names:
         if name not in entries:
             known = ", ".join(entries) or "none"
-            raise JobFailure(Reason.missing_data, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
+            raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
     return [row for name in names for row in islice(read_rows(folder, name, entries[name]), data.max_samples)]
 
 
@@ -111,9 +112,9 @@ def _dataset_folder(datasets_root: Path, dataset_dir: str) -> Path:
     try:
         folder = inside(datasets_root, dataset_dir)
     except OutsideRoot as error:
-        raise JobFailure(Reason.bad_data, f"dataset_dir cannot be used: {error}") from None
+        raise JobFailure(Reason.BAD_DATA, f"dataset_dir cannot be used: {error}") from None
     if not folder.is_dir():
-        raise JobFailure(Reason.missing_data, f"There is no folder {dataset_dir!r} among the data sets.")
+        raise JobFailure(Reason.MISSING_DATA, f"There is no folder {dataset_dir!r} among the data sets.")
     return folder
 
 
@@ -144,4 +145,4 @@ def _kept(examples: list[Example | None]) -> list[Example]:
 
 def _refuse_empty(examples: list[Example], purpose: str) -> None:
     if not examples:
-        raise JobFailure(Reason.bad_data, f"No rows are left to {purpose}.")
+        raise JobFailure(Reason.BAD_DATA, f"No rows are left to {purpose}.")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypeVar
 
-from worker.failures import JobFailure, Reason
+from service.specs.reasons import Reason
+from worker.failures import JobFailure
 
 Item = TypeVar("Item")
 
@@ -16,7 +17,7 @@ def split(rows: Sequence[Item], val_size: float, seed: int) -> tuple[list[Item],
     count = _count(len(rows), val_size)
     if count and count >= len(rows):
         sentence = f"val_size {val_size:g} holds out {count} rows, and there are {len(rows)}: none would be left to train on."
-        raise JobFailure(Reason.bad_data, sentence)
+        raise JobFailure(Reason.BAD_DATA, sentence)
     held_out = set(random.Random(seed).sample(range(len(rows)), count))
     training = [row for index, row in enumerate(rows) if index not in held_out]
     return training, [rows[index] for index in sorted(held_out)]

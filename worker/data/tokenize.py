@@ -14,9 +14,10 @@ from typing import Any, Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from service.specs.reasons import Reason
 from worker.data.formats import Conversation
 from worker.data.templates import Mark, Template, Turn
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 MASKED = -100  # the label of a token that is not trained: what torch's cross entropy leaves out
 
@@ -121,7 +122,7 @@ def pack_blocks(texts: Iterable[list[int]], eos: int, cutoff_len: int) -> list[E
     stream = list(chain.from_iterable([*text, eos] for text in texts))
     if len(stream) < cutoff_len:
         sentence = f"The texts have {len(stream)} tokens in all, which do not fill one block of cutoff_len {cutoff_len}."
-        raise JobFailure(Reason.bad_data, sentence)
+        raise JobFailure(Reason.BAD_DATA, sentence)
     starts = range(0, len(stream) - cutoff_len + 1, cutoff_len)
     blocks = (stream[start : start + cutoff_len] for start in starts)
     return [Example(block, block) for block in blocks]
@@ -130,9 +131,10 @@ def pack_blocks(texts: Iterable[list[int]], eos: int, cutoff_len: int) -> list[E
 def encode_document(text: str, tokenizer: PreTrainedTokenizerBase, cutoff_len: int, document: int) -> list[Example]:
     """A text to be measured, in windows of at most cutoff_len that do not overlap: every token is scored exactly once.
 
-    Each window begins with a token that is not scored, BOS or, where there is none, EOS: the first token needs one before it.
+    Each window begins with EOS, which is not scored: the first token needs one before it, and EOS is what stands before every
+    text in the training blocks.
     """
-    prefix = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    prefix: Any = tokenizer.eos_token_id
     encoded = _encode(text, tokenizer)
     windows = []
     for start in range(0, len(encoded.ids), cutoff_len - 1):
@@ -159,7 +161,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item], 
         with ProcessPoolExecutor(processes, context, initializer=_inherit, initargs=(function, items)) as pool:
             return list(chain.from_iterable(pool.map(_run_chunk, chunks)))
     except BrokenProcessPool:
-        raise JobFailure(Reason.killed, "A process that tokenised the data was killed; memory may have run out.") from None
+        raise JobFailure(Reason.KILLED, "A process that tokenised the data was killed; memory may have run out.") from None
 
 
 _inherited: tuple[Callable[[Any], Any], Sequence[Any]]

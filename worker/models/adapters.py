@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from service.specs.finetuning import FinetuningArguments
 from service.specs.job import with_lora_defaults
-from worker.failures import JobFailure, Reason
+from service.specs.reasons import Reason
+from worker.failures import JobFailure
 
 Model: TypeAlias = PreTrainedModel | PeftModel
 
@@ -87,7 +88,7 @@ METHODS = {"full": _full, "freeze": _freeze, "lora": _lora}
 def _chosen_layers(n_layers: int, n_trainable: int) -> range:
     if abs(n_trainable) > n_layers:
         sentence = f"num_layer_trainable is {n_trainable}, and the model has {n_layers} layers only."
-        raise JobFailure(Reason.bad_model, sentence)
+        raise JobFailure(Reason.BAD_MODEL, sentence)
     return range(n_layers - n_trainable, n_layers) if n_trainable > 0 else range(-n_trainable)
 
 
@@ -117,7 +118,7 @@ def _names_embeddings(names: Iterable[str]) -> bool:
 
 def _refuse(argument: str, unknown: list[str], choices: list[str]) -> None:
     sentence = f"The model has no module {', '.join(unknown)} for {argument}; there are: {', '.join(choices)}."
-    raise JobFailure(Reason.bad_model, sentence)
+    raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
 def _checkpoint_gradients(model: Model) -> None:

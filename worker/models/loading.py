@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from worker.failures import JobFailure, Reason
+from service.specs.reasons import Reason
+from worker.failures import JobFailure
 
 
 def load_tokenizer(path: Path, split_special_tokens: bool = False) -> PreTrainedTokenizerBase:
@@ -29,10 +30,10 @@ def load_tokenizer(path: Path, split_special_tokens: bool = False) -> PreTrained
             trust_remote_code=False,
         )
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise JobFailure(Reason.bad_model, f"The model {path.name!r} has no usable tokenizer: {_said(error, path)}") from None
+        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} has no usable tokenizer: {_said(error, path)}") from None
     if tokenizer.eos_token_id is None:
         sentence = f"The tokenizer of {path.name!r} has no end-of-sequence token, so no text could be ended."
-        raise JobFailure(Reason.bad_model, sentence)
+        raise JobFailure(Reason.BAD_MODEL, sentence)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -56,7 +57,7 @@ def load_model(path: Path, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBas
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # whatever a file of somebody else's can make the libraries raise
-        raise JobFailure(Reason.bad_model, f"The model {path.name!r} cannot be loaded: {_said(error, path)}") from None
+        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {_said(error, path)}") from None
     _refuse_missing_weights(path, sorted(report["missing_keys"]))
     _refuse_small_vocabulary(path, model, tokenizer)
     return model
@@ -70,23 +71,23 @@ def _quieten() -> None:
 
 def _refuse_missing(path: Path) -> None:
     if not path.is_dir():
-        raise JobFailure(Reason.missing_model, f"There is no model {path.name!r} in the models folder.")
+        raise JobFailure(Reason.MISSING_MODEL, f"There is no model {path.name!r} in the models folder.")
 
 
 def _refuse_unlike_a_model(path: Path) -> None:
     # transformers would load the base that an adapter names, wherever that lies
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-        raise JobFailure(Reason.bad_model, f"{path.name!r} is an adapter, not a whole model.", file="adapter_config.json")
+        raise JobFailure(Reason.BAD_MODEL, f"{path.name!r} is an adapter, not a whole model.", file="adapter_config.json")
     config = _json_object(path, "config.json")
     if "quantization_config" in config:
         sentence = f"The model {path.name!r} is already quantized; quantized loading is not built yet."
-        raise JobFailure(Reason.bad_model, sentence, file="config.json")
+        raise JobFailure(Reason.BAD_MODEL, sentence, file="config.json")
 
 
 def _refuse_broken_weights(path: Path) -> None:
     for file in _weight_files(path):
         if not file.is_file():
-            raise JobFailure(Reason.bad_model, f"The model {path.name!r} lacks the weights file {file.name}.", file=file.name)
+            raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} lacks the weights file {file.name}.", file=file.name)
         try:
             if file.suffix == ".safetensors":
                 with safe_open(file, "pt"):  # reads the header, which says how long the file must be
@@ -109,13 +110,13 @@ def _weight_files(path: Path) -> Iterator[Path]:
         if name.endswith(".index.json"):
             shards = _json_object(path, name).get("weight_map")
             if not isinstance(shards, dict):
-                raise JobFailure(Reason.bad_model, f"{name} of the model {path.name!r} has no weight_map.", file=name)
+                raise JobFailure(Reason.BAD_MODEL, f"{name} of the model {path.name!r} has no weight_map.", file=name)
             yield from (path / str(shard) for shard in sorted(set(shards.values())))
         else:
             yield path / name
         return
     raise JobFailure(
-        Reason.bad_model, f"The model {path.name!r} has no weights: neither model.safetensors nor pytorch_model.bin."
+        Reason.BAD_MODEL, f"The model {path.name!r} has no weights: neither model.safetensors nor pytorch_model.bin."
     )
 
 
@@ -123,11 +124,11 @@ def _json_object(path: Path, name: str) -> dict[str, Any]:
     try:
         document = json.loads((path / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise JobFailure(Reason.bad_model, f"The model {path.name!r} has no {name}.", file=name) from None
+        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} has no {name}.", file=name) from None
     except ValueError as error:
-        raise JobFailure(Reason.bad_model, f"{name} of the model {path.name!r} is not valid JSON: {error}.", file=name) from None
+        raise JobFailure(Reason.BAD_MODEL, f"{name} of the model {path.name!r} is not valid JSON: {error}.", file=name) from None
     if not isinstance(document, dict):
-        raise JobFailure(Reason.bad_model, f"{name} of the model {path.name!r} must be an object.", file=name)
+        raise JobFailure(Reason.BAD_MODEL, f"{name} of the model {path.name!r} must be an object.", file=name)
     return document
 
 
@@ -138,7 +139,7 @@ def _refuse_missing_weights(path: Path, missing: list[str]) -> None:
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     files = ", ".join(dict.fromkeys(file.name for file in _weight_files(path)))
     sentence = f"The weights of the model {path.name!r} ({files}) lack {', '.join(missing[:3])}{more}."
-    raise JobFailure(Reason.bad_model, sentence)
+    raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
 def _refuse_small_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -148,12 +149,12 @@ def _refuse_small_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreT
         sentence = (
             f"The tokenizer has {tokens} tokens, and the model {path.name!r} has a vocabulary of {rows}: they do not match."
         )
-        raise JobFailure(Reason.bad_model, sentence)
+        raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
 def _broken(path: Path, file: Path, why: str) -> JobFailure:
     sentence = f"The weights file {file.name} of the model {path.name!r} cannot be read: {why}."
-    return JobFailure(Reason.bad_model, sentence, file=file.name)
+    return JobFailure(Reason.BAD_MODEL, sentence, file=file.name)
 
 
 def _said(error: Exception, path: Path) -> str:

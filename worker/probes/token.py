@@ -72,16 +72,22 @@ class Base:
     head: Head
 
     @classmethod
-    def of(cls, model: Model, documents: list[Document], tokenizer_size: int) -> "Base":
+    def of(cls, model: Model, documents: list[Document], tokenizer_size: int, batch_documents: int | None = None) -> "Base":
         """The model as it is now. A head that training may move is copied; an adapter's frozen one is shared."""
         head = _checked_head(model, documents, tokenizer_size)
         if not _is_adapted(model) or _is_trained(model, head.weight_VD):
             bias_V = None if head.bias_V is None else head.bias_V.clone()
             head = replace(head, weight_VD=head.weight_VD.clone(), bias_V=bias_V)
-        return cls(final_hidden_states(model, documents), head)
+        return cls(final_hidden_states(model, documents, batch_documents), head)
 
 
-def measure(model: Model, documents: list[Document], tokenizer_size: int, base: Base | None = None) -> DocumentSums:
+def measure(
+    model: Model,
+    documents: list[Document],
+    tokenizer_size: int,
+    base: Base | None = None,
+    batch_documents: int | None = None,
+) -> DocumentSums:
     """One pass of the documents through the model, and its divergences from the base where one is given."""
     head = _checked_head(model, documents, tokenizer_size)
     if base is not None and base.head.size != head.size:
@@ -89,7 +95,7 @@ def measure(model: Model, documents: list[Document], tokenizer_size: int, base: 
             f"the model has {head.size} tokens in its vocabulary and its base {base.head.size}:"
             " a divergence needs the same ones, so measure without a base"
         )
-    hidden_ND, targets_N = final_hidden_states(model, documents), _targets(documents)
+    hidden_ND, targets_N = final_hidden_states(model, documents, batch_documents), _targets(documents)
     if base is None:
         return _sums(documents, token_statistics(hidden_ND, head, targets_N))
     return _sums(documents, token_statistics(hidden_ND, head, targets_N, base.hidden_ND, base.head))
@@ -109,15 +115,18 @@ def adapter_off(model: Model) -> AbstractContextManager[None]:
 
 
 @torch.no_grad()
-def final_hidden_states(model: Model, documents: list[Document], batch_tokens: int = 8192) -> torch.Tensor:
+def final_hidden_states(
+    model: Model, documents: list[Document], batch_documents: int | None = None, batch_tokens: int = 8192
+) -> torch.Tensor:
     """[N, D] on the CPU: the states after the final norm that predict the scored tokens, document after document.
 
-    Batches are of like lengths, right-padded, at most batch_tokens with the padding (one longer document goes alone).
+    Batches are of like lengths, right-padded, at most batch_documents where that is given, and at most batch_tokens with the
+    padding (one longer document goes alone).
     """
     transformer, device = _transformer(model), next(model.parameters()).device
     states: dict[int, torch.Tensor] = {}
     with _evaluating(model):
-        for batch in _batches(documents, batch_tokens):
+        for batch in _batches(documents, batch_documents or len(documents), batch_tokens):
             ids_BT, mask_BT = _padded([documents[i].input_ids for i in batch])
             output = transformer(
                 input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False, return_dict=True
@@ -274,13 +283,13 @@ def _evaluating(model: Any) -> Iterator[None]:
 # -- the documents -----------------------------------------------------------------------------------------------------
 
 
-def _batches(documents: list[Document], batch_tokens: int) -> Iterator[list[int]]:
+def _batches(documents: list[Document], batch_documents: int, batch_tokens: int) -> Iterator[list[int]]:
     """Indices of documents with something scored, longest first: if memory is short, the first batch says so."""
     batch: list[int] = []
     scored = [i for i, document in enumerate(documents) if document.scored]
     for i in sorted(scored, key=lambda i: -len(documents[i].input_ids)):
         longest = len(documents[batch[0] if batch else i].input_ids)
-        if batch and longest * (len(batch) + 1) > batch_tokens:
+        if batch and (len(batch) == batch_documents or longest * (len(batch) + 1) > batch_tokens):
             yield batch
             batch = []
         batch.append(i)

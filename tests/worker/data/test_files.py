@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from service.specs.dataset_info import DatasetEntry
+from service.specs.reasons import Reason
 from worker.data.files import READERS, read_rows
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
@@ -59,23 +60,23 @@ def test_reading_stops_where_it_is_no_longer_asked(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason", "where", "says"),
     [
-        ("a.json", b'[{"x": "1"},\n{"x": "\xff"}]', Reason.bad_row, {"line": 2}, "line 2 holds the byte 0xff"),
-        ("a.jsonl", b'{"x": 1}\n\xc3(\n', Reason.bad_row, {"row": 2, "line": 2}, "line 2 holds the byte 0xc3"),
-        ("a.txt", b"one\ntw\x80o", Reason.bad_row, {"row": 2, "line": 2}, "line 2 holds the byte 0x80"),
-        ("a.json", '[{"x": 1},\n {"x" 2}]', Reason.bad_row, {"line": 2, "column": 7}, "at line 2, column 7"),
-        ("a.json", '{"x": 1}\n{"x": 2}', Reason.bad_row, {"line": 2, "column": 1}, "should end in .jsonl"),
-        ("a.json", "[" + "1" * 5000 + "]", Reason.bad_data, {}, "cannot be read as JSON"),
-        ("a.json", "[" * 100_000, Reason.bad_data, {}, "cannot be read as JSON"),
-        ("a.jsonl", '{"x": 1}\n{"x": }', Reason.bad_row, {"row": 2, "line": 2, "column": 7}, "row 2 is not valid JSON"),
-        ("a.json", '{"x": 1}', Reason.bad_data, {}, "must be a list of objects, not an object"),
-        ("a.json", "[{}, 3]", Reason.bad_row, {"row": 2}, "row 2 must be an object with the columns as keys, not a number"),
-        ("a.jsonl", "{}\n[1]", Reason.bad_row, {"row": 2}, "row 2 must be an object with the columns as keys, not a list"),
-        ("a.json", "[]", Reason.bad_data, {}, "a.json holds no rows"),
-        ("a.json", " \n", Reason.bad_data, {}, "a.json holds no rows"),
-        ("a.jsonl", "\n\n", Reason.bad_data, {}, "a.jsonl holds no rows"),
-        ("a.txt", "", Reason.bad_data, {}, "a.txt holds no rows"),
-        ("a.xlsx", "?", Reason.bad_data, {}, ", ".join(READERS)),
-        ("a.txt", None, Reason.missing_data, {}, "There is no file a.txt"),
+        ("a.json", b'[{"x": "1"},\n{"x": "\xff"}]', Reason.BAD_ROW, {"line": 2}, "line 2 holds the byte 0xff"),
+        ("a.jsonl", b'{"x": 1}\n\xc3(\n', Reason.BAD_ROW, {"row": 2, "line": 2}, "line 2 holds the byte 0xc3"),
+        ("a.txt", b"one\ntw\x80o", Reason.BAD_ROW, {"row": 2, "line": 2}, "line 2 holds the byte 0x80"),
+        ("a.json", '[{"x": 1},\n {"x" 2}]', Reason.BAD_ROW, {"line": 2, "column": 7}, "at line 2, column 7"),
+        ("a.json", '{"x": 1}\n{"x": 2}', Reason.BAD_ROW, {"line": 2, "column": 1}, "should end in .jsonl"),
+        ("a.json", "[" + "1" * 5000 + "]", Reason.BAD_DATA, {}, "cannot be read as JSON"),
+        ("a.json", "[" * 100_000, Reason.BAD_DATA, {}, "cannot be read as JSON"),
+        ("a.jsonl", '{"x": 1}\n{"x": }', Reason.BAD_ROW, {"row": 2, "line": 2, "column": 7}, "row 2 is not valid JSON"),
+        ("a.json", '{"x": 1}', Reason.BAD_DATA, {}, "must be a list of objects, not an object"),
+        ("a.json", "[{}, 3]", Reason.BAD_ROW, {"row": 2}, "row 2 must be an object with the columns as keys, not a number"),
+        ("a.jsonl", "{}\n[1]", Reason.BAD_ROW, {"row": 2}, "row 2 must be an object with the columns as keys, not a list"),
+        ("a.json", "[]", Reason.BAD_DATA, {}, "a.json holds no rows"),
+        ("a.json", " \n", Reason.BAD_DATA, {}, "a.json holds no rows"),
+        ("a.jsonl", "\n\n", Reason.BAD_DATA, {}, "a.jsonl holds no rows"),
+        ("a.txt", "", Reason.BAD_DATA, {}, "a.txt holds no rows"),
+        ("a.xlsx", "?", Reason.BAD_DATA, {}, ", ".join(READERS)),
+        ("a.txt", None, Reason.MISSING_DATA, {}, "There is no file a.txt"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_place(tmp_path, name, content, reason, where, says):
@@ -93,13 +94,13 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_nothing_outside_the_folder_is_read(tmp_path, name):
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "data").mkdir()
-    assert refusal(tmp_path / "data", name).reason == Reason.bad_data
+    assert refusal(tmp_path / "data", name).reason == Reason.BAD_DATA
 
 
 def test_a_data_set_from_elsewhere_is_refused(tmp_path):
     failure = refusal(tmp_path, None, hf_hub_url="somebody/something")
     assert (failure.reason, failure.sentence) == (
-        Reason.bad_data,
+        Reason.BAD_DATA,
         "The data set 'it' is not a local file; other sources are not read yet.",
     )
 
@@ -109,7 +110,7 @@ def test_the_checksum_is_checked(tmp_path):
     right = hashlib.sha1(b"one").hexdigest()
     assert len(rows_of(tmp_path, "a.txt", file_sha1=right.upper())) == 1
     failure = refusal(tmp_path, "a.txt", b"two", file_sha1=right)
-    assert failure.reason == Reason.bad_data
+    assert failure.reason == Reason.BAD_DATA
     assert right in failure.sentence
 
 

@@ -1,9 +1,10 @@
 import pytest
 
 from service.specs.dataset_info import Columns, DatasetEntry
+from service.specs.reasons import Reason
 from worker.data.files import Row
 from worker.data.formats import Conversation, Message, conversation_of, text_of
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 
 def row(values, formatting="alpaca", **columns) -> Row:
@@ -68,14 +69,14 @@ def test_a_part_that_a_naming_data_set_leaves_out_is_not_read():
 )
 def test_a_bad_row_is_named_with_its_column(values, column, says):
     failure = refusal(conversation_of, row(values))
-    assert (failure.reason, failure.where) == (Reason.bad_row, {"file": "it.json", "row": 7, "column": column})
+    assert (failure.reason, failure.where) == (Reason.BAD_ROW, {"file": "it.json", "row": 7, "column": column})
     assert failure.sentence.startswith("it.json, row 7: ")
     assert says in failure.sentence
 
 
 def test_sharegpt_is_not_built_yet():
     failure = refusal(conversation_of, row({"conversations": []}, formatting="sharegpt"))
-    assert failure.reason == Reason.bad_data
+    assert failure.reason == Reason.BAD_DATA
     assert "the format sharegpt is not built yet" in failure.sentence.lower()
 
 
@@ -95,4 +96,4 @@ def test_the_text_of_a_row(values, columns, text):
 
 def test_a_row_with_no_text_is_refused():
     failure = refusal(text_of, row({"body": "x"}, prompt="text"))
-    assert (failure.reason, failure.where["column"]) == (Reason.bad_row, "text")
+    assert (failure.reason, failure.where["column"]) == (Reason.BAD_ROW, "text")

@@ -5,9 +5,10 @@ import pytest
 
 from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
+from service.specs.reasons import Reason
 from worker.data.load import load_pretraining, load_rows, load_supervised
 from worker.data.tokenize import MASKED
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 SHARED = Path(__file__).parents[4] / "shared"
 needs_shared = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="needs the shared data")
@@ -52,12 +53,12 @@ def test_data_sets_follow_one_another_with_the_first_rows_of_each(root):
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones(root):
     failure = refusal(load_rows, root, data(), ("numbers", "alpacca"))
-    assert failure.reason == Reason.missing_data
+    assert failure.reason == Reason.MISSING_DATA
     assert failure.sentence == "There is no data set 'alpacca' in dataset_info.json; there are: numbers, letters, texts."
 
 
 @pytest.mark.parametrize(
-    ("dataset_dir", "reason"), [("nowhere", Reason.missing_data), ("..", Reason.bad_data), ("/etc", Reason.bad_data)]
+    ("dataset_dir", "reason"), [("nowhere", Reason.MISSING_DATA), ("..", Reason.BAD_DATA), ("/etc", Reason.BAD_DATA)]
 )
 def test_a_folder_that_is_not_there_or_not_inside_is_refused(root, dataset_dir, reason):
     assert refusal(load_rows, root, data(dataset_dir=dataset_dir), ("numbers",)).reason == reason
@@ -65,7 +66,7 @@ def test_a_folder_that_is_not_there_or_not_inside_is_refused(root, dataset_dir, 
 
 def test_a_dataset_info_that_cannot_be_read_is_refused(root):
     (root / "data" / "dataset_info.json").write_text("{")
-    assert refusal(load_rows, root, data(), ("numbers",)).reason == Reason.bad_data
+    assert refusal(load_rows, root, data(), ("numbers",)).reason == Reason.BAD_DATA
 
 
 def test_the_validation_part_is_measured_and_not_trained(root, tokenizer):
@@ -108,7 +109,7 @@ def test_rows_that_are_too_long_are_counted_or_dropped(root, tokenizer):
     assert len(dropped.train) == len(dropped.evaluation) == 1
     failure = refusal(load_supervised, root, data(cutoff_len=4, overlength="drop"), MeasureArguments(), tokenizer, 1)
     assert (failure.reason, failure.sentence) == (
-        Reason.bad_data,
+        Reason.BAD_DATA,
         "No rows are left to train on: every row is longer than cutoff_len 4.",
     )
 
@@ -131,7 +132,7 @@ def test_texts_without_anything_to_measure_are_refused(root, tokenizer):
     info["empty"] = {"file_name": "empty.json", "columns": {"prompt": "text"}}
     (root / "data" / "dataset_info.json").write_text(json.dumps(info))
     failure = refusal(load_pretraining, root, data("texts", cutoff_len=16), MeasureArguments(dataset="empty"), tokenizer, 1)
-    assert (failure.reason, failure.sentence) == (Reason.bad_data, "No rows are left to measure on.")
+    assert (failure.reason, failure.sentence) == (Reason.BAD_DATA, "No rows are left to measure on.")
 
 
 def test_a_bad_row_is_named_whichever_process_finds_it(root, tokenizer):

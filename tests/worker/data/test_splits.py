@@ -1,7 +1,8 @@
 import pytest
 
+from service.specs.reasons import Reason
 from worker.data.splits import sample, split
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 ROWS = [f"row {number}" for number in range(100)]
 
@@ -26,7 +27,7 @@ def test_the_seed_decides():
 def test_something_must_be_left_to_train_on(rows, val_size):
     with pytest.raises(JobFailure, match="none would be left to train on") as caught:
         split(rows, val_size, seed=0)
-    assert caught.value.reason == Reason.bad_data
+    assert caught.value.reason == Reason.BAD_DATA
 
 
 def test_a_sample_is_seeded_and_in_order():

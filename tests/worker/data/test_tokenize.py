@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from service.specs.reasons import Reason
 from worker.data.formats import Conversation, Message
 from worker.data.templates import TEMPLATES
 from worker.data.tokenize import (
@@ -18,7 +19,7 @@ from worker.data.tokenize import (
     map_in_processes,
     pack_blocks,
 )
-from worker.failures import JobFailure, Reason
+from worker.failures import JobFailure
 
 
 def conversation(*contents: str) -> Conversation:
@@ -158,7 +159,7 @@ def test_texts_that_fill_a_block_exactly_are_one_block():
 def test_texts_shorter_than_a_block_are_refused():
     with pytest.raises(JobFailure, match="have 3 tokens in all, which do not fill one block of cutoff_len 4") as caught:
         pack_blocks([[5, 6]], eos=1, cutoff_len=4)
-    assert caught.value.reason == Reason.bad_data
+    assert caught.value.reason == Reason.BAD_DATA
 
 
 TEXT = "the quick brown fox — 日本語 and é, naïvely: Ω"
@@ -170,15 +171,9 @@ def test_the_windows_of_a_document_score_every_token_once_and_share_its_bytes(to
     assert [label for window in windows for label in trained(window)] == encode_text(TEXT, tokenizer)
     assert sum(window.n_bytes for window in windows) == len(TEXT.encode())
     for window in windows:
-        assert window.input_ids == [tokenizer.bos_token_id, *trained(window)]
+        assert window.input_ids == [tokenizer.eos_token_id, *trained(window)]
         assert len(window.input_ids) <= cutoff_len
         assert window.document == 3
-
-
-def test_a_document_begins_with_eos_where_there_is_no_bos(tokenizer_without_bos):
-    (window,) = encode_document("ab", tokenizer_without_bos, 10, 0)
-    assert window.input_ids[0] == tokenizer_without_bos.eos_token_id
-    assert window.n_bytes == 2
 
 
 def test_an_empty_document_has_no_windows(tokenizer):
@@ -205,7 +200,7 @@ def test_coverage_counts_rows_and_labels():
 
 def _failing_at_five(item: int) -> int:
     if item == 5:
-        raise JobFailure(Reason.bad_row, "it.json, row 5: no.", file="it.json", row=5)
+        raise JobFailure(Reason.BAD_ROW, "it.json, row 5: no.", file="it.json", row=5)
     return item * item
 
 
@@ -222,7 +217,7 @@ def test_a_failure_in_a_process_arrives_whole():
     with pytest.raises(JobFailure) as caught:
         map_in_processes(_failing_at_five, range(10), 2)
     failure = caught.value
-    assert (failure.reason, failure.sentence) == (Reason.bad_row, "it.json, row 5: no.")
+    assert (failure.reason, failure.sentence) == (Reason.BAD_ROW, "it.json, row 5: no.")
     assert failure.where == {"file": "it.json", "row": 5}
 
 
@@ -235,7 +230,7 @@ def _dying_at_five(item: int) -> int:
 def test_a_process_that_is_killed_is_a_failure_and_no_wait_without_end():
     with pytest.raises(JobFailure) as caught:
         map_in_processes(_dying_at_five, range(10), 2)
-    assert caught.value.reason == Reason.killed
+    assert caught.value.reason == Reason.KILLED
 
 
 def _squares(connection) -> None:

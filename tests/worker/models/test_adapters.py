@@ -4,7 +4,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from service.specs.finetuning import FinetuningArguments
-from worker.failures import JobFailure, Reason
+from service.specs.reasons import Reason
+from worker.failures import JobFailure
 from worker.models.adapters import prepare, trainable_parameters
 
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -27,7 +28,7 @@ def adapted(model) -> set[str]:
 def refusal(model, **arguments) -> str:
     with pytest.raises(JobFailure) as caught:
         prepared(model, **arguments)
-    assert caught.value.reason == Reason.bad_model
+    assert caught.value.reason == Reason.BAD_MODEL
     return caught.value.sentence
 
 

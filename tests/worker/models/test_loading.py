@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from worker.failures import JobFailure, Reason
+from service.specs.reasons import Reason
+from worker.failures import JobFailure
 from worker.models.loading import load_model, load_tokenizer
 
 
@@ -25,7 +26,7 @@ def refusal(function, *arguments) -> JobFailure:
     return caught.value
 
 
-def refused_model(folder, tokenizer, reason=Reason.bad_model) -> JobFailure:
+def refused_model(folder, tokenizer, reason=Reason.BAD_MODEL) -> JobFailure:
     failure = refusal(load_model, folder, torch.float32, tokenizer)
     assert failure.reason == reason
     assert str(folder) not in failure.sentence, "a path on this host is nobody's business"
@@ -63,16 +64,16 @@ def test_special_tokens_are_split_when_asked(folder):
 
 
 def test_a_tokenizer_that_is_not_there_is_refused(tmp_path, folder):
-    assert refusal(load_tokenizer, tmp_path / "nowhere").reason == Reason.missing_model
+    assert refusal(load_tokenizer, tmp_path / "nowhere").reason == Reason.MISSING_MODEL
     (folder / "tokenizer.json").unlink()
     failure = refusal(load_tokenizer, folder)
-    assert failure.reason == Reason.bad_model
+    assert failure.reason == Reason.BAD_MODEL
     assert failure.sentence.startswith("The model 'tiny' has no usable tokenizer: ")
 
 
 def test_a_tokenizer_that_cannot_be_read_is_refused(folder):
     (folder / "tokenizer.json").write_text("{")
-    assert refusal(load_tokenizer, folder).reason == Reason.bad_model
+    assert refusal(load_tokenizer, folder).reason == Reason.BAD_MODEL
 
 
 def test_a_tokenizer_without_eos_is_refused(folder):
@@ -151,7 +152,7 @@ def test_a_folder_without_weights_is_refused(folder, tokenizer):
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path, tokenizer):
-    refused_model(tmp_path / "nowhere", tokenizer, Reason.missing_model)
+    refused_model(tmp_path / "nowhere", tokenizer, Reason.MISSING_MODEL)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""`python -m worker`: one worker for this host."""
+
+import logging
+
+from service.store import schema
+from service.store.session import Database
+from worker.app import make_app
+from worker.settings import WorkerSettings
+from worker.tasks import connect
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = WorkerSettings()
+    database = Database(settings.database_url)
+    if not schema.is_current(database):
+        raise SystemExit("The database is not at the newest migration: run `finebits migrate` first.")
+    settings.artifacts_root.mkdir(parents=True, exist_ok=True)
+    app = make_app(settings)
+    connect(app, settings, database)
+    listen = ",".join(f"finebits.{name}" for name in settings.queue_names)
+    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", "-Q", listen])
+
+
+if __name__ == "__main__":
+    main()

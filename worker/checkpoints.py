@@ -1,0 +1,51 @@
+"""Checkpoints on disk: complete when the manifest, with every file's size and hash, has been renamed into place."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+def seal(folder: Path) -> list[dict[str, Any]]:
+    """Writes the manifest of a folder whose files are all there, and answers its files as {name, size, sha256}.
+
+    Files reach the disk before the manifest does, and the manifest's name before this returns: after a power cut there is
+    either a whole checkpoint or one without a manifest.
+    """
+    files = [describe(folder, path) for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
+    temporary = folder / f".{MANIFEST}"
+    temporary.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    _flush(temporary)
+    temporary.rename(folder / MANIFEST)
+    _flush(folder)
+    _flush(folder.parent)
+    return files
+
+
+def describe(folder: Path, path: Path) -> dict[str, Any]:
+    """A file's name in its folder, its size in bytes and its SHA-256, once its bytes are on the disk."""
+    _flush(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": str(path.relative_to(folder)), "size": path.stat().st_size, "sha256": digest}
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file that the manifest lists is there with its size and hash."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all(describe(folder, folder / file["name"]) == file for file in files)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _flush(path: Path) -> None:
+    """fsync, of a file or of a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""The training process: a child of the worker, which may be killed, run out of memory or crash without taking the worker along.
+
+It is forked from a warm server that has torch loaded and has never touched CUDA. It hears its supervisor through a pipe ("ok"
+after each good heartbeat, and wishes), and ends itself when the pipe closes or no "ok" has come for a lease: then another
+worker may have the job.
+"""
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from service.specs.reasons import Reason
+from worker.failures import JobFailure
+from worker.pipeline import run as run_pipeline
+from worker.run import Run, Stopped
+from worker.work import Work
+
+# Exit codes that the supervisor can tell from a crash; the outcome itself comes up the pipe.
+DONE, ORPHANED = 0, 70
+
+
+def main(document: dict[str, Any], pipe: Connection) -> None:
+    """Runs one attempt, says how it ended, and exits."""
+    work = Work(**document)
+    os.setsid()  # a Ctrl-C at the terminal is the worker's to handle, not ours
+    _speak_into(work.folder / "log.txt")
+    run = Run(pipe, Path(work.artifacts_root))
+    signal.signal(signal.SIGTERM, lambda *_: _wish(run, "stop"))
+    threading.Thread(target=_listen, args=(pipe, run, work.lease_seconds), daemon=True).start()
+    _choose_device(work)
+    _attempt(work, run)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(DONE)  # no atexit of inherited libraries; everything of ours is written
+
+
+def _attempt(work: Work, run: Run) -> None:
+    try:
+        run_pipeline(work, run)
+    except Stopped:
+        run.stopped()
+    except BaseException as error:
+        traceback.print_exc()
+        failure = explained(error)
+        run.failed(failure.reason, failure.sentence, failure.where)
+    else:
+        run.succeeded()
+
+
+def explained(error: BaseException) -> JobFailure:
+    """The reason and the sentence for what was raised; internal_error when it is none that we know."""
+    for cause in _causes(error):
+        if isinstance(cause, JobFailure):
+            return cause
+        if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+            return JobFailure(
+                Reason.OUT_OF_MEMORY,
+                "The memory was not enough. A smaller per_device_train_batch_size with more gradient_accumulation_steps, "
+                "or a smaller cutoff_len, needs less.",
+            )
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(cause):
+            return JobFailure(Reason.OUT_OF_DISK, "The disk is full, or a limit on it is reached: nothing more could be written.")
+    return JobFailure(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {str(error)[:500]}. The job's log has the details.")
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The exception and what it came from, the newest first."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _listen(pipe: Connection, run: Run, lease_seconds: float) -> None:
+    """Hears the supervisor. CLOCK_BOOTTIME counts on while the host sleeps, as the lease does."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    heard = time.clock_gettime(clock)
+    while True:
+        try:
+            if pipe.poll(min(1.0, lease_seconds / 4)):
+                word = pipe.recv_bytes()
+                heard = time.clock_gettime(clock)
+                if word in (b"cancel", b"stop"):
+                    _wish(run, word.decode())
+        except (EOFError, OSError):
+            os._exit(ORPHANED)
+        if time.clock_gettime(clock) - heard > lease_seconds:
+            os._exit(ORPHANED)
+
+
+def _wish(run: Run, wish: str) -> None:
+    run.wish = "cancel" if wish == "cancel" or run.wish == "cancel" else "stop"
+
+
+def _speak_into(log: Path) -> None:
+    """Whatever this process and its libraries print goes into the attempt's log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def _choose_device(work: Work) -> None:
+    """CUDA reads this when it is first used, which is after here and nowhere before."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = work.device if work.device is not None else ""
+    torch.set_num_threads(work.threads)

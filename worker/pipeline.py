@@ -1,0 +1,81 @@
+"""A job's whole work: step after step, each from where earlier attempts left it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from service.specs.job import ResolvedJob, ResolvedStep
+from service.specs.reasons import Reason
+from service.specs.roots import OutsideRoot, inside
+from worker.failures import JobFailure
+from worker.run import Run
+from worker.stages.plots import plot_loss
+from worker.stages.pretraining import pretraining
+from worker.stages.step import StepWork
+from worker.stages.supervised import supervised
+from worker.stages.training import trainer_state
+from worker.work import Work
+
+STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
+    "pt": pretraining,
+    "sft": supervised,
+}
+
+
+def run(work: Work, run: Run) -> None:
+    """Does every step that is not done. Raises JobFailure, or Stopped when the run was asked to stop."""
+    job = work.resolved
+    use_cpu = _use_cpu(job)
+    outputs = {name: Path(work.artifacts_root, path) for name, path in work.outputs.items()}
+    for position, step in enumerate(job.steps):
+        if step.name in outputs:
+            continue
+        run.check()
+        run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", global_step=0, loss=None)
+        run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
+        output = STAGES[step.finetuning.stage](_step_work(work, job, step, position, outputs, use_cpu), run)
+        if step.finetuning.plot_loss:
+            plot_loss(run, step.name, output)
+        state = trainer_state(output)
+        run.step_finished(position, step.name, output, {"updates": state["global_step"], "epochs": state["epoch"]})
+        outputs[step.name] = output
+
+
+def _step_work(
+    work: Work, job: ResolvedJob, step: ResolvedStep, position: int, outputs: dict[str, Path], use_cpu: bool
+) -> StepWork:
+    models_root = Path(work.models_root)
+    return StepWork(
+        step=step,
+        position=position,
+        n_steps=len(job.steps),
+        folder=work.folder / step.name,
+        model=_model(step.model.model_name_or_path, models_root, outputs),
+        job_model=_model(job.steps[0].model.model_name_or_path, models_root, outputs),
+        artifacts_root=Path(work.artifacts_root),
+        datasets_root=Path(work.datasets_root),
+        use_cpu=use_cpu,
+        saved=work.saved(step.name),
+        measured=work.measurements.get(step.name, []),
+    )
+
+
+def _model(name: str, models_root: Path, outputs: dict[str, Path]) -> Path:
+    """A folder among the operator's models, or what an earlier step of this job made."""
+    if name.startswith("@"):
+        return outputs[name[1:]]
+    try:
+        return inside(models_root, name)
+    except OutsideRoot as error:
+        raise JobFailure(Reason.MISSING_MODEL, str(error)) from None
+
+
+def _use_cpu(job: ResolvedJob) -> bool:
+    if job.resources.gpus == 0:
+        wants_gpu = False
+    else:
+        wants_gpu = job.resources.gpus is not None or any(step.training.fp16 for step in job.steps)
+    if wants_gpu and not torch.cuda.is_available():
+        raise JobFailure(Reason.NO_GPU, "The job needs a GPU (resources.gpus or training.fp16) and this worker has none.")
+    return job.resources.gpus == 0 or not torch.cuda.is_available()

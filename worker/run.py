@@ -1,0 +1,97 @@
+"""What a stage may say of its run, and what it may hear. It goes up the pipe; the supervisor writes it behind the fence."""
+
+import threading
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import orjson
+
+from service.specs.reasons import Reason
+
+Wish = Literal["cancel", "stop"]
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has."""
+
+
+class Pipe(Protocol):
+    """The child's end of the pipe to its supervisor."""
+
+    def send_bytes(self, buf: bytes) -> None: ...
+
+
+class Run:
+    """One attempt's voice. Methods return when the message is in the pipe; nothing here waits for the database."""
+
+    def __init__(self, pipe: Pipe, artifacts_root: Path):
+        self._pipe = pipe
+        self._artifacts_root = artifacts_root
+        self._sending = threading.Lock()
+        self._progress: dict[str, Any] = {}
+        self.wish: Wish | None = None
+
+    def check(self) -> None:
+        """Raises Stopped when it was asked for. For the time before and after training, which has its own callback."""
+        if self.wish is not None:
+            raise Stopped(self.wish)
+
+    def event(self, kind: str, message: str, **data: Any) -> None:
+        self._send("event", kind=kind, text=message, data=data)
+
+    def progress(self, **values: Any) -> None:
+        """What `GET /jobs/{id}` shows as progress; values stay until they are set again."""
+        self._progress |= values
+        self._send("progress", progress=self._progress)
+
+    def points(self, step: str, global_step: int, values: dict[str, float]) -> None:
+        """The training series' values at one update."""
+        self._send("points", step=step, global_step=global_step, values=values)
+
+    def checkpoint(
+        self,
+        step: str,
+        global_step: int,
+        folder: Path,
+        epoch: float,
+        train_loss: float | None,
+        files: list[dict[str, Any]],
+    ) -> None:
+        """A checkpoint whose manifest is in place."""
+        self._send(
+            "checkpoint",
+            step=step,
+            global_step=global_step,
+            path=self._under_root(folder),
+            epoch=epoch,
+            train_loss=train_loss,
+            files=files,
+        )
+
+    def measurement(
+        self, step: str, global_step: int | None, split: str, documents: dict[str, Any], metrics: list[dict[str, Any]]
+    ) -> None:
+        """One checkpoint's per-document sums (None: the base's), and the measures that they change."""
+        self._send("measurement", step=step, global_step=global_step, split=split, documents=documents, metrics=metrics)
+
+    def artifact(self, name: str, file: Path, size: int, sha256: str) -> None:
+        self._send("artifact", name=name, path=self._under_root(file), size=size, sha256=sha256)
+
+    def step_finished(self, position: int, step: str, output: Path, summary: dict[str, Any]) -> None:
+        self._send("step", position=position, step=step, output=self._under_root(output), summary=summary)
+
+    def succeeded(self) -> None:
+        self._send("outcome", outcome="succeeded")
+
+    def failed(self, reason: Reason, sentence: str, details: dict[str, Any]) -> None:
+        self._send("outcome", outcome="failed", reason=str(reason), sentence=sentence, details=details)
+
+    def stopped(self) -> None:
+        self._send("outcome", outcome="stopped")
+
+    def _under_root(self, path: Path) -> str:
+        return str(path.relative_to(self._artifacts_root))
+
+    def _send(self, message: str, **values: Any) -> None:
+        with self._sending:
+            self._pipe.send_bytes(orjson.dumps({"message": message, **values}, option=orjson.OPT_SERIALIZE_NUMPY))

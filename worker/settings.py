@@ -1,0 +1,48 @@
+"""What a worker reads from its environment (prefix FINEBITS_)."""
+
+import os
+import socket
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+
+from service.places import Places
+
+
+class WorkerSettings(Places):
+    """A worker's settings, beside the places it shares with the service."""
+
+    queues: str = Field(default="default", description="The queues it takes jobs from, with commas between them.")
+    concurrency: int = Field(default=1, ge=1, description="Jobs at once; each has a thread here and a process of its own.")
+    devices: str | None = Field(default=None, description="The GPUs it may use, as CUDA_VISIBLE_DEVICES; all when not given.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of one job; a share of the cores when not given.")
+    heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often the lease is renewed and wishes are heard.")
+    lease_seconds: float = Field(default=60.0, gt=0, description="How long a job stays with a worker that is not heard of.")
+    flush_seconds: float = Field(default=0.5, gt=0, description="How long what a job says waits to be written together.")
+    sweep_seconds: float = Field(default=10.0, gt=0, description="How often lost jobs and lost bells are looked for.")
+    grace_seconds: float = Field(default=120.0, gt=0, description="How long a job may take to stop at a checkpoint.")
+
+    @cached_property
+    def name(self) -> str:
+        """Unique while this process lives: it is part of the fence."""
+        return f"{socket.gethostname()}-{os.getpid()}"
+
+    @cached_property
+    def queue_names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.queues.split(",") if name.strip())
+
+    @cached_property
+    def job_threads(self) -> int:
+        """One core is left to the others: two threads on a busy two-core host make small steps ten times slower."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.threads or max(1, (cores - 1) // self.concurrency)
+
+    @cached_property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs of this host, by number or UUID, without asking CUDA, which this process never touches."""
+        named = self.devices if self.devices is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
+        if named is not None:
+            return tuple(device.strip() for device in named.split(",") if device.strip() not in ("", "-1"))
+        cards = Path("/proc/driver/nvidia/gpus")
+        return tuple(str(index) for index, _ in enumerate(sorted(cards.iterdir()))) if cards.is_dir() else ()

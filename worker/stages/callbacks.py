@@ -1,0 +1,200 @@
+"""What happens between two updates: the client's wishes are heard, the loss is told, checkpoints are sealed and measured."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainingArguments as TransformersArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from service.specs.reasons import Reason
+from worker import checkpoints
+from worker.failures import JobFailure
+from worker.run import Run, Stopped
+from worker.stages.measuring import Measuring
+
+PROGRESS_SECONDS = 0.2
+
+
+class Wishes(TrainerCallback):
+    """Obeys at the end of an update: a cancelled job stops there, one that must move on saves a checkpoint first."""
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    def on_step_end(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        if self._run.wish == "cancel":
+            raise Stopped("cancel")
+        if self._run.wish == "stop":
+            control.should_save = True
+            control.should_training_stop = True
+        return control
+
+
+class Reporting(TrainerCallback):
+    """Makes the training series: means of every `logging_steps` updates, as an uninterrupted run would have them.
+
+    The trainer logs each update into `state.log_history`, which checkpoints keep. A finished window's entries are replaced
+    there by their mean, so a run that resumes in the middle of a window still has the first half of it.
+    """
+
+    def __init__(self, run: Run, step: str, logging_steps: int):
+        self._run = run
+        self._step = step
+        self._logging_steps = logging_steps
+        self._told_at = 0.0
+        self._clock = _Throughput()
+
+    def on_train_begin(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._clock = _Throughput(tokens=state.num_input_tokens_seen)
+        self._run.progress(phase="training", global_step=state.global_step, max_steps=state.max_steps)
+
+    def on_step_begin(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._clock.start()
+
+    def on_step_end(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._clock.stop(state.num_input_tokens_seen)
+
+    def on_log(
+        self,
+        args: TransformersArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs is None or "loss" not in logs:
+            return
+        _require_finite(logs["loss"], state.global_step)
+        if state.global_step % self._logging_steps == 0 or state.global_step == state.max_steps:
+            self._close_window(state)
+        self._tell_progress(state, logs["loss"])
+
+    def _close_window(self, state: TrainerState) -> None:
+        window = open_window(state)
+        last = window[-1]
+        mean: dict[str, Any] = {
+            "window": True,
+            "step": state.global_step,
+            "epoch": last.get("epoch"),
+            "loss": sum(entry["loss"] for entry in window) / len(window),
+            "learning_rate": last["learning_rate"],
+        }
+        if "grad_norm" in last:
+            mean["grad_norm"] = last["grad_norm"]
+        state.log_history[-len(window) :] = [mean]
+        values: dict[str, float] = {
+            "tokens_per_second": self._clock.tokens_per_second,
+            "tokens": state.num_input_tokens_seen,
+        }
+        values |= {name: mean[name] for name in ("loss", "learning_rate", "grad_norm") if name in mean}
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        self._run.points(self._step, state.global_step, finite)
+        told = " ".join(f"{name} {value:.6g}" for name, value in sorted(finite.items()))
+        print(f"{self._step} {state.global_step}/{state.max_steps}: {told}")
+
+    def _tell_progress(self, state: TrainerState, loss: float) -> None:
+        now = time.monotonic()
+        if now - self._told_at < PROGRESS_SECONDS and state.global_step < state.max_steps:
+            return
+        self._told_at = now
+        self._run.progress(
+            phase="training",
+            global_step=state.global_step,
+            max_steps=state.max_steps,
+            epoch=state.epoch,
+            loss=loss,
+            tokens_per_second=self._clock.tokens_per_second,
+            eta_seconds=self._clock.seconds_per_step * (state.max_steps - state.global_step),
+        )
+
+
+class Saving(TrainerCallback):
+    """Seals each checkpoint once it is written, tells of it, and has it measured. The last update always makes one."""
+
+    def __init__(self, run: Run, step: str, measuring: Measuring | None):
+        self._run = run
+        self._step = step
+        self._measuring = measuring
+        self._sealed_at = -1
+
+    def on_step_end(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        if state.global_step >= state.max_steps:
+            control.should_save = True
+        return control
+
+    def on_epoch_end(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        if state.global_step == self._sealed_at:  # the epoch ended with an update that made a checkpoint
+            control.should_save = False
+        return control
+
+    def on_save(
+        self, args: TransformersArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        folder = Path(args.output_dir or "", f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        self._run.progress(phase="saving", global_step=state.global_step)
+        files = checkpoints.seal(folder)
+        self._sealed_at = state.global_step
+        self._run.checkpoint(self._step, state.global_step, folder, state.epoch or 0.0, recent_loss(state), files)
+        # with a wish to obey there is no time: what is not measured now is when the job goes on
+        is_last = state.global_step >= state.max_steps
+        if self._measuring is not None and self._measuring.is_due(is_last) and self._run.wish is None:
+            self._run.progress(phase="measuring")
+            self._measuring.checkpoint(model, state.global_step)
+        self._run.progress(phase="training")
+
+
+def open_window(state: TrainerState) -> list[dict[str, Any]]:
+    """The updates since the last mean was taken."""
+    entries = []
+    for entry in reversed(state.log_history):
+        if entry.get("window") or "loss" not in entry:
+            break
+        entries.append(entry)
+    return entries[::-1]
+
+
+def recent_loss(state: TrainerState) -> float | None:
+    """The mean training loss of the window that is open, or of the last that was closed; in nats, as the trainer has it."""
+    window = open_window(state) or [entry for entry in state.log_history if entry.get("window")][-1:]
+    return sum(entry["loss"] for entry in window) / len(window) if window else None
+
+
+def _require_finite(loss: float, global_step: int) -> None:
+    if not math.isfinite(loss):
+        raise JobFailure(
+            Reason.NOT_FINITE,
+            f"The loss became {loss} at update {global_step}. A lower learning_rate, a longer warm-up, or bf16 in place of "
+            "fp16 may help.",
+            global_step=global_step,
+        )
+
+
+class _Throughput:
+    """Tokens and seconds of the updates of this attempt; saving and measuring between them do not count."""
+
+    def __init__(self, tokens: int = 0):
+        self._first_tokens = self._tokens = tokens
+        self._seconds = 0.0
+        self._steps = 0
+        self._started_at: float | None = None
+
+    def start(self) -> None:
+        self._started_at = time.monotonic()
+
+    def stop(self, tokens: int) -> None:
+        if self._started_at is not None:
+            self._seconds += time.monotonic() - self._started_at
+        self._started_at = None
+        self._tokens = tokens
+        self._steps += 1
+
+    @property
+    def tokens_per_second(self) -> float:
+        return (self._tokens - self._first_tokens) / self._seconds if self._seconds else 0.0
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self._seconds / self._steps if self._steps else 0.0

@@ -1,0 +1,108 @@
+"""Measures the base once and every checkpoint as it comes, and tells what each new number changes in the old ones."""
+
+from dataclasses import fields
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from service.specs.measures import MeasureArguments
+from worker.data.load import Prepared
+from worker.models.adapters import Model
+from worker.probes.report import report
+from worker.probes.token import Base, Document, DocumentSums, measure, measure_base
+from worker.run import Run
+
+
+class Measuring:
+    """One step's measurements on one text. `begin` with the base before training starts, then `checkpoint` after each."""
+
+    def __init__(
+        self,
+        run: Run,
+        step: str,
+        measures: MeasureArguments,
+        data: Prepared,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_documents: int,
+        measured: list[dict[str, Any]],
+    ):
+        self._run = run
+        self._step = step
+        self._measures = measures
+        self._split = data.split
+        self._windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in data.evaluation]
+        self._document_of = [example.document for example in data.evaluation]
+        self._tokenizer_size = len(tokenizer)
+        self._batch_documents = batch_documents
+        self._base: Base | None = None
+        self._base_sums: DocumentSums | None = None
+        self._sums = _earlier(measured, self._split)
+        self._told: dict[tuple[int | None, str], dict[str, Any]] = {}
+        self._n_checkpoints = 0
+
+    def begin(self, base_model: Model) -> None:
+        """Measures the base, whose tokenizer is the checkpoints' own."""
+        self._base = Base.of(base_model, self._windows, self._tokenizer_size, self._batch_documents)
+        self._base_sums = by_document(measure_base(self._base, self._windows), self._document_of)
+        self._tell(None, self._base_sums)
+
+    def is_due(self, is_last: bool) -> bool:
+        """Counts a checkpoint, and says whether its turn to be measured has come."""
+        self._n_checkpoints += 1
+        return is_last or self._n_checkpoints % self._measures.every == 0
+
+    def has(self, global_step: int) -> bool:
+        return global_step in self._sums
+
+    def checkpoint(self, model: Model, global_step: int) -> None:
+        """Measures the model as it is."""
+        windows = measure(model, self._windows, self._tokenizer_size, self._base, self._batch_documents)
+        self._sums[global_step] = by_document(windows, self._document_of)
+        self._tell(global_step, self._sums[global_step])
+
+    def _tell(self, global_step: int | None, sums: DocumentSums) -> None:
+        """The new sums, and every row that they make or change: another best checkpoint changes the others' distance to it."""
+        assert self._base_sums is not None, "the base is measured first"
+        changed = []
+        for row in report(self._sums, self._base_sums):
+            place = (row["global_step"], row["measure"])
+            if row["measure"] in self._measures.names and self._told.get(place) != row:
+                self._told[place] = row
+                changed.append(row)
+        self._run.measurement(self._step, global_step, self._split, sums.to_json(), changed)
+        self._run.event("measured", _sentence(global_step, self._told), step=self._step, global_step=global_step)
+
+
+def by_document(sums: DocumentSums, document_of: list[int]) -> DocumentSums:
+    """The windows of one document added together; a document with none does not appear."""
+    index = {document: place for place, document in enumerate(dict.fromkeys(document_of))}
+    merged: dict[str, list[float] | None] = {}
+    for field in fields(sums):
+        values = getattr(sums, field.name)
+        if values is None:
+            merged[field.name] = None
+            continue
+        totals = [0 * values[0]] * len(index) if values else []
+        for document, value in zip(document_of, values, strict=True):
+            totals[index[document]] += value
+        merged[field.name] = totals
+    return DocumentSums(**merged)  # type: ignore[arg-type]
+
+
+def _earlier(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSums]:
+    """What earlier attempts measured on the same text; their base is measured again, as its states are needed."""
+    return {
+        kept["global_step"]: DocumentSums.from_json(kept["documents"])
+        for kept in measured
+        if kept["split"] == split and kept["global_step"] is not None
+    }
+
+
+def _sentence(global_step: int | None, told: dict[tuple[int | None, str], dict[str, Any]]) -> str:
+    who = "The base" if global_step is None else f"Checkpoint {global_step}"
+    row = told.get((global_step, "cross_entropy"))
+    if row is None or row["value"] is None:
+        return f"{who} is measured."
+    error = row["standard_error"]
+    spread = f" ± {error:.3f}" if error is not None else ""
+    return f"{who}: cross-entropy {row['value']:.4f}{spread} bits/token on {row['n_documents']} documents."

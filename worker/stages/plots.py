@@ -1,0 +1,28 @@
+"""The loss curve as a picture, for those who set plot_loss."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from worker import checkpoints
+from worker.run import Run
+from worker.stages.training import trainer_state
+
+
+def plot_loss(run: Run, step: str, last_checkpoint: Path) -> None:
+    """One point for each point of the training series, as the last checkpoint has them: a resumed run's curve is whole."""
+    points = [entry for entry in trainer_state(last_checkpoint)["log_history"] if entry.get("window")]
+    file = last_checkpoint.parent / "training_loss.png"
+    draw(points, step).savefig(file, dpi=120)
+    described = checkpoints.describe(file.parent, file)
+    run.artifact(f"{step}/{file.name}", file, described["size"], described["sha256"])
+
+
+def draw(points: list[dict[str, Any]], step: str) -> Figure:
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([point["step"] for point in points], [point["loss"] for point in points], marker=".", linewidth=1)
+    axes.set(title=f"Training loss of {step}", xlabel="update", ylabel="loss (nats/token)")
+    axes.grid(alpha=0.3)
+    return figure

@@ -1,0 +1,245 @@
+"""The child's keeper: claims a job, starts a child for it, and writes what the child says behind the fence.
+
+One short transaction at a time: renew the lease (which is the fence), then whatever the child has said since. A lease that is
+lost means that another worker may have the job: the child is killed and nothing more is written.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from service.specs.reasons import Reason
+from service.store import artifacts, checkpoints, events, jobs, metrics, steps
+from service.store.errors import LeaseLost
+from service.store.jobs import Claim
+from service.store.session import Database
+from worker import warm
+from worker.settings import WorkerSettings
+from worker.warm import Child
+from worker.work import Work
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Attempt:
+    """What the supervisor knows of the attempt that it keeps."""
+
+    held: Claim
+    child: Child
+    lease_ends: float  # by this host's monotonic clock, counted from before the renewal was sent
+    unwritten: list[dict[str, Any]] = field(default_factory=list)
+    outcome: dict[str, Any] | None = None
+    renewed_at: float = 0.0
+    asked_to_stop_at: float | None = None
+    pipe_is_open: bool = True
+
+
+def run_next(database: Database, settings: WorkerSettings, device: str | None, stopping: threading.Event) -> bool:
+    """Claims the best ready job and keeps its attempt to the end. False when there was nothing to do."""
+    asked_at = time.monotonic()
+    with database.transaction() as session:
+        held = jobs.claim(session, settings.queue_names, settings.name, settings.lease_seconds)
+        work = _work(session, held, settings, device) if held else None
+    if held is None or work is None:
+        return False
+    logger.info("attempt %d of %s began", held.attempt, held.job_id)
+    attempt = _Attempt(held, warm.start(work.to_document()), asked_at + settings.lease_seconds)
+    try:
+        _keep(database, settings, attempt, stopping)
+    finally:
+        attempt.child.kill()
+        attempt.child.wait(5)
+        attempt.child.close()
+    return True
+
+
+def _work(session: Session, held: Claim, settings: WorkerSettings, device: str | None) -> Work:
+    """All that the child needs, read in the transaction that claimed the job."""
+    saved: dict[str, list[dict[str, Any]]] = {}
+    for checkpoint in checkpoints.of_job(session, held.job_id):
+        saved.setdefault(checkpoint.step, []).append({"global_step": checkpoint.global_step, "path": checkpoint.path})
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for row in metrics.measurements(session, held.job_id):
+        measured.setdefault(row.step, []).append({"global_step": row.global_step, "split": row.split, "documents": row.documents})
+    return Work(
+        job_id=held.job_id,
+        attempt=held.attempt,
+        job=jobs.resolved_document(session, held.job_id),
+        artifacts_root=str(settings.artifacts_root),
+        models_root=str(settings.models_root),
+        datasets_root=str(settings.datasets_root),
+        device=device,
+        threads=settings.job_threads,
+        lease_seconds=settings.lease_seconds,
+        outputs={step.name: step.output for step in steps.of_job(session, held.job_id)},
+        checkpoints=saved,
+        measurements=measured,
+    )
+
+
+def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, stopping: threading.Event) -> None:
+    """Until the child has ended and its end is written, or the lease is lost."""
+    while True:
+        _listen(attempt, settings.flush_seconds)
+        ended = attempt.child.exit_code()
+        if ended is not None:
+            _listen(attempt, 0)
+        if stopping.is_set():
+            _ask_to_stop(attempt, settings.grace_seconds)
+        try:
+            if ended is None:
+                _renew_when_due(database, settings, attempt)
+            else:
+                _write_end(database, settings, attempt, ended)
+                return
+        except LeaseLost:
+            logger.warning("attempt %d of %s lost its lease", attempt.held.attempt, attempt.held.job_id)
+            return
+        except DBAPIError as error:
+            if time.monotonic() > attempt.lease_ends:
+                logger.error("the database was away for a whole lease; attempt given up (%s)", error)
+                return
+            logger.warning("the database does not answer; %d messages wait (%s)", len(attempt.unwritten), error)
+            time.sleep(min(1.0, settings.flush_seconds))
+
+
+def _listen(attempt: _Attempt, seconds: float) -> None:
+    """Collects what the child says, for at most about that long; an outcome ends the wait, for it is written at once."""
+    deadline = time.monotonic() + seconds
+    pipe = attempt.child.pipe
+    while attempt.pipe_is_open:
+        try:
+            if not pipe.poll(max(0.0, deadline - time.monotonic())):
+                return
+            message = orjson.loads(pipe.recv_bytes())
+        except (EOFError, OSError):
+            attempt.pipe_is_open = False
+            break
+        if message["message"] == "outcome":
+            attempt.outcome = message
+            attempt.child.wait(5)
+            return
+        attempt.unwritten.append(message)
+        if time.monotonic() > deadline:
+            return
+    attempt.child.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Attempt) -> None:
+    asked_at = time.monotonic()
+    due = settings.flush_seconds if attempt.unwritten else settings.heartbeat_seconds
+    if asked_at - attempt.renewed_at < due:
+        return
+    with database.transaction() as session:
+        is_cancelled = _renew_and_write(session, settings, attempt)
+    attempt.unwritten.clear()
+    attempt.renewed_at = asked_at
+    attempt.lease_ends = asked_at + settings.lease_seconds
+    attempt.child.say(b"cancel" if is_cancelled else b"ok")
+
+
+def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attempt) -> bool:
+    """The fence, and all that stands behind it. True when the client wishes the job cancelled."""
+    told = [message["progress"] for message in attempt.unwritten if message["message"] == "progress"]
+    is_cancelled = jobs.renew(session, attempt.held, settings.lease_seconds, told[-1] if told else None)
+    for message in attempt.unwritten:
+        WRITERS[message["message"]](session, attempt.held, message)
+    return is_cancelled
+
+
+def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, exit_code: int) -> None:
+    """The child's last words and how it ended, in one transaction."""
+    with database.transaction() as session:
+        _renew_and_write(session, settings, attempt)
+        outcome = attempt.outcome
+        if outcome is None:
+            jobs.lose(session, attempt.held, Reason.KILLED, _post_mortem(exit_code))
+        elif outcome["outcome"] == "succeeded":
+            jobs.succeed(session, attempt.held)
+        elif outcome["outcome"] == "failed":
+            jobs.fail(session, attempt.held, Reason(outcome["reason"]), outcome["sentence"], outcome["details"])
+        else:
+            jobs.give_back(session, attempt.held, f"{attempt.held.worker} stops; the job goes on from its last checkpoint.")
+    attempt.unwritten.clear()
+
+
+def _ask_to_stop(attempt: _Attempt, grace_seconds: float) -> None:
+    if attempt.asked_to_stop_at is None:
+        attempt.asked_to_stop_at = time.monotonic()
+        attempt.child.say(b"stop")
+    elif time.monotonic() - attempt.asked_to_stop_at > grace_seconds:
+        attempt.child.kill()
+
+
+def _post_mortem(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"The training process ended with code {exit_code} and did not say why."
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    hint = " (often because the host ran out of memory)" if name == "SIGKILL" else ""
+    return f"The training process was ended by {name}{hint}."
+
+
+def _write_event(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    events.add(session, held.job_id, message["kind"], message["text"], message["data"])
+
+
+def _write_progress(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    """Written with the renewal: only the last word on progress counts."""
+
+
+def _write_points(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    metrics.record_points(session, held, message["step"], message["global_step"], message["values"])
+
+
+def _write_checkpoint(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    step, global_step = message["step"], message["global_step"]
+    checkpoints.record(
+        session, held, step, global_step, message["path"], message["epoch"], message["train_loss"], message["files"]
+    )
+    told = {"step": step, "global_step": global_step}
+    events.add(session, held.job_id, events.Kind.CHECKPOINT_SAVED, f"Checkpoint {global_step} of {step} is saved.", told)
+
+
+def _write_measurement(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    step, split = message["step"], message["split"]
+    metrics.record_measurement(session, held, step, _stored(message["global_step"]), split, message["documents"])
+    rows = [row | {"global_step": _stored(row["global_step"])} for row in message["metrics"]]
+    metrics.record(session, held, step, split, rows)
+
+
+def _stored(global_step: int | None) -> int:
+    """The child calls the base's update None; a key of the database cannot be."""
+    return metrics.BASE if global_step is None else global_step
+
+
+def _write_artifact(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    artifacts.record(session, held, message["name"], message["path"], message["size"], message["sha256"])
+
+
+def _write_step(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    steps.finish(session, held, message["position"], message["step"], message["output"], message["summary"])
+    events.add(session, held.job_id, events.Kind.STEP_FINISHED, f"Step {message['step']} is done.", message["summary"])
+
+
+# What each message of worker/run.py becomes in the store.
+WRITERS: dict[str, Callable[[Session, Claim, dict[str, Any]], None]] = {
+    "event": _write_event,
+    "progress": _write_progress,
+    "points": _write_points,
+    "checkpoint": _write_checkpoint,
+    "measurement": _write_measurement,
+    "artifact": _write_artifact,
+    "step": _write_step,
+}

@@ -1,0 +1,73 @@
+"""What a worker does when the bell rings, and what it does unasked: sweep, and stop."""
+
+import logging
+import queue
+import threading
+from typing import Any
+
+from celery import Celery, signals
+
+from service.dispatch import TASK
+from service.store import jobs
+from service.store.session import Database
+from worker import supervise, warm
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """One host's worker: its slots, its sweep, and its wish to stop."""
+
+    def __init__(self, app: Celery, settings: WorkerSettings, database: Database):
+        self._app = app
+        self._settings = settings
+        self._database = database
+        self._stopping = threading.Event()
+        self._slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        gpus = settings.gpus
+        for index in range(settings.concurrency):
+            self._slots.put(gpus[index % len(gpus)] if gpus else None)
+
+    def start(self, **_: Any) -> None:
+        warm.warm_up()
+        threading.Thread(target=self._sweep_regularly, daemon=True, name="sweep").start()
+        logger.info("worker %s takes jobs from %s", self._settings.name, ", ".join(self._settings.queue_names))
+
+    def stop(self, **_: Any) -> None:
+        """The jobs that run save a checkpoint and are given back; Celery waits for their threads."""
+        self._stopping.set()
+
+    def look(self) -> None:
+        """Works as long as there is work: a bell that rang while all slots were taken is not missed."""
+        device = self._slots.get()
+        try:
+            while not self._stopping.is_set():
+                if not supervise.run_next(self._database, self._settings, device, self._stopping):
+                    return
+        finally:
+            self._slots.put(device)
+
+    def sweep(self) -> None:
+        """Takes back jobs whose worker is gone, and rings for jobs whose bell may be lost."""
+        with self._database.transaction() as session:
+            jobs.rescue(session)
+            unheard = jobs.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
+        for name in unheard:
+            self._app.send_task(TASK, queue=f"finebits.{name}", ignore_result=True)
+
+    def _sweep_regularly(self) -> None:
+        while not self._stopping.wait(self._settings.sweep_seconds):
+            try:
+                self.sweep()
+            except Exception as error:
+                logger.warning("the sweep failed and will be tried again: %s", error)
+
+
+def connect(app: Celery, settings: WorkerSettings, database: Database) -> Worker:
+    """Gives the bell's task and the worker's signals to a Worker."""
+    worker = Worker(app, settings, database)
+    app.task(name=TASK, ignore_result=True)(worker.look)
+    signals.worker_ready.connect(worker.start, weak=False)
+    signals.worker_shutting_down.connect(worker.stop, weak=False)
+    return worker

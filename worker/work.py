@@ -1,0 +1,49 @@
+"""What a child is told of its job: all it needs, so that it never asks the database."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.specs.job import ResolvedJob
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A complete checkpoint of a step, by the update it was made at."""
+
+    global_step: int
+    path: str  # under the artifact root
+
+
+@dataclass(frozen=True)
+class Work:
+    """One attempt at a job, as plain values that cross a pipe."""
+
+    job_id: str
+    attempt: int
+    job: dict[str, Any]  # the resolved job
+    artifacts_root: str
+    models_root: str
+    datasets_root: str
+    device: str | None  # CUDA_VISIBLE_DEVICES of the child; None: no GPU
+    threads: int
+    lease_seconds: float
+    outputs: dict[str, str] = field(default_factory=dict)  # of the steps that are done
+    checkpoints: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step, oldest first
+    measurements: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step: global_step, split, documents
+
+    @property
+    def resolved(self) -> ResolvedJob:
+        return ResolvedJob.model_validate_json(json.dumps(self.job))
+
+    @property
+    def folder(self) -> Path:
+        """This attempt's own folder: what a worker that lost its lease still scribbles, it scribbles here."""
+        return Path(self.artifacts_root, self.job_id, str(self.attempt))
+
+    def saved(self, step: str) -> list[SavedCheckpoint]:
+        return [SavedCheckpoint(**checkpoint) for checkpoint in self.checkpoints.get(step, [])]
+
+    def to_document(self) -> dict[str, Any]:
+        return asdict(self)
