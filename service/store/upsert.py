@@ -17,5 +17,5 @@ def upsert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> N
     keys = [column.name for column in inspect(table).primary_key]
     statement = dialect.insert(table)
     # every column, so that one that the new row does not give is emptied instead of left as the old row had it
-    changed = {name: statement.excluded[name] for name in inspect(table).columns.keys() if name not in keys}
+    changed = {column.name: statement.excluded[column.name] for column in inspect(table).columns if column.name not in keys}
     session.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
