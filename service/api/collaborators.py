@@ -1,0 +1,29 @@
+"""What `create_app` was given, for endpoints to ask for."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.dispatch import Dispatch
+from service.settings import Settings
+from service.store.session import Database
+
+
+async def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+async def _dispatch(request: Request) -> Dispatch:
+    dispatch: Dispatch = request.app.state.dispatch
+    return dispatch
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+TheDatabase = Annotated[Database, Depends(_database)]
+TheDispatch = Annotated[Dispatch, Depends(_dispatch)]
+TheSettings = Annotated[Settings, Depends(_settings)]

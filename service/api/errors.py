@@ -1,0 +1,68 @@
+"""What the API itself refuses, beside what the store and the spec do.
+
+ApiError
+├── Unauthorized             no bearer key, or not the right one
+├── UnreadableBody           the body is no JSON or YAML; `line` and `column` say where
+├── UnreadableRange          the header Range is no range of bytes
+├── UnsupportedMediaType     the body is of a kind that is not read
+├── BodyTooLarge             the body is larger than the operator allows
+├── BadParameter             a parameter of the request has no such value; `pointer` says which
+├── NoSuchThing              the job is there, and has no such part
+├── Gone                     the file was there, and is no more
+├── RangeNotSatisfiable      the file is shorter than the range that is asked for
+└── NotReady                 the service cannot take jobs now; `checks` says why
+"""
+
+from typing import Any
+
+
+class ApiError(Exception):
+    """The API refuses. `members` and `headers` go into the answer as they stand."""
+
+    def __init__(self, sentence: str, headers: dict[str, str] | None = None, **members: Any):
+        self.headers = headers or {}
+        self.members = members
+        super().__init__(sentence)
+
+
+class Unauthorized(ApiError):
+    """There is no bearer key, or not the right one."""
+
+
+class UnreadableBody(ApiError):
+    """The body cannot be parsed."""
+
+
+class UnreadableRange(ApiError):
+    """The header Range is no range of bytes."""
+
+
+class UnsupportedMediaType(ApiError):
+    """The body is of a kind that is not read."""
+
+
+class BodyTooLarge(ApiError):
+    """The body is larger than the operator allows."""
+
+
+class BadParameter(ApiError):
+    """A parameter of the request has no such value."""
+
+    def __init__(self, pointer: str, sentence: str):
+        super().__init__(sentence, errors=[{"pointer": pointer, "detail": sentence}])
+
+
+class NoSuchThing(ApiError):
+    """The job has no such part."""
+
+
+class Gone(ApiError):
+    """The file was there, and is no more."""
+
+
+class RangeNotSatisfiable(ApiError):
+    """The file is shorter than the range that is asked for."""
+
+
+class NotReady(ApiError):
+    """The service cannot take jobs now."""

@@ -1,0 +1,157 @@
+"""Jobs: asked for, listed, looked at, cancelled."""
+
+import hashlib
+import re
+from functools import partial
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from service.api.access import Owner
+from service.api.bodies import Document, RawBody, no_document
+from service.api.collaborators import TheDatabase, TheDispatch, TheSettings
+from service.api.dry_run import DryRun, dry_run_of
+from service.api.errors import BadParameter
+from service.api.etags import is_known, quoted
+from service.api.problems import declared
+from service.api.schema import JOB_BODY
+from service.api.views import JobPage, JobView, job_view
+from service.dispatch import Dispatch
+from service.library.check import Roots, check
+from service.specs.read import ReadJob, read_job
+from service.store import idempotency, jobs, steps
+from service.store.errors import IdempotencyBusy
+from service.store.session import Database
+from service.store.states import State
+from service.store.tables import Job
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/jobs",
+    status_code=201,
+    response_model=JobView,
+    responses={200: {"model": DryRun, "description": "With dry_run: what would run."}, **declared(400, 409, 413, 415, 422)},
+    openapi_extra={"requestBody": JOB_BODY},
+)
+def create_job(
+    document: Document,
+    owner: Owner,
+    database: TheDatabase,
+    dispatch: TheDispatch,
+    settings: TheSettings,
+    dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> Response:
+    """Queues a job, or refuses it with everything that is wrong with it.
+
+    The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
+    another document the key is refused.
+    """
+    roots = Roots(settings.models_root, settings.datasets_root)
+    if dry_run:
+        return _json(dry_run_of(document, roots))
+    once = _Once(owner, idempotency_key, document)
+    with database.reading() as session:
+        # before the models and data sets are looked at: the first answer stands, even if one has gone since
+        if job := once.earlier(session):
+            return _created(job, session)
+    read = read_job(document, partial(check, roots))
+    try:
+        return _submitted(database, dispatch, once, document, read)
+    except IdempotencyBusy:
+        # another request with this key came first; by now its job is there to be found
+        return _submitted(database, dispatch, once, document, read)
+
+
+def _submitted(database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob) -> Response:
+    with database.transaction() as session:
+        job = once.earlier(session) or once.remember(session, jobs.create(session, once.owner, document, read))
+        created = _created(job, session)
+    dispatch.ring(job.queue)
+    return created
+
+
+@router.get("/jobs", responses=declared(422))
+def list_jobs(
+    owner: Owner,
+    database: TheDatabase,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    after: Annotated[str | None, Query(description="The last job of the page before.")] = None,
+    state: State | None = None,
+    label: Annotated[list[str], Query(description="key:value; several must all hold.")] = [],  # noqa: B006
+) -> JobPage:
+    """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind."""
+    labels = dict(map(_label, label))
+    with database.reading() as session:
+        found, has_more = jobs.listing(session, owner, limit, after, state, labels)
+        done = steps.of_jobs(session, [job.id for job in found])
+    page = [job_view(job, done[job.id]) for job in found]
+    return JobPage(data=page, has_more=has_more, next_after=page[-1].id if has_more else None)
+
+
+@router.get("/jobs/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged."}, **declared(404)})
+def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase) -> Response:
+    """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
+    with database.reading() as session:
+        job = jobs.get(session, owner, job_id)
+        done = steps.of_job(session, job_id)
+    etag = quoted(f"v{job.version}")
+    if is_known(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return _json(job_view(job, done), headers={"ETag": etag})
+
+
+@router.post("/jobs/{job_id}/cancel", responses=declared(400, 404, 409, 413))
+def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase) -> JobView:
+    """Ends a job that waits; one that runs stops at the step after its worker's next heartbeat. Takes no arguments."""
+    no_document(raw)
+    with database.transaction() as session:
+        job = jobs.cancel(session, owner, job_id)
+        done = steps.of_job(session, job_id)
+    response.headers["ETag"] = quoted(f"v{job.version}")
+    return job_view(job, done)
+
+
+class _Once:
+    """The Idempotency-Key of a request, or that it has none."""
+
+    def __init__(self, owner: str, key: str | None, document: Any):
+        self.owner = owner
+        self.key = key
+        # of the document, not of the bytes: a client that writes it anew may space it otherwise
+        self.sha256 = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def earlier(self, session: Session) -> Job | None:
+        """The job that this key made before. Raises IdempotencyMismatch."""
+        job_id = idempotency.earlier(session, self.owner, self.key, self.sha256) if self.key else None
+        return jobs.get(session, self.owner, job_id) if job_id else None
+
+    def remember(self, session: Session, job: Job) -> Job:
+        if self.key:
+            idempotency.remember(session, self.owner, self.key, self.sha256, job.id)
+        return job
+
+
+def _created(job: Job, session: Session) -> Response:
+    headers = {"Location": f"/jobs/{job.id}", "ETag": quoted(f"v{job.version}")}
+    return _json(job_view(job, steps.of_job(session, job.id)), 201, headers)
+
+
+def _json(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(model.model_dump_json(), status, headers, "application/json")
+
+
+_LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})[:=](.{0,256})")
+
+
+def _label(text: str) -> tuple[str, str]:
+    """key:value, or key=value: a label's name has neither."""
+    found = _LABEL.fullmatch(text)
+    if found is None:
+        raise BadParameter("/query/label", f"{text!r} is not key:value, with the name of a label as key.")
+    return found[1], found[2]

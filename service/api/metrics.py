@@ -1,0 +1,177 @@
+"""What was measured at a job's checkpoints, its training series, and the catalogue of measures."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from service.api.access import Owner
+from service.api.collaborators import TheDatabase
+from service.api.errors import BadParameter, NoSuchThing
+from service.api.problems import declared
+from service.api.views import measure_view
+from service.specs import measures as catalogue
+from service.specs.measures import Measure
+from service.store import jobs, metrics
+from service.store.tables import Job, Metric
+
+router = APIRouter(tags=["metrics"])
+
+
+class MeasuredValue(BaseModel):
+    """One measure, with its interval where something was sampled. `versus_*` are differences, paired by document."""
+
+    value: float | None
+    unit: str
+    standard_error: float | None
+    interval: list[float] | None
+    interval_reason: str | None
+    n_documents: int
+    n_tokens: int
+    estimator: str
+    versus_base: dict[str, Any] | None
+    versus_best: dict[str, Any] | None
+
+
+class Measured(BaseModel):
+    """The measures of one checkpoint on one text."""
+
+    step: str
+    checkpoint: int | Literal["base"]
+    split: str
+    measures: dict[str, MeasuredValue]
+
+
+class MetricsView(BaseModel):
+    job_id: str
+    data: list[Measured]
+
+
+class SeriesView(BaseModel):
+    """A training series as columns: `step` counts the updates within `pipeline_step`."""
+
+    name: str
+    pipeline_step: str
+    step: list[int]
+    value: list[float]
+
+
+class StepSeries(BaseModel):
+    pipeline_step: str
+    names: list[str]
+
+
+class SeriesNames(BaseModel):
+    """The series there are, where none is named."""
+
+    job_id: str
+    data: list[StepSeries]
+
+
+class Catalogue(BaseModel):
+    data: list[Measure] = Field(description="Names, units, definitions and sources.")
+
+
+# Metrics are written out by hand and not through their models, which are for the documentation: many times faster.
+
+
+@router.get("/jobs/{job_id}/metrics", response_model=MetricsView, responses=declared(404, 422))
+def get_metrics(
+    job_id: str,
+    owner: Owner,
+    database: TheDatabase,
+    step: Annotated[str | None, Query(description="A step of the job.")] = None,
+    checkpoint: Annotated[str | None, Query(pattern=r"^(base|[0-9]{1,9})$", description="A number of updates, or base.")] = None,
+    measure: Annotated[str | None, Query(description="A name of GET /measures.")] = None,
+    split: Annotated[str | None, Query(description="validation, dataset or train.")] = None,
+) -> Response:
+    """Each checkpoint's measures, the base first in every step."""
+    if measure is not None and measure not in catalogue.BY_NAME:
+        raise BadParameter("/query/measure", f"There is no measure {measure!r}; there are {', '.join(catalogue.BY_NAME)}.")
+    global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
+    with database.reading() as session:
+        job = jobs.get(session, owner, job_id)
+        if step is not None:
+            _refuse_unknown_step(job, step)
+        found = metrics.of_job(session, job_id, step, global_step, measure, split)
+    return _json({"job_id": job_id, "data": _measured(job, found)})
+
+
+@router.get("/jobs/{job_id}/metrics/series", response_model=SeriesView | SeriesNames, responses=declared(404, 422))
+def get_series(
+    job_id: str,
+    owner: Owner,
+    database: TheDatabase,
+    name: Annotated[str | None, Query(description="Such as loss; without it, the names there are.")] = None,
+    step: Annotated[str | None, Query(description="A step of the job; needed where there are several.")] = None,
+    from_step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    to_step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    points: Annotated[int | None, Query(ge=2, le=100_000, description="Thin out to about so many; extremes stay.")] = None,
+) -> Response:
+    """A training series as columns."""
+    with database.reading() as session:
+        job = jobs.get(session, owner, job_id)
+        if step is not None:
+            _refuse_unknown_step(job, step)
+        known = metrics.series_names(session, job_id)
+        if name is None:
+            return _json({"job_id": job_id, "data": _names(job, known, step)})
+        pipeline_step = step or _only_step(job)
+        _refuse_unknown_name(known.get(pipeline_step, []), name, pipeline_step)
+        at, values = metrics.series(session, job_id, pipeline_step, name, from_step, to_step, points)
+    return _json({"name": name, "pipeline_step": pipeline_step, "step": at, "value": values})
+
+
+@router.get("/measures")
+def list_measures() -> Catalogue:
+    """Every measure that a job may name in measures.names."""
+    return Catalogue(data=list(catalogue.CATALOGUE))
+
+
+def _measured(job: Job, found: Sequence[Metric]) -> list[dict[str, Any]]:
+    """One entry for each checkpoint and text, the steps in the job's own order."""
+    order = {name: position for position, name in enumerate(_steps(job))}
+    placed = sorted(found, key=lambda metric: (order.get(metric.step, len(order)), metric.global_step, metric.split))
+    return [
+        {
+            "step": step,
+            "checkpoint": "base" if global_step == metrics.BASE else global_step,
+            "split": split,
+            "measures": {metric.measure: measure_view(metric) for metric in group},
+        }
+        for (step, global_step, split), group in groupby(placed, lambda metric: (metric.step, metric.global_step, metric.split))
+    ]
+
+
+def _names(job: Job, known: dict[str, list[str]], step: str | None) -> list[dict[str, Any]]:
+    wanted = [step] if step is not None else _steps(job)
+    return [{"pipeline_step": name, "names": known[name]} for name in wanted if name in known]
+
+
+def _steps(job: Job) -> list[str]:
+    return [step["name"] for step in job.resolved["steps"]]
+
+
+def _only_step(job: Job) -> str:
+    names = _steps(job)
+    if len(names) > 1:
+        raise BadParameter("/query/step", f"The job has several steps; say which: {', '.join(names)}.")
+    return names[0]
+
+
+def _refuse_unknown_step(job: Job, step: str) -> None:
+    if step not in _steps(job):
+        raise BadParameter("/query/step", f"The job has no step {step!r}; it has {', '.join(_steps(job))}.")
+
+
+def _refuse_unknown_name(known: Sequence[str], name: str, step: str) -> None:
+    """A step that has not begun has no series yet: any name is then an empty one, and no mistake."""
+    if known and name not in known:
+        raise NoSuchThing(f"The step {step!r} has no series {name!r}; it has {', '.join(known)}.")
+
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

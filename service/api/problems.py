@@ -1,0 +1,214 @@
+"""Every error as an RFC 9457 problem document.
+
+To add an error: one line in STATUS. A test holds the table against the error trees.
+"""
+
+import logging
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from service.api import errors as api
+from service.specs.refusals import SpecRefused
+from service.store import errors as store
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# A body with a hundred thousand unknown keys is not answered with as many errors.
+MOST_ERRORS = 100
+
+
+class Code(StrEnum):
+    """What went wrong, for programs. New codes may come; a code's meaning never changes."""
+
+    INVALID_JOB = "invalid_job"  # the document is not a job that can run; `errors` says every place and why
+    INVALID_PARAMETER = "invalid_parameter"  # a parameter of the query, the path or the headers; `errors` says which
+    MALFORMED_BODY = "malformed_body"  # not JSON or YAML; `line` and `column` say where
+    MALFORMED_REQUEST = "malformed_request"  # not a request that can be read
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"  # neither JSON nor YAML
+    BODY_TOO_LARGE = "body_too_large"  # larger than FINEBITS_MAX_BODY_BYTES
+    UNAUTHORIZED = "unauthorized"  # no bearer key, or another
+    NOT_FOUND = "not_found"  # no such address, job, file or part of a job
+    METHOD_NOT_ALLOWED = "method_not_allowed"  # the address is there, the method is not; `Allow` says which are
+    GONE = "gone"  # the file was there, and is no more
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"  # the file is shorter than that
+    STATE_CONFLICT = "state_conflict"  # the job's present `state` does not allow this
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another body
+    IDEMPOTENCY_BUSY = "idempotency_busy"  # the key is being answered now; ask again
+    BAD_CURSOR = "bad_cursor"  # `after` is not of this list
+    LEASE_LOST = "lease_lost"  # the attempt no longer holds the job
+    NOT_READY = "not_ready"  # the service cannot take jobs now; `checks` says why
+    UNAVAILABLE = "unavailable"  # the database cannot be reached now; ask again
+    INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has it under the request id
+
+
+STATUS: dict[type[Exception], tuple[int, Code]] = {
+    SpecRefused: (422, Code.INVALID_JOB),
+    store.NotFound: (404, Code.NOT_FOUND),
+    store.StateConflict: (409, Code.STATE_CONFLICT),
+    store.IdempotencyMismatch: (422, Code.IDEMPOTENCY_MISMATCH),
+    store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
+    store.BadCursor: (422, Code.BAD_CURSOR),
+    store.LeaseLost: (409, Code.LEASE_LOST),
+    api.Unauthorized: (401, Code.UNAUTHORIZED),
+    api.UnreadableBody: (400, Code.MALFORMED_BODY),
+    api.UnreadableRange: (400, Code.MALFORMED_REQUEST),
+    api.UnsupportedMediaType: (415, Code.UNSUPPORTED_MEDIA_TYPE),
+    api.BodyTooLarge: (413, Code.BODY_TOO_LARGE),
+    api.BadParameter: (422, Code.INVALID_PARAMETER),
+    api.NoSuchThing: (404, Code.NOT_FOUND),
+    api.Gone: (410, Code.GONE),
+    api.RangeNotSatisfiable: (416, Code.RANGE_NOT_SATISFIABLE),
+    api.NotReady: (503, Code.NOT_READY),
+    OperationalError: (503, Code.UNAVAILABLE),
+    PoolTimeout: (503, Code.UNAVAILABLE),
+}
+
+# Of the errors that are raised by the framework, by status.
+_FRAMEWORK = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 500: Code.INTERNAL_ERROR}
+
+
+class ErrorItem(BaseModel):
+    """One thing that is wrong, and where."""
+
+    pointer: str = Field(description="A JSON pointer into the document, or /query/..., /header/..., /path/... and a name.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457. Some codes have members of their own: `state`, `line` and `column`, `checks`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="urn:finebits:problem: and the code.")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The address that was asked for.")
+    code: Code
+    request_id: str = Field(description="Also in x-request-id; the service's log has it.")
+    errors: list[ErrorItem] = Field(description="Empty where no place in the request is to blame.")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application a problem document."""
+    for kind in STATUS:
+        app.add_exception_handler(kind, _known)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.add_exception_handler(HTTPException, _of_framework)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for OpenAPI."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _codes_of(status), "content": content} for status in statuses}
+
+
+def problem(
+    scope: Any,
+    status: int,
+    code: Code,
+    detail: str,
+    errors: Sequence[dict[str, str]] = (),
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """The answer to a request that goes wrong."""
+    request_id = scope.get("state", {}).get("request_id", "")
+    document = {
+        "type": f"urn:finebits:problem:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+        "instance": scope["path"],
+        "code": code,
+        "request_id": request_id,
+        "errors": list(errors)[:MOST_ERRORS],
+        **members,
+    }
+    # set here too: the answer to an unexpected error is sent from outside the middleware that sets it on all others
+    answer_headers = {"x-request-id": request_id, **(headers or {})}
+    return Response(orjson.dumps(document, default=str), status, answer_headers, MEDIA_TYPE)
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    status, code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    match error:
+        case SpecRefused(refusals=refusals):
+            found = [{"pointer": refusal.pointer, "detail": refusal.detail} for refusal in refusals[:MOST_ERRORS]]
+            return problem(request.scope, status, code, _summary(found, len(refusals)), found)
+        case store.StateConflict(state=state):
+            return problem(request.scope, status, code, str(error), state=state)
+        case store.BadCursor():
+            return problem(request.scope, status, code, str(error), [{"pointer": "/query/after", "detail": str(error)}])
+        case store.IdempotencyBusy():
+            return problem(request.scope, status, code, str(error), headers={"Retry-After": "1"})
+        case api.ApiError(headers=headers, members=members):
+            return problem(request.scope, status, code, str(error), headers=headers, **members)
+        case OperationalError() | PoolTimeout():
+            logger.error("request %s: the database failed: %s", request.state.request_id, error)
+            detail = "The database cannot be reached now; ask again in a moment."
+            return problem(request.scope, status, code, detail, headers={"Retry-After": "2"})
+    return problem(request.scope, status, code, str(error))
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [{"pointer": "/" + "/".join(map(str, one["loc"])), "detail": f"{one['msg']}."} for one in error.errors()]
+    return problem(request.scope, 422, Code.INVALID_PARAMETER, _summary(found, len(found)), found)
+
+
+async def _of_framework(request: Request, error: Exception) -> Response:
+    """Errors of the routing, and of a framework that cannot read the request."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}."
+    if error.status_code == 405:
+        headers = {"Allow": ", ".join(_allowed(request))}
+        detail = f"{request.method} is not possible at {request.url.path}; possible: {headers['Allow']}."
+    code = _FRAMEWORK.get(error.status_code, Code.MALFORMED_REQUEST)
+    return problem(request.scope, error.status_code, code, detail, headers=headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    # the server logs the traceback; this line says whose it is
+    logger.error("request %s ended in an unexpected %s", request.scope.get("state", {}).get("request_id"), type(error).__name__)
+    detail = "Something went wrong on the service's side; its log has more under the request id."
+    return problem(request.scope, 500, Code.INTERNAL_ERROR, detail)
+
+
+def _allowed(request: Request) -> list[str]:
+    """All methods of an address. The router knows only those of the first route that fits."""
+    scope = dict(request.scope)
+    allowed = {
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        for route in request.app.routes
+        if route.matches({**scope, "method": method})[0] is Match.FULL
+    }
+    return sorted(allowed)
+
+
+def _summary(found: Sequence[dict[str, str]], number: int) -> str:
+    first = f"{found[0]['pointer'] or 'The document'}: {found[0]['detail']}"
+    return first if number == 1 else f"{first} And {number - 1} more; see errors."
+
+
+def _codes_of(status: int) -> str:
+    codes = [code for known, code in STATUS.values() if known == status]
+    codes += [code for known, code in _FRAMEWORK.items() if known == status]
+    return "Code: " + ", ".join(dict.fromkeys(codes)) + "."

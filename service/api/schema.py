@@ -1,0 +1,67 @@
+"""The OpenAPI document: the job's schema, which no endpoint's signature says, and the examples, which are files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.api.problems import Problem
+from service.specs import flat
+from service.specs.job import JobSpec
+from service.specs.ledger import GROUPS
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+def _examples() -> dict[str, Any]:
+    """Every example request there is, by the name of its file."""
+    found = {}
+    for path in sorted(EXAMPLES.glob("*")) if EXAMPLES.is_dir() else ():
+        if path.suffix == ".json":
+            found[path.stem] = {"value": json.loads(path.read_text(encoding="utf-8"))}
+        elif path.suffix in (".yaml", ".yml"):
+            found[path.stem] = {"value": yaml.safe_load(path.read_text(encoding="utf-8"))}
+    return found
+
+
+_BODY = {
+    "schema": {"anyOf": [{"$ref": _REFERENCE.format(model=name)} for name in ("JobSpec", "FlatJob")]},
+    "examples": _examples(),
+}
+
+# The body of POST /jobs, which the endpoint reads itself.
+JOB_BODY = {"required": True, "content": {"application/json": _BODY, "application/yaml": _BODY}}
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app.openapi()` know the schemas that stand only in our own hands."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title, version=app.version, description=app.description, tags=app.openapi_tags, routes=app.routes
+            )
+            document.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _schemas() -> dict[str, Any]:
+    job = JobSpec.model_json_schema(ref_template=_REFERENCE)
+    problem = Problem.model_json_schema(ref_template=_REFERENCE)
+    parts = {**job.pop("$defs", {}), **problem.pop("$defs", {})}
+    return {**parts, "JobSpec": job, "FlatJob": _flat_job(parts), "Problem": problem}
+
+
+def _flat_job(parts: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments without their groups, as LLaMA-Factory's files have them."""
+    properties = {field: parts[GROUPS[group].__name__]["properties"][field] for field, group in flat.GROUP_OF.items()}
+    description = "The arguments of all groups side by side; name, labels and the commands of a command line may stand there too."
+    return {"title": "FlatJob", "type": "object", "description": description, "properties": properties}

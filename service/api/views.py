@@ -1,0 +1,225 @@
+"""What clients see of jobs and of what jobs made. Times are ISO 8601 in UTC."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
+
+from service.store.states import State
+from service.store.tables import Artifact, Checkpoint, Event, Job, Metric, StepResult
+
+
+class NoticeView(BaseModel):
+    pointer: str
+    detail: str
+
+
+class StepView(BaseModel):
+    name: str
+    stage: str
+    finetuning_type: str
+    finished_at: str | None = Field(description="Null while the step is still to do.")
+    output: str | None = Field(description="What @name stands for in later steps.")
+
+
+class JobView(BaseModel):
+    """A job: what was asked for, and how far it is."""
+
+    id: str
+    name: str | None
+    labels: dict[str, str]
+    state: State
+    reason: str | None = Field(description="Why it failed, for programs.")
+    sentence: str | None = Field(description="Why it ended, for people.")
+    details: dict[str, Any] | None = Field(description="Where it failed: file, row, column, as far as they are known.")
+    queue: str
+    priority: int
+    attempt: int = Field(description="How many attempts have begun.")
+    lost: int = Field(description="How many attempts lost their worker.")
+    progress: dict[str, Any] | None
+    cancel_requested: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    changed_at: str
+    spec: dict[str, Any] = Field(description="The document as it came.")
+    resolved: dict[str, Any] = Field(description="The job as it runs: every argument of every step.")
+    notices: list[NoticeView]
+    steps: list[StepView]
+    links: dict[str, str]
+
+
+class JobPage(BaseModel):
+    data: list[JobView]
+    has_more: bool
+    next_after: str | None = Field(description="`after` of the next page; null where there is none.")
+
+
+class EventView(BaseModel):
+    number: int = Field(description="Counts a job's events without gaps.")
+    at: str
+    attempt: int
+    kind: str
+    message: str
+    data: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    data: list[EventView]
+    has_more: bool
+    next_after: int = Field(description="`after` of the next page, or of the next look.")
+
+
+class FileView(BaseModel):
+    name: str
+    size: int
+    sha256: str
+    url: str
+
+
+class CheckpointView(BaseModel):
+    step: str
+    global_step: int
+    epoch: float
+    train_loss: float | None
+    size: int
+    attempt: int
+    created_at: str
+    files: list[FileView]
+    metrics: dict[str, float | None] = Field(description="Each measure's value; GET /jobs/{id}/metrics has the rest.")
+
+
+class CheckpointList(BaseModel):
+    data: list[CheckpointView]
+
+
+class ArtifactView(BaseModel):
+    name: str
+    size: int
+    sha256: str
+    attempt: int
+    created_at: str
+    url: str
+
+
+class ArtifactList(BaseModel):
+    data: list[ArtifactView]
+
+
+def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
+    base = f"/jobs/{job.id}"
+    parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel")
+    return JobView(
+        id=job.id,
+        name=job.name,
+        labels=job.labels,
+        state=State(job.state),
+        reason=job.reason,
+        sentence=job.sentence,
+        details=job.details,
+        queue=job.queue,
+        priority=job.priority,
+        attempt=job.attempt,
+        lost=job.lost,
+        progress=job.progress,
+        cancel_requested=job.cancel_requested_at is not None,
+        created_at=iso(job.created_at),
+        started_at=iso_or_none(job.started_at),
+        finished_at=iso_or_none(job.finished_at),
+        changed_at=iso(job.changed_at),
+        spec=job.document,
+        resolved=job.resolved,
+        notices=[NoticeView(**notice) for notice in job.notices],
+        steps=_steps(job, done),
+        links={"self": base, **{part: f"{base}/{part}" for part in parts}},
+    )
+
+
+def event_view(event: Event) -> EventView:
+    return EventView(
+        number=event.number,
+        at=iso(event.at),
+        attempt=event.attempt,
+        kind=event.kind,
+        message=event.message,
+        data=event.data,
+    )
+
+
+def checkpoint_view(checkpoint: Checkpoint, metrics: dict[str, float | None]) -> CheckpointView:
+    folder = f"{checkpoint.step}/checkpoint-{checkpoint.global_step}"
+    return CheckpointView(
+        step=checkpoint.step,
+        global_step=checkpoint.global_step,
+        epoch=checkpoint.epoch,
+        train_loss=checkpoint.train_loss,
+        size=checkpoint.size,
+        attempt=checkpoint.attempt,
+        created_at=iso(checkpoint.created_at),
+        files=[
+            FileView(
+                name=file["name"],
+                size=file["size"],
+                sha256=file["sha256"],
+                url=artifact_url(checkpoint.job_id, f"{folder}/{file['name']}"),
+            )
+            for file in checkpoint.manifest["files"]
+        ],
+        metrics=metrics,
+    )
+
+
+def artifact_view(artifact: Artifact) -> ArtifactView:
+    return ArtifactView(
+        name=artifact.name,
+        size=artifact.size,
+        sha256=artifact.sha256,
+        attempt=artifact.attempt,
+        created_at=iso(artifact.created_at),
+        url=artifact_url(artifact.job_id, artifact.name),
+    )
+
+
+def measure_view(metric: Metric) -> dict[str, Any]:
+    """A plain dictionary: there may be thousands of these."""
+    return {
+        "value": metric.value,
+        "unit": metric.unit,
+        "standard_error": metric.standard_error,
+        "interval": metric.interval,
+        "interval_reason": metric.interval_reason,
+        "n_documents": metric.n_documents,
+        "n_tokens": metric.n_tokens,
+        "estimator": metric.estimator,
+        "versus_base": metric.versus_base,
+        "versus_best": metric.versus_best,
+    }
+
+
+def artifact_url(job_id: str, name: str) -> str:
+    return f"/jobs/{job_id}/artifacts/{quote(name)}"
+
+
+def iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_or_none(seconds: float | None) -> str | None:
+    return None if seconds is None else iso(seconds)
+
+
+def _steps(job: Job, done: Sequence[StepResult]) -> list[StepView]:
+    results = {result.name: result for result in done}
+    return [_step(step, results.get(step["name"])) for step in job.resolved["steps"]]
+
+
+def _step(step: dict[str, Any], result: StepResult | None) -> StepView:
+    return StepView(
+        name=step["name"],
+        stage=step["finetuning"]["stage"],
+        finetuning_type=step["finetuning"]["finetuning_type"],
+        finished_at=iso(result.finished_at) if result else None,
+        output=result.output if result else None,
+    )

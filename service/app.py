@@ -1,0 +1,59 @@
+"""The service: what it is made of. Read this first.
+
+    POST /jobs ─ api/jobs.py ─ specs/read.py ─ library/check.py ─ store/jobs.py ─ dispatch.ring
+
+An endpoint is one file in `api/` and one line here; an error is one line in `api/problems.py`.
+"""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, parameters, problems, schema
+from service.api.body_limit import BodyLimit
+from service.api.request_id import RequestId
+from service.dispatch import Dispatch, Doorbell
+from service.settings import Settings
+from service.store.session import Database
+
+DESCRIPTION = """Fine-tunes language models on your own machines, and says in bits what every checkpoint learned.
+
+Errors are problem documents (RFC 9457) with a `code` for programs and `errors` that point into the request."""
+
+
+def create_app(settings: Settings, database: Database, dispatch: Dispatch) -> FastAPI:
+    """The application over its collaborators, which stay the caller's to close."""
+    app = FastAPI(
+        title="Finebits",
+        version=version("finebits"),
+        description=DESCRIPTION,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        responses=problems.declared(422, 500, 503),
+    )
+    app.state.settings = settings
+    app.state.database = database
+    app.state.dispatch = dispatch
+
+    app.include_router(health.router)
+    keyed = APIRouter(dependencies=[Depends(access.owner), Depends(parameters.without_nulls)], responses=problems.declared(401))
+    keyed.include_router(jobs.router)
+    keyed.include_router(events.router)
+    keyed.include_router(metrics.router)
+    keyed.include_router(checkpoints.router)
+    keyed.include_router(artifacts.router)
+    keyed.include_router(logs.router)
+    app.include_router(keyed)
+
+    # the last one added stands outermost: whatever is refused has an id
+    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestId)
+    problems.install(app)
+    schema.install(app)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """For `uvicorn --factory service.app:from_environment`."""
+    settings = Settings()
+    return create_app(settings, Database(settings.database_url), Doorbell(settings.broker_url))
