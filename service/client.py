@@ -62,6 +62,11 @@ class Problem(ClientError):
         self.errors: list[dict[str, str]] = document.get("errors") or []
         super().__init__(self.detail or self.title)
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same request may go well in a moment."""
+        return self.status in AGAIN or self.code == "idempotency_busy"
+
 
 class Corrupt(ClientError):
     """A downloaded file is not what was stored."""
@@ -210,8 +215,8 @@ class Client:
                 job = self.job(job_id)  # before its events: those of a job that has ended are then complete
                 events = self.events(job_id, after=number)
             except (Unreachable, Problem) as error:
-                is_away = isinstance(error, Unreachable) or error.status in AGAIN
-                if not is_away or time.monotonic() - last_answer > patience:
+                is_passing = isinstance(error, Unreachable) or error.is_passing
+                if not is_passing or time.monotonic() - last_answer > patience:
                     raise
             else:
                 last_answer = time.monotonic()
@@ -311,7 +316,7 @@ class Client:
             except httpx2.TransportError:
                 pass
             except Problem as problem:
-                if problem.status not in AGAIN:
+                if not problem.is_passing:
                     raise
             time.sleep(delay * random.uniform(0.5, 1.5))
         try:

@@ -52,7 +52,11 @@ def test_a_file_of_another_kind_is_refused(fake: tuple[FakeService, Client], tmp
         fake[1].submit(tmp_path / "missing.json")
 
 
-@pytest.mark.parametrize("trouble", [DROPPED, Answer(502, b"", "text/html"), problem(503), Answer(504, b"", "text/html")])
+BUSY = problem(409, code="idempotency_busy")
+AWAY = Answer(502, b"", "text/html")
+
+
+@pytest.mark.parametrize("trouble", [DROPPED, AWAY, problem(503), problem(504), BUSY])
 def test_a_submission_is_tried_again_with_the_same_key(fake: tuple[FakeService, Client], trouble: Answer) -> None:
     service, client = fake
     service.answers("POST", "/jobs", trouble, trouble, a_job())
