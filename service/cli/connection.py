@@ -36,7 +36,7 @@ def told(error: ClientError) -> str:
     """The error, and each place that is wrong on a line of its own."""
     if not isinstance(error, Problem):
         return str(error)
-    head = f"{error.title}: {error.detail}" if error.detail and error.detail != error.title else error.title
+    head = error.title if error.errors or not error.detail else f"{error.title}: {error.detail}"  # the detail sums up the errors
     places = [f"  {place.get('pointer') or '/'}: {place.get('detail', '')}" for place in error.errors]
     hint = ["Give the key with --api-key, or in FINEBITS_API_KEY."] if error.status == 401 else []
     return "\n".join([head, *places, *hint])

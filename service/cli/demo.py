@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import typer
-import yaml
 
 from service.cli.connection import told
 from service.cli.following import follow, outcome
@@ -75,8 +74,8 @@ def _told_by(service: Embedded, run: Callable[[], str]) -> str:
 def _run(service: Embedded, client: Client, screen: Screen, source: Source) -> str:
     """The job from its file to its end; the last sentence."""
     file = EXAMPLES / "demo.yaml"
-    unfinished = _step_names(file)
     job = client.submit(file)
+    unfinished = iter(step["name"] for step in job["steps"])
     screen.say(f"Submitted {file.name} as {job['id']}.")
 
     def show_finished(event: Event) -> None:
@@ -96,11 +95,6 @@ def _checked(service: Embedded, sightings: Iterator[Sighting]) -> Iterator[Sight
     for sighting in sightings:
         service.check()
         yield sighting
-
-
-def _step_names(file: Path) -> Iterator[str]:
-    document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return iter([step["name"] for step in document["steps"]])
 
 
 # -- the source and its floor ------------------------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+import json
+from typing import Any
+
+import pytest
+
+from service.cli.measured import number
+from tests.service.cli.conftest import Finebits
+from tests.service.fake_service import FakeService
+
+
+def a_value(value: float | None, error: float | None = None, unit: str = "bits/token", versus: Any = None) -> dict[str, Any]:
+    return {"value": value, "unit": unit, "standard_error": error, "n_documents": 80, "n_tokens": 9600, "versus_base": versus}
+
+
+def rows() -> list[dict[str, Any]]:
+    drop = {"value": -7.5, "standard_error": 0.0213, "interval": [-7.55, -7.45]}
+    return [
+        {
+            "step": "pretrain",
+            "checkpoint": "base",
+            "split": "validation",
+            "measures": {"cross_entropy": a_value(9.98, 0.0512), "perplexity": a_value(1010, 36, "1")},
+        },
+        {
+            "step": "pretrain",
+            "checkpoint": 43,
+            "split": "validation",
+            "measures": {
+                "cross_entropy": a_value(2.4804, 0.0102, versus=drop),
+                "perplexity": a_value(None, None, "1"),
+                "kl_to_base": a_value(7.1),
+            },
+        },
+        {"step": "sft", "checkpoint": "base", "split": "train", "measures": {"cross_entropy": a_value(3.0)}},
+    ]
+
+
+def test_each_step_has_a_table_and_its_differences(service: FakeService, finebits: Finebits) -> None:
+    service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": rows()})
+    assert finebits("metrics", "job-1").stdout.splitlines() == [
+        "pretrain, validation: measured, ± standard error",
+        "checkpoint  cross_entropy [bits/token]  perplexity  kl_to_base [bits/token]",
+        "base                     9.980 ± 0.051   1010 ± 36",
+        "43                       2.480 ± 0.010           –                      7.1",
+        "pretrain, validation: difference to the base",
+        "checkpoint  cross_entropy [bits/token]",
+        "43                      -7.500 ± 0.021",
+        "sft, train: measured, ± standard error",
+        "checkpoint  cross_entropy [bits/token]",
+        "base                                 3",
+    ]
+
+
+def test_json_has_everything(service: FakeService, finebits: Finebits) -> None:
+    service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": rows()})
+    assert json.loads(finebits("metrics", "job-1", "--json", "--measure", "cross_entropy").stdout) == rows()
+    assert service.asked[0].query == "measure=cross_entropy"
+
+
+def test_before_the_first_checkpoint_there_is_a_sentence(service: FakeService, finebits: Finebits) -> None:
+    service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": []})
+    assert finebits("metrics", "job-1").stdout == "Nothing has been measured yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (2.48042, 0.0123, "2.480 ± 0.012"),
+        (1010.4, 36.2, "1010 ± 36"),
+        (0.5, 1.2e-9, "0.500000 ± 0.000000"),
+        (12345.678, 1234.5, "12346 ± 1234"),
+        (7.1, None, "7.1"),
+        (0.0, 0.0, "0"),
+        (None, None, "–"),
+        (None, 0.1, "–"),
+        (-0.25, 0.5, "-0.25 ± 0.50"),
+    ],
+)
+def test_a_number_has_two_digits_of_its_error(value: float | None, error: float | None, text: str) -> None:
+    assert number(value, error) == text
+
+
+def test_a_difference_has_its_sign() -> None:
+    assert number(0.25, 0.5, "+") == "+0.25 ± 0.50"
+    assert number(0.25, None, "+") == "+0.25"
