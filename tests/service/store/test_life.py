@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from service.specs.reasons import Reason
-from service.store import jobs, metrics, schema
+from service.store import jobs, metrics
 from service.store.clock import now
 from service.store.errors import LeaseLost, StateConflict
 from service.store.jobs import Claim
@@ -64,10 +64,10 @@ class Modelled:
 class Life(RuleBasedStateMachine):
     claims = Bundle("claims")
 
-    def __init__(self, template: Path):
+    def __init__(self, migrated_file: Path):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="fb-life-"))
-        shutil.copy(template, self.folder / "finebits.db")
+        shutil.copy(migrated_file, self.folder / "finebits.db")
         self.database = Database(f"sqlite:///{self.folder}/finebits.db")
         self.model: dict[str, Modelled] = {}
         self.updates = 0
@@ -243,19 +243,9 @@ def in_model(job: Modelled) -> tuple[Any, ...]:
     return (job.state, job.attempt, worker, job.wish, job.lost, job.progress, job.points)
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to copy for each life."""
-    file = tmp_path_factory.mktemp("life") / "template.db"
-    database = Database(f"sqlite:///{file}")
-    schema.upgrade(database)
-    database.close()
-    return file
-
-
-def live(template: Path, lives: int, phases: tuple[Phase, ...]) -> None:
+def live(migrated_file: Path, lives: int, phases: tuple[Phase, ...]) -> None:
     run_state_machine_as_test(
-        lambda: Life(template),
+        lambda: Life(migrated_file),
         settings=settings(
             max_examples=lives,
             stateful_step_count=40,
@@ -268,14 +258,14 @@ def live(template: Path, lives: int, phases: tuple[Phase, ...]) -> None:
     )
 
 
-def test_whatever_happens_jobs_live_by_the_table_and_zombies_change_nothing(template: Path) -> None:
-    live(template, lives=50, phases=(Phase.generate, Phase.shrink))
+def test_whatever_happens_jobs_live_by_the_table_and_zombies_change_nothing(migrated_file: Path) -> None:
+    live(migrated_file, lives=30, phases=(Phase.generate, Phase.shrink))
 
 
-def test_without_the_fence_the_machine_finds_a_fault(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_fence_the_machine_finds_a_fault(migrated_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_fence(held: Claim) -> tuple[ColumnElement[bool], ...]:
         return (Job.id == held.job_id,)
 
     monkeypatch.setattr(jobs, "_fence", no_fence)
     with pytest.raises(AssertionError, match="A zombie wrote"):
-        live(template, lives=50, phases=(Phase.generate,))
+        live(migrated_file, lives=30, phases=(Phase.generate,))
