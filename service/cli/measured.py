@@ -5,6 +5,7 @@ from itertools import groupby
 
 from service.cli.screen import Screen
 from service.client import Measured, Value
+from service.specs.measures import BY_NAME
 
 # A column of a table's own: its heading, and its cell of each row.
 Column = tuple[str, Callable[[Measured], str]]
@@ -17,7 +18,7 @@ def show_measured(screen: Screen, rows: Sequence[Measured], more: Sequence[Colum
 
 
 def _show_table(screen: Screen, title: str, rows: list[Measured], more: Sequence[Column]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row["measures"]))
+    names = _in_order({name for row in rows for name in row["measures"]})
     columns = ["checkpoint", *(_heading(name, rows) for name in names), *(heading for heading, _ in more)]
     lines = [
         [str(row["checkpoint"]), *(_cell(row["measures"].get(name)) for name in names), *(cell(row) for _, cell in more)]
@@ -30,6 +31,11 @@ def _show_table(screen: Screen, title: str, rows: list[Measured], more: Sequence
         kept = [0, *(index for index, name in enumerate(names, 1) if name in compared)]
         lines = [[line[index] for index in kept] for line in differences]
         screen.table(f"{title}: difference to the base", ["checkpoint", *(_heading(name, rows) for name in compared)], lines)
+
+
+def _in_order(names: set[str]) -> list[str]:
+    """As in the catalogue, which begins with what matters most; a newer service's other measures last."""
+    return [*(name for name in BY_NAME if name in names), *sorted(names - BY_NAME.keys())]
 
 
 def _differences(names: list[str], rows: list[Measured]) -> Iterator[list[str]]:

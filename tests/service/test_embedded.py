@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from service import embedded
+from service.client import Client, Problem
 from service.dispatch import Doorbell
 from service.embedded import ChildDied, EmbeddedError, HomeInUse, PortInUse, running
 from service.settings import Settings
@@ -186,3 +187,34 @@ def test_the_start_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         running(in_home(tmp_path), silent, WORKER),
     ):
         pass
+
+
+def test_the_api_itself_takes_what_the_client_sends(tmp_path: Path) -> None:
+    examples = ROOT / "examples"
+    settings = in_home(tmp_path, models_root=examples / "models", datasets_root=examples, api_key="sixteen-or-more-characters")
+    files = sorted([*examples.glob("*.json"), *examples.glob("*.yaml")])
+    with running(settings, worker=WORKER) as service, service.client() as client:
+        ids = [client.submit(file)["id"] for file in files]
+        assert [job["id"] for job in client.jobs(page_size=2)] == ids[::-1]
+        assert [job["id"] for job in client.jobs(labels={"text": "markov"})] == [
+            ids[files.index(examples / "pretrain-full.json")]
+        ]
+        assert [step["name"] for step in client.job(ids[0])["steps"]] == ["pretrain", "sft"]
+        assert [step["name"] for step in client.submit(files[0], dry_run=True)["resolved"]["steps"]] == ["pretrain", "sft"]
+        first, second = (client.submit(files[1], idempotency_key="mine")["id"] for _ in range(2))
+        assert first == second
+        assert client.cancel(first)["state"] == "cancelled"
+        (sighting,) = client.watch(first)
+        assert [event["kind"] for event in sighting.events] == ["submitted", "cancelled"]
+        assert [job["id"] for job in client.jobs(state="cancelled")] == [first]
+        assert client.metrics(first) == client.checkpoints(first) == client.artifacts(first) == []
+        assert client.measures()[0]["name"] == "cross_entropy"
+        with pytest.raises(Problem, match="no log yet") as caught:
+            client.logs(first)
+        assert caught.value.code == "not_found"
+        with pytest.raises(Problem) as caught:
+            client.submit({"model": {"model_name_or_path": "tiny-llama"}, "training": {"lr": 1}})
+        assert "/training/lr" in [error["pointer"] for error in caught.value.errors]
+        with Client(service.url) as stranger, pytest.raises(Problem) as caught:
+            stranger.measures()
+        assert caught.value.status == 401

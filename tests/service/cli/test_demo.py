@@ -36,6 +36,7 @@ ROWS = [
 def served(fake: tuple[FakeService, str], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The demo's service is the fake one. `settings` are those that the demo wanted."""
     seen = SimpleNamespace(settings=None, url=fake[1], client=lambda: Client(fake[1]), check=lambda: None)
+
     @contextmanager
     def running(settings: Settings) -> Iterator[SimpleNamespace]:
         seen.settings = settings
