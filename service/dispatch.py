@@ -38,7 +38,8 @@ class Doorbell:
     def __init__(self, broker_url: str):
         self._app = Celery(broker=broker_url, set_as_current=False)
         self._app.conf.update(
-            broker_transport_options=TRANSPORT_OPTIONS,
+            # one try: kombu's own retries would make a client wait six seconds for a bell that is not needed
+            broker_transport_options={**TRANSPORT_OPTIONS, "max_retries": 0},
             broker_connection_timeout=3,
             task_ignore_result=True,
             task_publish_retry=False,
@@ -53,7 +54,7 @@ class Doorbell:
     def answers(self) -> bool:
         try:
             with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=3)
+                connection.ensure_connection(max_retries=0, timeout=3)
         except Exception:
             return False
         return True
