@@ -69,6 +69,8 @@ def read_yaml(raw: bytes) -> Any:
     try:
         return _fit_for_a_job(_built(yaml.parse(text, Loader=_LOADER)))
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in str(error.problem):
+            raise _too_deep() from None
         mark = error.problem_mark or error.context_mark
         raise _not_yaml(str(error.problem or error.context), mark.line if mark else 0, mark.column if mark else 0) from None
     except yaml.reader.ReaderError as error:
@@ -83,7 +85,7 @@ def _is_json(kind: str) -> bool:
 
 
 def _text(raw: bytes) -> str:
-    if not raw.strip():
+    if not raw.removeprefix(b"\xef\xbb\xbf").strip():
         raise UnreadableBody("The body is empty; a job is expected.", line=1, column=1)
     try:
         return raw.decode("utf-8-sig")

@@ -6,6 +6,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.errors import BodyTooLarge
 from service.api.problems import Code, problem
 
+# Else the server would take in and throw away the rest of the body, to keep the connection.
+HANG_UP = {"Connection": "close"}
+
 
 class BodyLimit:
     """ASGI middleware. What is too much is never held in memory."""
@@ -20,7 +23,8 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and (len(announced) > 18 or int(announced) > self.most_bytes):
-            await problem(scope, 413, Code.BODY_TOO_LARGE, self._sentence())(scope, receive, send)
+            refusal = problem(scope, 413, Code.BODY_TOO_LARGE, self._sentence(), headers=HANG_UP)
+            await refusal(scope, receive, send)
             return
         received = 0
 
@@ -29,7 +33,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.most_bytes:
-                raise BodyTooLarge(self._sentence())
+                raise BodyTooLarge(self._sentence(), HANG_UP)
             return message
 
         await self.app(scope, receive_counted, send)

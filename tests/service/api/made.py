@@ -1,0 +1,76 @@
+"""What a worker would have written: attempts, measures, checkpoints, files."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from service.store import artifacts, checkpoints, jobs, metrics, steps
+from service.store.jobs import Claim
+from service.store.session import Database
+
+
+def claim(database: Database) -> Claim:
+    """An attempt at the one job that waits."""
+    with database.transaction() as session:
+        held = jobs.claim(session, ("default",), "worker-1", 60)
+    assert held is not None
+    return held
+
+
+def measure(database: Database, held: Claim, step: str, global_step: int, split: str = "validation", **values: float) -> None:
+    with database.transaction() as session:
+        metrics.record_measurement(session, held, step, global_step, split, {})
+        metrics.record(session, held, step, split, [a_metric(global_step, name, value) for name, value in values.items()])
+
+
+def a_metric(global_step: int, name: str, value: float) -> dict[str, Any]:
+    return {
+        "global_step": global_step,
+        "measure": name,
+        "value": value,
+        "unit": "bits/token",
+        "standard_error": 0.1,
+        "interval": [value - 0.2, value + 0.2],
+        "interval_reason": None,
+        "n_documents": 5,
+        "n_tokens": 50,
+        "estimator": "documents",
+        "versus_base": None if global_step == metrics.BASE else {"difference": -1.0},
+        "versus_best": None,
+    }
+
+
+def points(database: Database, held: Claim, step: str, values: dict[int, float], name: str = "loss") -> None:
+    with database.transaction() as session:
+        for at, value in values.items():
+            metrics.record_points(session, held, step, at, {name: value})
+
+
+def checkpoint(database: Database, held: Claim, step: str, global_step: int, files: dict[str, bytes]) -> None:
+    described = [{"name": name, "size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in files.items()]
+    path = f"{held.job_id}/{held.attempt}/{step}/checkpoint-{global_step}"
+    with database.transaction() as session:
+        checkpoints.record(session, held, step, global_step, path, epoch=0.5, train_loss=1.25, files=described)
+
+
+def artifact(database: Database, held: Claim, root: Path, name: str, body: bytes, path: str | None = None) -> str:
+    """A file and its record; gives back its SHA-256."""
+    path = path or f"{held.job_id}/{held.attempt}/{name}"
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(body)
+    sha256 = hashlib.sha256(body).hexdigest()
+    with database.transaction() as session:
+        artifacts.record(session, held, name, path, len(body), sha256)
+    return sha256
+
+
+def finish_step(database: Database, held: Claim, name: str) -> None:
+    with database.transaction() as session:
+        jobs.renew(session, held, 60, {"step": name})
+        steps.finish(session, held, 0, name, f"{held.job_id}/{held.attempt}/{name}", {})
+
+
+def succeed(database: Database, held: Claim) -> None:
+    with database.transaction() as session:
+        jobs.succeed(session, held)

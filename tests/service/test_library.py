@@ -1,0 +1,350 @@
+"""What is known of a job before any worker has seen it: from names, sizes, headers and rows."""
+
+import json
+import os
+import random
+
+import pytest
+
+from service.library import datasets, models, plan, weights
+from service.library.check import check
+from service.library.errors import LibraryError
+from service.specs.finetuning import FinetuningArguments
+from service.specs.job import resolve, with_lora_defaults
+from service.specs.read import read_job
+from service.specs.refusals import SpecRefused
+from tests.service import shelves
+from tests.specs.job_documents import a_flat_job, a_job
+
+
+@pytest.fixture
+def roots(tmp_path):
+    return shelves.stocked(tmp_path)
+
+
+def refusals_of(roots, document):
+    """(pointer, sentence) of what the folders, and nothing else, refuse."""
+    try:
+        read_job(document, lambda spec, resolved: check(roots, spec, resolved))
+    except SpecRefused as refused:
+        return [(refusal.pointer, refusal.detail) for refusal in refused.refusals]
+    return []
+
+
+def planned(roots, **groups):
+    read = read_job(a_job(**groups), lambda spec, resolved: check(roots, spec, resolved))
+    return plan.plan(roots, read.resolved)
+
+
+def counted(roots, **arguments):
+    model = models.find(roots.models, "tiny")
+    tensors = weights.tensors_of(model)
+    return weights.trainable(tensors, with_lora_defaults(FinetuningArguments(**arguments)), model)
+
+
+# -- models --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tiny", "org/small"])
+def test_a_job_on_a_model_that_is_there_is_accepted(roots, name):
+    assert refusals_of(roots, a_job(model={"model_name_or_path": name})) == []
+
+
+def test_a_model_that_is_not_there_is_refused_with_those_that_are(roots):
+    [(pointer, sentence)] = refusals_of(roots, a_job(model={"model_name_or_path": "meta-llama/Llama-3.2-1B"}))
+    assert pointer == "/model/model_name_or_path"
+    assert sentence == "There is no model 'meta-llama/Llama-3.2-1B' in the models folder; there are: org/small, tiny."
+
+
+def test_a_flat_document_is_refused_at_its_own_places(roots):
+    found = refusals_of(roots, a_flat_job(model_name_or_path="huge", dataset="letters, numbers"))
+    assert [pointer for pointer, _ in found] == ["/model_name_or_path", "/dataset"]
+
+
+def test_a_step_is_refused_where_the_step_says_it(roots):
+    document = a_job(steps=[{"name": "one"}, {"name": "two", "model": {"model_name_or_path": "huge"}}])
+    assert [pointer for pointer, _ in refusals_of(roots, document)] == ["/steps/1/model/model_name_or_path"]
+
+
+def test_what_an_earlier_step_makes_is_not_looked_for(roots):
+    steps = [{"name": "one"}, {"name": "two", "model": {"model_name_or_path": "@one"}}]
+    assert refusals_of(roots, a_job(steps=steps, finetuning={"finetuning_type": "full"})) == []
+
+
+@pytest.mark.parametrize("name", ["..", "../elsewhere", "/etc", "tiny/../../secret.json", "escape"])
+def test_a_model_outside_its_root_is_refused(roots, tmp_path, name):
+    shelves.write_model(tmp_path / "elsewhere")
+    (roots.models / "escape").symlink_to(tmp_path / "elsewhere")
+    [(pointer, sentence)] = refusals_of(roots, a_job(model={"model_name_or_path": name}))
+    assert pointer == "/model/model_name_or_path"
+    assert str(tmp_path) not in sentence
+
+
+def test_no_sentence_names_a_path_of_the_host(roots, tmp_path):
+    (roots.models / "tiny" / "model.safetensors").write_bytes(b"short")
+    documents = [
+        a_job(),
+        a_job(data={"dataset_dir": "nowhere"}),
+        *(a_job(data={"dataset": name}) for name in shelves.DATASET_INFO),
+    ]
+    sentences = [sentence for document in documents for _, sentence in refusals_of(roots, document)]
+    assert len(sentences) > 10
+    assert not [sentence for sentence in sentences if str(tmp_path) in sentence]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda folder: (folder / "config.json").write_text("{"), "not readable JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "must be an object"),
+        (lambda folder: (folder / "config.json").write_text('{"quantization_config": {}}'), "already quantized"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "does not fit"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 100), "does not fit"),
+        (lambda folder: (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]"), "not one of safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{x"), "not one of safetensors"),
+        (lambda folder: shelves.write_safetensors(folder / "model.safetensors", shelves.tensors(), 8), "its header says"),
+        (lambda folder: (folder / "config.json").rename(folder / "adapter_config.json"), "is an adapter"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_refused(roots, spoil, why):
+    spoil(roots.models / "tiny")
+    [(pointer, sentence)] = refusals_of(roots, a_job())
+    assert pointer == "/model/model_name_or_path"
+    assert why in sentence
+
+
+def test_a_model_in_parts_needs_every_part_inside_its_folder(roots):
+    folder = roots.models / "tiny"
+    (folder / "model.safetensors").unlink()
+    half = dict(list(shelves.tensors().items())[:5])
+    rest = {name: shape for name, shape in shelves.tensors().items() if name not in half}
+    weight_map = {name: "a.safetensors" if name in half else "b.safetensors" for name in shelves.tensors()}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    shelves.write_safetensors(folder / "a.safetensors", half)
+    assert "lacks the weights file b.safetensors" in refusals_of(roots, a_job())[0][1]
+    shelves.write_safetensors(folder / "b.safetensors", rest)
+    assert planned(roots)[0].parameters == 420
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "../../secret.json"}}))
+    assert "leaves its folder" in refusals_of(roots, a_job())[0][1]
+
+
+def test_a_model_that_changed_is_read_again(roots):
+    assert planned(roots)[0].parameters == 420
+    shelves.write_model(roots.models / "tiny", {"model.layers.0.mlp.up_proj.weight": [3, 5]})
+    assert planned(roots)[0].parameters == 15
+
+
+# -- parameters, by hand ---------------------------------------------------------------------------------------------------
+
+
+def test_everything_trains_in_full(roots):
+    assert counted(roots, finetuning_type="full") == 420
+
+
+def test_lora_adds_a_row_and_a_column_to_each_linear_layer(roots):
+    """Each layer: 4 of 4x4 and 3 of 8x4, so 4 * 8 + 3 * 12 = 68 a rank; neither embeddings nor the head."""
+    assert counted(roots, lora_rank=1) == 2 * 68
+    assert counted(roots, lora_rank=3) == 3 * 2 * 68
+
+
+def test_lora_on_named_layers_takes_those(roots):
+    assert counted(roots, lora_rank=1, lora_target=("q_proj", "down_proj")) == 2 * (8 + 12)
+    assert counted(roots, lora_rank=1, lora_target=("layers.1.mlp.up_proj",)) == 12
+
+
+def test_additional_targets_train_whole(roots):
+    assert counted(roots, lora_rank=1, lora_target=("q_proj",), additional_target=("embed_tokens",)) == 16 + 40
+
+
+def test_freeze_trains_the_named_modules_of_the_last_or_first_layers(roots):
+    assert counted(roots, finetuning_type="freeze", num_layer_trainable=1) == 96
+    assert counted(roots, finetuning_type="freeze", num_layer_trainable=-2, name_module_trainable=("self_attn",)) == 2 * 64
+    assert counted(roots, finetuning_type="freeze", num_layer_trainable=1, name_module_trainable=("all",)) == 168
+
+
+def test_layer_1_is_not_layer_11(roots):
+    """Twelve layers of one number each, counted from the start: layers 0 and 1, not 10 and 11."""
+    shelves.write_model(roots.models / "tiny", {f"h.{layer}.mlp.w": [layer + 1] for layer in range(12)})
+    assert counted(roots, finetuning_type="freeze", num_layer_trainable=-2) == 1 + 2
+
+
+def test_a_tied_head_is_counted_once(roots):
+    shelves.write_model(roots.models / "tiny", tie_word_embeddings=True)
+    assert counted(roots, finetuning_type="full") == 380
+
+
+def test_what_only_a_loaded_model_shows_is_null_with_a_reason(roots):
+    shelves.write_model(roots.models / "tiny", tie_word_embeddings=True)
+    [step] = planned(roots, finetuning={"additional_target": "lm_head"})
+    assert step.trainable_parameters is None
+    assert "loaded" in step.why_unknown["trainable_parameters"]
+
+
+def test_weights_that_are_no_safetensors_are_not_counted(roots):
+    (roots.models / "tiny" / "model.safetensors").rename(roots.models / "tiny" / "pytorch_model.bin")
+    [step] = planned(roots)
+    assert step.parameters is None
+    assert "safetensors" in step.why_unknown["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("finetuning", "pointer"),
+    [
+        ({"lora_target": "q_proj,qq_proj"}, "/finetuning/lora_target"),
+        ({"additional_target": "embeddings"}, "/finetuning/additional_target"),
+        (
+            {"finetuning_type": "freeze", "num_layer_trainable": 2, "name_module_trainable": "mpl"},
+            "/finetuning/name_module_trainable",
+        ),
+        ({"finetuning_type": "freeze", "num_layer_trainable": 3}, "/finetuning/num_layer_trainable"),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_at_its_own_argument(roots, finetuning, pointer):
+    assert [found for found, _ in refusals_of(roots, a_job(finetuning=finetuning))] == [pointer]
+
+
+# -- data sets -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("numbers", "there are: letters, lines,"),
+        ("empty", "holds no rows"),
+        ("no_rows", "holds no rows"),
+        ("gone", "is not there"),
+        ("outside", "leaves its folder"),
+        ("absolute", "leaves its folder"),
+        ("table", "not read"),
+        ("chats", "not built yet"),
+        ("pairs", "not built yet"),
+        ("hub", "not built yet"),
+        ("lines", "only the stage pt"),
+    ],
+)
+def test_a_data_set_that_cannot_be_learned_is_refused(roots, name, why):
+    [(pointer, sentence)] = refusals_of(roots, a_job(data={"dataset": f"letters,{name}"}))
+    assert pointer == "/data/dataset"
+    assert why in sentence
+    [(pointer, sentence)] = refusals_of(roots, a_job(measures={"dataset": name}))
+    assert pointer == "/measures/dataset"
+
+
+def test_a_file_that_links_out_of_the_folder_is_refused(roots, tmp_path):
+    (roots.datasets / "data" / "letters.json").unlink()
+    (roots.datasets / "data" / "letters.json").symlink_to(tmp_path / "secret.json")
+    assert "leaves its folder" in refusals_of(roots, a_job())[0][1]
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "..", "/etc", "empty"])
+def test_a_folder_without_data_sets_is_refused_once(roots, folder):
+    (roots.datasets / "empty").mkdir()
+    found = refusals_of(roots, a_job(data={"dataset_dir": folder}, measures={"dataset": "letters"}))
+    assert [pointer for pointer, _ in found] == ["/data/dataset_dir"]
+
+
+def test_lines_of_text_are_for_pretraining(roots):
+    document = a_job(finetuning={"stage": "pt"}, data={"dataset": "lines"})
+    assert refusals_of(roots, document) == []
+
+
+@pytest.mark.parametrize(("name", "rows"), [("letters", 10), ("records", 10), ("lines", 3)])
+def test_rows_are_counted_as_the_worker_counts_them(roots, name, rows):
+    from worker.data.files import read_rows
+
+    known = datasets.entries(roots.datasets, "data")
+    assert datasets.rows(datasets.find(known, name, "pt"), None) == rows
+    assert len(list(read_rows(known.folder, name, known.by_name[name]))) == rows
+
+
+def test_the_kinds_of_files_are_those_that_the_worker_reads():
+    from worker.data.files import READERS
+
+    assert tuple(READERS) == datasets.EXTENSIONS
+
+
+def test_a_file_that_is_too_large_to_count_is_left_to_the_worker(roots, monkeypatch):
+    monkeypatch.setattr(datasets, "LARGEST_JSON", 10)
+    [step] = planned(roots)
+    assert (step.rows, step.updates) == (None, None)
+    assert set(step.why_unknown) == {"rows", "training_rows", "validation_rows", "updates"}
+
+
+def test_a_file_that_changed_is_counted_again(roots):
+    file = roots.datasets / "data" / "letters.json"
+    assert planned(roots)[0].rows == 10
+    file.write_text('[{"instruction": "a", "output": "b"}]')
+    os.utime(file, ns=(1, 1))
+    assert planned(roots)[0].rows == 1
+
+
+def test_what_only_counting_finds_is_refused_too(roots):
+    def found(**data):
+        read = read_job(a_job(data=data))
+        return [(refusal.pointer, refusal.detail) for refusal in plan.check_rows(roots, read.spec, read.resolved)]
+
+    assert found() == []
+    assert found(dataset="broken") == [("/data/dataset", "broken.json is not valid JSON: Expecting value at line 2, column 2.")]
+    [(pointer, sentence)] = found(val_size=10)
+    assert pointer == "/data/val_size"
+    assert "none would be left" in sentence
+
+
+# -- rows and updates ------------------------------------------------------------------------------------------------------
+
+
+def test_max_samples_cuts_each_data_set(roots):
+    [step] = planned(roots, data={"dataset": "letters,records", "max_samples": 4})
+    assert step.rows == 8
+
+
+@pytest.mark.parametrize("val_size", [0, 0.07, 0.1, 0.25, 0.3, 0.99, 1, 3, 9])
+def test_the_validation_part_is_the_workers(roots, val_size):
+    from worker.data.splits import split
+
+    try:
+        training, validation = split(range(10), val_size, seed=1)
+    except Exception:
+        with pytest.raises(LibraryError):
+            planned(roots, data={"val_size": val_size})
+        return
+    [step] = planned(roots, data={"val_size": val_size})
+    assert (step.training_rows, step.validation_rows) == (len(training), len(validation))
+
+
+def trainers_updates(rows, batch, accumulation, epochs):
+    """As transformers' Trainer writes it (set_initial_training_values)."""
+    len_dataloader = -(-rows // batch)
+    a_pass = max(len_dataloader // accumulation + int(len_dataloader % accumulation > 0), 1)
+    return -int(-(epochs * a_pass) // 1)
+
+
+def test_updates_are_counted_as_the_trainer_does(roots):
+    rng = random.Random(1)
+    for _ in range(50):
+        batch, accumulation, epochs = rng.randint(1, 12), rng.randint(1, 12), rng.choice([0.5, 1.0, 2.5, 3.0])
+        training = {
+            "per_device_train_batch_size": batch,
+            "gradient_accumulation_steps": accumulation,
+            "num_train_epochs": epochs,
+        }
+        [step] = resolve(read_job(a_job(training=training)).spec).steps
+        rows = rng.randint(1, 100)
+        assert plan.updates(rows, step) == trainers_updates(rows, batch, accumulation, epochs)
+
+
+def test_max_steps_wins(roots):
+    assert planned(roots, training={"max_steps": 7})[0].updates == 7
+
+
+@pytest.mark.parametrize("group", [{"finetuning": {"stage": "pt"}}, {"data": {"overlength": "drop"}}])
+def test_updates_that_depend_on_tokens_are_null_with_a_reason(roots, group):
+    [step] = planned(roots, **group)
+    assert step.updates is None
+    assert "tokenizer" in step.why_unknown["updates"]
+
+
+def test_a_later_step_has_the_shape_of_the_model_it_goes_back_to(roots):
+    steps = [{"name": "one"}, {"name": "two", "model": {"model_name_or_path": "@one"}}]
+    assert [step.parameters for step in planned(roots, steps=steps, finetuning={"finetuning_type": "full"})] == [420, 420]
