@@ -55,7 +55,7 @@ def _display(screen: Screen) -> Iterator[Show]:
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[numbers]}", markup=False))
     with Progress(*columns, console=screen.console, transient=True) as bar:
-        task = bar.add_task("waiting", total=None, numbers="")
+        task = bar.add_task("", total=None, numbers="")
         yield lambda job: _move(bar, task, job)
 
 
@@ -74,7 +74,7 @@ def _lines(screen: Screen) -> Show:
     def show(job: Job) -> None:
         nonlocal said, at
         line = f"{heading(job)}: {numbers(job.get('progress') or {})}".rstrip(": ")
-        if line != said and time.monotonic() - at >= LINE_SECONDS and job["state"] not in finebits.ENDED:
+        if line not in (said, "running") and time.monotonic() - at >= LINE_SECONDS and job["state"] not in finebits.ENDED:
             screen.say(line)
             said, at = line, time.monotonic()
 

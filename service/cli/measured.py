@@ -24,13 +24,13 @@ def _show_table(screen: Screen, title: str, rows: list[Measured], more: Sequence
         [str(row["checkpoint"]), *(_cell(row["measures"].get(name)) for name in names), *(cell(row) for _, cell in more)]
         for row in rows
     ]
-    screen.table(f"{title}: measured, ± standard error", columns, lines)
+    screen.numbers(f"{title}: measured, ± standard error", columns, lines)
     differences = list(_differences(names, rows))
     compared = [name for index, name in enumerate(names, 1) if any(line[index] != "" for line in differences)]
     if compared:
         kept = [0, *(index for index, name in enumerate(names, 1) if name in compared)]
         lines = [[line[index] for index in kept] for line in differences]
-        screen.table(f"{title}: difference to the base", ["checkpoint", *(_heading(name, rows) for name in compared)], lines)
+        screen.numbers(f"{title}: difference to the base", ["checkpoint", *(_heading(name, rows) for name in compared)], lines)
 
 
 def _in_order(names: set[str]) -> list[str]:
@@ -50,7 +50,7 @@ def _differences(names: list[str], rows: list[Measured]) -> Iterator[list[str]]:
 
 def _heading(name: str, rows: list[Measured]) -> str:
     unit = next((row["measures"][name].get("unit") for row in rows if name in row["measures"]), None)
-    return name if unit in (None, "", "1") else f"{name} [{unit}]"
+    return name if unit in (None, "", "1") else f"{name}\n[{unit}]"
 
 
 def _cell(value: Value | None) -> str:

@@ -34,8 +34,8 @@ def test_jobs_are_a_table_of_the_newest(service: FakeService, finebits: Finebits
     shown = finebits("jobs", "--limit", "2").stdout
     assert shown.splitlines() == [
         "Jobs",
-        "job           name    state              created  why it ended",
-        "job-c  a �[31mname   queued  2026-11-24 10:00:00",
+        "job    name         state    created              why it ended",
+        "job-c  a �[31mname  queued   2026-11-24 10:00:00",
         "job-b               running  2026-11-24 10:00:00",
     ]
     assert [asked.query for asked in service.asked] == ["limit=2"]

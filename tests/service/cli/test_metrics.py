@@ -1,9 +1,12 @@
+import io
 import json
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from service.cli.measured import number
+from service.cli.measured import number, show_measured
+from service.cli.screen import Screen
 from tests.service.cli.conftest import Finebits
 from tests.service.fake_service import FakeService
 
@@ -60,6 +63,19 @@ def test_json_has_everything(service: FakeService, finebits: Finebits) -> None:
 def test_before_the_first_checkpoint_there_is_a_sentence(service: FakeService, finebits: Finebits) -> None:
     service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": []})
     assert finebits("metrics", "job-1").stdout == "Nothing has been measured yet.\n"
+
+
+@pytest.mark.parametrize("width", [50, 80, 160])
+def test_on_a_terminal_nothing_is_cut_however_narrow_it_is(width: int) -> None:
+    screen = Screen()
+    screen.console, screen.is_terminal = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None), True
+    show_measured(screen, rows())  # type: ignore[arg-type]
+    assert isinstance(screen.console.file, io.StringIO)
+    shown = screen.console.file.getvalue()
+    assert "…" not in shown
+    for text in ("cross_entropy", "kl_to_base", "[bits/token]", "2.480 ± 0.010", "-7.500 ± 0.021", "1010 ± 36"):
+        assert text in shown
+    assert shown.count("pretrain, validation: measured") == (2 if width == 50 else 1)
 
 
 @pytest.mark.parametrize(

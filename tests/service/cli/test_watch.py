@@ -65,7 +65,7 @@ def test_without_a_terminal_it_prints_lines_that_nothing_obeys(
 
 
 def test_lines_come_no_faster_than_people_read(service: FakeService, finebits: Finebits) -> None:
-    moves = [{"state": "running", "progress": {**PROGRESS, "global_step": step}} for step in range(3)]
+    moves = [{"state": "running", "progress": {**PROGRESS, "global_step": step}} for step in range(2)]
     script(service, *moves, {"state": "succeeded"})
     assert finebits("watch", "job-1").stdout.count("tokens/s") == 1
 
