@@ -1,3 +1,72 @@
-"""For each argument that works, the test that observes its effect."""
+"""For each argument that works, the test that observes its effect: it would fail if the argument were accepted and ignored."""
 
-EFFECTS: dict[str, str] = {}
+_ADAPTERS = "tests/worker/models/test_adapters.py"
+_ARGUMENTS = "tests/worker/stages/test_arguments.py"
+_JOBS = "tests/service/store/test_jobs.py"
+_LOAD = "tests/worker/data/test_load.py"
+_MEASURING = "tests/worker/stages/test_measuring.py"
+_PLOTS = "tests/worker/stages/test_plots.py"
+_SUPERVISED = "tests/worker/stages/test_supervised.py"
+_TOKENIZE = "tests/worker/data/test_tokenize.py"
+
+_FROM_THE_FIRST_UPDATE = f"{_SUPERVISED}::test_a_training_argument_acts_from_its_first_update_on"
+
+EFFECTS: dict[str, str] = {
+    "model.model_name_or_path": f"{_SUPERVISED}::test_the_models_own_name_says_what_is_trained",
+    "model.split_special_tokens": f"{_TOKENIZE}::test_split_special_tokens_splits_what_a_user_wrote_and_not_the_template",
+    "model.disable_gradient_checkpointing": (
+        f"{_SUPERVISED}::test_losses_are_the_same_without_gradient_checkpointing_and_the_layers_run_once"
+    ),
+    "data.template": f"{_SUPERVISED}::test_the_template_and_the_data_sets_decide_what_is_trained",
+    "data.dataset": f"{_SUPERVISED}::test_the_template_and_the_data_sets_decide_what_is_trained",
+    "data.dataset_dir": f"{_LOAD}::test_a_folder_that_is_not_there_or_not_inside_is_refused",
+    "data.cutoff_len": f"{_SUPERVISED}::test_rows_over_cutoff_len_are_cut_or_dropped_and_counted",
+    "data.train_on_prompt": f"{_SUPERVISED}::test_prompts_are_trained_when_asked",
+    "data.max_samples": f"{_LOAD}::test_data_sets_follow_one_another_with_the_first_rows_of_each",
+    "data.ignore_pad_token_for_loss": f"{_SUPERVISED}::test_padding_weighs_in_the_loss_unless_it_is_ignored",
+    "data.val_size": f"{_SUPERVISED}::test_held_out_rows_are_not_trained",
+    "data.overlength": f"{_SUPERVISED}::test_rows_over_cutoff_len_are_cut_or_dropped_and_counted",
+    "finetuning.finetuning_type": f"{_ADAPTERS}::test_full_trains_everything",
+    "finetuning.plot_loss": f"{_PLOTS}::test_the_picture_is_an_artifact_of_the_step",
+    "finetuning.name_module_trainable": f"{_ADAPTERS}::test_freeze_takes_several_modules_and_parts_of_them",
+    "finetuning.num_layer_trainable": f"{_ADAPTERS}::test_freeze_trains_exactly_the_mlps_of_the_last_or_first_layers",
+    "finetuning.additional_target": f"{_SUPERVISED}::test_additional_targets_are_trained_whole_and_saved_in_the_adapter",
+    "finetuning.lora_alpha": f"{_ADAPTERS}::test_lora_has_the_numbers_that_were_asked_for",
+    "finetuning.lora_dropout": f"{_ADAPTERS}::test_lora_has_the_numbers_that_were_asked_for",
+    "finetuning.lora_rank": f"{_ADAPTERS}::test_lora_trains_rank_times_in_plus_out",
+    "finetuning.lora_target": f"{_ADAPTERS}::test_lora_trains_rank_times_in_plus_out",
+    "training.per_device_train_batch_size": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",
+    "training.per_device_eval_batch_size": f"{_MEASURING}::test_a_measuring_pass_takes_no_more_documents_at_once_than_it_may",
+    "training.gradient_accumulation_steps": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",
+    "training.learning_rate": f"{_SUPERVISED}::test_a_plain_gradient_step_is_as_long_as_rate_times_norm",
+    "training.lr_scheduler_type": f"{_SUPERVISED}::test_the_learning_rate_moves_as_it_was_asked_to",
+    "training.warmup_steps": f"{_SUPERVISED}::test_the_learning_rate_moves_as_it_was_asked_to",
+    "training.warmup_ratio": f"{_SUPERVISED}::test_the_learning_rate_moves_as_it_was_asked_to",
+    "training.num_train_epochs": f"{_SUPERVISED}::test_updates_end_with_max_steps_or_with_the_epochs",
+    "training.max_steps": f"{_SUPERVISED}::test_updates_end_with_max_steps_or_with_the_epochs",
+    "training.optim": _FROM_THE_FIRST_UPDATE,
+    "training.weight_decay": f"{_SUPERVISED}::test_weight_decay_pulls_at_all_but_the_norms",
+    "training.adam_beta1": _FROM_THE_FIRST_UPDATE,
+    "training.adam_beta2": _FROM_THE_FIRST_UPDATE,
+    "training.adam_epsilon": _FROM_THE_FIRST_UPDATE,
+    "training.max_grad_norm": f"{_SUPERVISED}::test_a_gradient_longer_than_max_grad_norm_is_shortened_and_told_as_it_was",
+    "training.label_smoothing_factor": _FROM_THE_FIRST_UPDATE,
+    "training.neftune_noise_alpha": _FROM_THE_FIRST_UPDATE,
+    "training.group_by_length": f"{_SUPERVISED}::test_grouping_by_length_puts_like_lengths_in_a_batch",
+    "training.dataloader_num_workers": f"{_ARGUMENTS}::test_an_argument_reaches_the_trainer_under_its_present_name",
+    "training.logging_steps": f"{_SUPERVISED}::test_a_point_is_the_mean_of_its_window_and_the_last_window_may_be_short",
+    "training.save_strategy": f"{_SUPERVISED}::test_checkpoints_are_made_when_asked_and_once_at_the_last_update",
+    "training.save_steps": f"{_SUPERVISED}::test_checkpoints_are_made_when_asked_and_once_at_the_last_update",
+    "training.seed": f"{_SUPERVISED}::test_the_seed_repeats_a_run_to_the_last_bit",
+    "training.data_seed": f"{_SUPERVISED}::test_data_seed_gives_the_order_that_this_seed_would_give",
+    "training.bf16": f"{_SUPERVISED}::test_bf16_rounds_the_computation_but_not_what_is_trained",
+    "training.fp16": f"{_ARGUMENTS}::test_fp16_reaches_the_trainer",
+    "measures.names": f"{_MEASURING}::test_only_the_measures_that_are_named_are_told",
+    "measures.dataset": f"{_MEASURING}::test_a_data_set_of_its_own_is_measured",
+    "measures.every": f"{_MEASURING}::test_every_nth_checkpoint_is_measured_and_the_last_always",
+    "measures.max_documents": f"{_MEASURING}::test_a_sample_of_documents_is_measured",
+    "measures.train_documents": f"{_MEASURING}::test_training_rows_stand_in_with_a_notice_where_nothing_is_held_out",
+    "resources.queue": f"{_JOBS}::test_a_worker_claims_from_its_own_queues_alone",
+    "resources.priority": f"{_JOBS}::test_jobs_are_claimed_by_priority_then_by_the_owners_share_then_by_age",
+    "resources.max_lost": f"{_JOBS}::test_a_job_that_loses_its_worker_too_often_fails",
+}

@@ -225,6 +225,7 @@ def test_effects_are_named_for_working_arguments_only() -> None:
 def test_the_test_that_observes_an_effect_exists(argument: str) -> None:
     path, _, name = EFFECTS[argument].partition("::")
     assert name in functions_of(ROOT / path), f"{argument}: there is no {EFFECTS[argument]}"
+    assert argument.split(".")[1] in (ROOT / path).read_text(encoding="utf-8"), f"{path} does not mention {argument}"
 
 
 @cache
