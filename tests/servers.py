@@ -64,10 +64,9 @@ def _start(as_user: dict[str, Any], data: Path, folder: Path, fsync: bool) -> "s
         "max_connections": 200,
     }
     command = [POSTGRESQL / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
-    log = Path(folder, "log").open("wb")
     prefix = as_user.get("prefix", [])
     user = {name: value for name, value in as_user.items() if name != "prefix"}
-    with log:
+    with Path(folder, "log").open("wb") as log:
         return subprocess.Popen([*prefix, *map(str, command)], stdout=log, stderr=log, **user)
 
 

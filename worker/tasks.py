@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import Celery, signals
@@ -42,6 +43,7 @@ class Worker:
         """Works as long as there is work: a bell that rang while all slots were taken is not missed."""
         device = self._slots.get()
         try:
+            warm.wait_until_warm()
             while not self._stopping.is_set():
                 if not supervise.run_next(self._database, self._settings, device, self._stopping):
                     return
@@ -53,15 +55,23 @@ class Worker:
         with self._database.transaction() as session:
             jobs.rescue(session)
             unheard = jobs.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
-        for name in unheard:
+        self._ring(unheard)
+
+    def _ring(self, queues: Iterable[str]) -> None:
+        for name in queues:
             self._app.send_task(TASK, queue=f"finebits.{name}", ignore_result=True)
 
     def _sweep_regularly(self) -> None:
-        while not self._stopping.wait(self._settings.sweep_seconds):
-            try:
-                self.sweep()
-            except Exception as error:
-                logger.warning("the sweep failed and will be tried again: %s", error)
+        self._attempt(lambda: self._ring(self._settings.queue_names))  # for what was queued while no worker was here
+        while not self._stopping.is_set():
+            self._attempt(self.sweep)
+            self._stopping.wait(self._settings.sweep_seconds)
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            logger.warning("the sweep failed and will be tried again: %s", error)
 
 
 def connect(app: Celery, settings: WorkerSettings, database: Database) -> Worker:

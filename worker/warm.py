@@ -64,6 +64,16 @@ def warm_up() -> None:
     multiprocessing.forkserver.ensure_running()
 
 
+def wait_until_warm() -> None:
+    """Until the server has loaded. A job that is claimed before that would only use up its lease."""
+    process = _context.Process(target=_nothing, name="finebits-warm")
+    with _processes:
+        process.start()
+    wait([process.sentinel])
+    with _processes:
+        process.join()
+
+
 def start(document: dict[str, Any]) -> Child:
     """A child at work on the document, as soon as the server has loaded."""
     ours, theirs = _context.Pipe()
@@ -72,6 +82,10 @@ def start(document: dict[str, Any]) -> Child:
         process.start()
     theirs.close()
     return Child(process, ours)
+
+
+def _nothing() -> None:
+    """The server runs this once it can run anything."""
 
 
 def _main(document: dict[str, Any], pipe: Connection) -> None:

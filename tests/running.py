@@ -1,0 +1,144 @@
+"""A service without its API, for tests of what workers do: a database, a broker, folders with a tiny model and data, and real
+worker processes that can be killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from service.dispatch import Doorbell
+from service.specs.read import read_job
+from service.store import events, jobs, metrics
+from service.store.session import Database
+from service.store.tables import Job
+
+OWNER = "local"
+QUICK = {"FINEBITS_HEARTBEAT_SECONDS": "0.25", "FINEBITS_LEASE_SECONDS": "3", "FINEBITS_FLUSH_SECONDS": "0.1"}
+
+
+@dataclass
+class Running:
+    """The parts, and verbs to use them as a client and as a saboteur."""
+
+    home: Path
+    database: Database
+    broker_url: str
+    workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    @property
+    def artifacts(self) -> Path:
+        return self.home / "artifacts"
+
+    def start_worker(self, **settings: str) -> "subprocess.Popen[bytes]":
+        environment = os.environ | QUICK | {"FINEBITS_SWEEP_SECONDS": "0.5", "FINEBITS_THREADS": "1"} | settings | self._places()
+        with Path(self.home, f"worker-{len(self.workers)}.log").open("wb") as log:
+            worker = subprocess.Popen([sys.executable, "-m", "worker"], env=environment, stdout=log, stderr=log)
+        self.workers.append(worker)
+        return worker
+
+    def submit(self, document: dict[str, Any], ring: bool = True) -> str:
+        with self.database.transaction() as session:
+            job = jobs.create(session, OWNER, document, read_job(document))
+        if ring:
+            Doorbell(self.broker_url).ring(job.queue)
+        return job.id
+
+    def job(self, job_id: str) -> Job:
+        with self.database.reading() as session:
+            return jobs.get(session, OWNER, job_id)
+
+    def cancel(self, job_id: str) -> None:
+        with self.database.transaction() as session:
+            jobs.cancel(session, OWNER, job_id)
+
+    def kinds(self, job_id: str) -> list[str]:
+        with self.database.reading() as session:
+            return [event.kind for event in events.after(session, job_id, 0, 10_000)]
+
+    def series(self, job_id: str, step: str = "sft", name: str = "loss") -> dict[int, float]:
+        with self.database.reading() as session:
+            return dict(zip(*metrics.series(session, job_id, step, name), strict=True))
+
+    def cross_entropies(self, job_id: str) -> dict[int, float | None]:
+        with self.database.reading() as session:
+            rows = metrics.of_job(session, job_id, measure="cross_entropy")
+        return {row.global_step: row.value for row in rows}
+
+    def wait(self, job_id: str, holds: Callable[[Job], bool], seconds: float = 90) -> Job:
+        """Until something holds of the job. The worker's log is in the message when it does not in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            job = self.job(job_id)
+            if holds(job):
+                return job
+            time.sleep(0.02)
+        logs = "\n".join(path.read_text()[-3000:] for path in sorted(self.home.glob("worker-*.log")))
+        raise AssertionError(f"not in {seconds} s; {job.state} {job.sentence} {job.progress}; {self.kinds(job_id)}\n{logs}")
+
+    def wait_for_end(self, job_id: str, seconds: float = 120) -> Job:
+        return self.wait(job_id, lambda job: job.state in ("succeeded", "failed", "cancelled"), seconds)
+
+    def wait_for_update(self, job_id: str, update: int) -> Job:
+        return self.wait(job_id, lambda job: job.state == "running" and (job.progress or {}).get("global_step", 0) >= update)
+
+    def children(self, worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+        """The training processes of a worker, which lead a session of their own."""
+        below = psutil.Process(worker.pid).children(recursive=True)
+        return [process for process in below if os.getsid(process.pid) == process.pid]
+
+    def log(self, job_id: str, attempt: int) -> str:
+        return Path(self.artifacts, job_id, str(attempt), "log.txt").read_text()
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait(30)
+
+    def _places(self) -> dict[str, str]:
+        return {
+            "FINEBITS_HOME": str(self.home),
+            "FINEBITS_DATABASE_URL": self.database.engine.url.render_as_string(hide_password=False),
+            "FINEBITS_BROKER_URL": self.broker_url,
+        }
+
+
+def job(**groups: Any) -> dict[str, Any]:
+    """A LoRA SFT on the tiny model that takes a few seconds; groups are merged over its own."""
+    document: dict[str, Any] = {
+        "model": {"model_name_or_path": "tiny"},
+        "data": {"dataset": "sums", "template": "alpaca", "cutoff_len": 64, "val_size": 20},
+        "finetuning": {"lora_rank": 4},
+        "training": {
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "max_steps": 120,
+            "save_steps": 20,
+            "logging_steps": 7,
+        },
+        "resources": {"gpus": 0},
+    }
+    for group, values in groups.items():
+        document[group] = document.get(group, {}) | values if isinstance(values, dict) else values
+    return document
+
+
+def write_datasets(folder: Path) -> None:
+    """sums: good rows. Each of the others is bad in its own way."""
+    folder.mkdir(parents=True)
+    rows = [{"instruction": f"Add {a} and {b}.", "input": "", "output": str(a + b)} for a in range(12) for b in range(10)]
+    (folder / "sums.json").write_text(json.dumps(rows))
+    (folder / "no_output.json").write_text(json.dumps([*rows[:30], {"instruction": "Add 1 and 2."}, *rows[30:]]))
+    (folder / "latin1.json").write_bytes(json.dumps(rows[:2]).encode().replace(b"Add 0", "Für 0".encode("latin-1")))
+    (folder / "gone.json").write_text(json.dumps(rows))
+    names = ("sums", "no_output", "latin1", "gone")
+    (folder / "dataset_info.json").write_text(json.dumps({name: {"file_name": f"{name}.json"} for name in names}))

@@ -1,0 +1,204 @@
+"""Jobs through real workers: whatever is killed, paused, wiped or lost, every job ends properly and its curves are whole.
+
+Two jobs with the same spec give the same curves, so each disturbed job is compared with one that was left in peace.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from service.store.session import Database
+from tests.running import Running, job, write_datasets
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def running(
+    tmp_path: Path,
+    database: Database,
+    broker_url: str,
+    make_llama: Callable[..., LlamaForCausalLM],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Iterator[Running]:
+    make_llama().save_pretrained(tmp_path / "models" / "tiny")
+    tokenizer.save_pretrained(tmp_path / "models" / "tiny")
+    write_datasets(tmp_path / "datasets" / "data")
+    redis.Redis(unix_socket_path=broker_url.removeprefix("redis+socket://")).flushall()
+    service = Running(tmp_path, database, broker_url)
+    yield service
+    service.stop()
+
+
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+def whole(running: Running, job_id: str, undisturbed: str) -> None:
+    """Every point of the curve and every measured checkpoint is there, and as it would have been."""
+    assert running.series(job_id) == pytest.approx(running.series(undisturbed), rel=1e-6)
+    assert running.cross_entropies(job_id) == pytest.approx(running.cross_entropies(undisturbed), rel=1e-6)
+    assert sorted(running.cross_entropies(undisturbed)) == [-1, 20, 40, 60, 80, 100, 120]
+
+
+def test_a_job_goes_its_whole_way_and_says_so(running: Running) -> None:
+    running.start_worker()
+    job_id = running.submit(job())
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 1, 0)
+    kinds = running.kinds(job_id)
+    assert kinds[:5] == ["submitted", "started", "step_started", "data_loaded", "model_loaded"]
+    assert kinds.count("checkpoint_saved") == 6
+    assert kinds.count("measured") == 7
+    assert kinds[-2:] == ["step_finished", "succeeded"]
+    measured = running.cross_entropies(job_id)
+    assert measured[120] < measured[-1]
+    assert ended.progress["global_step"] == ended.progress["max_steps"] == 120
+
+
+@ON_SQLITE
+def test_killed_children_workers_and_brokers_lose_nothing(running: Running) -> None:
+    worker = running.start_worker()
+    undisturbed = running.submit(job())
+    running.wait_for_end(undisturbed)
+
+    # the training process is killed: the worker lives, and tries again from the last checkpoint
+    job_id = running.submit(job())
+    running.wait_for_update(job_id, 50)
+    running.children(worker)[0].kill()
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 1)
+    assert "SIGKILL" in sentences(running, job_id)
+    assert running.kinds(job_id).count("resumed") == 1
+    whole(running, job_id, undisturbed)
+
+    # the broker forgets everything: the sweep rings again
+    job_id = running.submit(job(training={"max_steps": 5}), ring=False)
+    with running.database.transaction() as session:
+        session.connection().exec_driver_sql("UPDATE jobs SET bell_rung_at = 0 WHERE state = 'queued'")
+    assert running.wait_for_end(job_id).state == "succeeded"
+
+    # the worker is killed: its child ends by itself, and the next worker takes the job when the lease has run out
+    job_id = running.submit(job())
+    running.wait_for_update(job_id, 50)
+    (child,) = running.children(worker)
+    worker.kill()
+    child.wait(10)
+    running.start_worker()
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 1)
+    assert "lease_lost" in running.kinds(job_id)
+    whole(running, job_id, undisturbed)
+
+
+@ON_SQLITE
+def test_a_worker_told_to_stop_saves_and_gives_its_job_back_at_no_cost(running: Running) -> None:
+    rarely_saved = job(training={"save_steps": 1000})
+    worker = running.start_worker()
+    undisturbed = running.submit(rarely_saved)
+    running.wait_for_end(undisturbed)
+    job_id = running.submit(rarely_saved)
+    running.wait_for_update(job_id, 30)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    released = running.job(job_id)
+    assert (released.state, released.lost) == ("queued", 0)
+    assert running.kinds(job_id)[-2:] == ["checkpoint_saved", "released"]
+    assert 30 <= released.progress["global_step"] < 120
+    running.start_worker()
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 0)
+    assert running.series(job_id) == pytest.approx(running.series(undisturbed), rel=1e-6)
+    assert running.cross_entropies(job_id)[120] == pytest.approx(running.cross_entropies(undisturbed)[120], rel=1e-6)
+
+
+def test_a_worker_that_was_paused_beyond_its_lease_can_write_nothing_any_more(running: Running) -> None:
+    sleeper = running.start_worker()
+    job_id = running.submit(job(training={"max_steps": 400, "save_steps": 50}))
+    running.wait_for_update(job_id, 60)
+    children = running.children(sleeper)
+    sleeper.send_signal(signal.SIGSTOP)
+    running.start_worker()
+    running.wait(job_id, lambda found: found.attempt == 2)
+    psutil.wait_procs(children, timeout=10)
+    assert not any(child.is_running() for child in children), "a child that hears nothing for a lease ends itself"
+    sleeper.send_signal(signal.SIGCONT)
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
+    assert len(running.kinds(job_id)) == len(set(range(1, ended.event_count + 1)))
+    with running.database.reading() as session:
+        late = session.connection().exec_driver_sql(
+            "SELECT count(*) FROM events AS e WHERE e.attempt = 1 AND e.number > "
+            "(SELECT number FROM events WHERE kind = 'lease_lost')"
+        )
+        assert late.scalar() == 0
+
+
+@ON_SQLITE
+def test_a_cancelled_job_stops_at_the_update_after_the_heartbeat(running: Running) -> None:
+    worker = running.start_worker()
+    job_id = running.submit(job(training={"max_steps": 100_000, "save_steps": 100_000}))
+    running.wait_for_update(job_id, 20)
+    asked_at = time.monotonic()
+    running.cancel(job_id)
+    ended = running.wait_for_end(job_id, seconds=10)
+    assert ended.state == "cancelled"
+    assert time.monotonic() - asked_at < 3
+    assert running.children(worker) == []
+    assert "checkpoint_saved" not in running.kinds(job_id)
+
+
+@ON_SQLITE
+def test_bad_jobs_fail_with_their_reason_and_the_worker_goes_on(running: Running) -> None:
+    running.start_worker()
+    no_output = running.submit(job(data={"dataset": "no_output"}))
+    latin1 = running.submit(job(data={"dataset": "latin1"}))
+    gone = running.submit(job(data={"dataset": "gone"}), ring=False)
+    os.remove(running.home / "datasets" / "data" / "gone.json")
+    no_module = running.submit(job(finetuning={"lora_target": "q_prog"}))
+    no_gpu = running.submit(job(resources={"gpus": 1}))
+    not_finite = running.submit(job(training={"learning_rate": 1e12, "max_grad_norm": 0.0}))
+    good = running.submit(job(training={"max_steps": 5}))
+    ended = {name: running.wait_for_end(name) for name in (no_output, latin1, gone, no_module, no_gpu, not_finite, good)}
+
+    assert ended[good].state == "succeeded"
+    assert ended[no_output].reason == "bad_row"
+    assert ended[no_output].details == {"file": "no_output.json", "row": 31, "column": "output"}
+    assert "no_output.json" in ended[no_output].sentence
+    assert "31" in ended[no_output].sentence
+    assert ended[latin1].reason in ("bad_row", "bad_data")
+    assert "UTF-8" in ended[latin1].sentence
+    assert ended[gone].reason == "missing_data"
+    assert ended[no_module].reason == "bad_model"
+    assert "q_prog" in ended[no_module].sentence
+    assert "q_proj" in ended[no_module].sentence
+    assert ended[not_finite].reason == "not_finite"
+    if not psutil.LINUX or not Path("/proc/driver/nvidia").exists():
+        assert ended[no_gpu].reason == "no_gpu"
+    assert all(found.attempt == 1 for found in ended.values())
+
+
+@ON_SQLITE
+def test_a_job_that_keeps_losing_its_process_fails_in_the_end(running: Running) -> None:
+    worker = running.start_worker()
+    job_id = running.submit(job(training={"max_steps": 100_000}, resources={"max_lost": 1, "gpus": 0}))
+    for attempt in (1, 2):
+        running.wait(job_id, lambda found, attempt=attempt: found.attempt == attempt and found.state == "running")
+        running.wait(job_id, lambda found: (found.progress or {}).get("phase") == "training")
+        running.children(worker)[0].kill()
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.reason, ended.lost) == ("failed", "killed", 2)
+    assert "max_lost" in ended.sentence
+
+
+def sentences(running: Running, job_id: str) -> str:
+    from service.store import events
+
+    with running.database.reading() as session:
+        return " ".join(event.message for event in events.after(session, job_id, 0, 1000))
