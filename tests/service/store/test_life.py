@@ -259,7 +259,7 @@ def live(migrated_file: Path, lives: int, phases: tuple[Phase, ...]) -> None:
 
 
 def test_whatever_happens_jobs_live_by_the_table_and_zombies_change_nothing(migrated_file: Path) -> None:
-    live(migrated_file, lives=30, phases=(Phase.generate, Phase.shrink))
+    live(migrated_file, lives=20, phases=(Phase.generate, Phase.shrink))
 
 
 def test_without_the_fence_the_machine_finds_a_fault(migrated_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,4 +268,4 @@ def test_without_the_fence_the_machine_finds_a_fault(migrated_file: Path, monkey
 
     monkeypatch.setattr(jobs, "_fence", no_fence)
     with pytest.raises(AssertionError, match="A zombie wrote"):
-        live(migrated_file, lives=30, phases=(Phase.generate,))
+        live(migrated_file, lives=20, phases=(Phase.generate,))

@@ -2,22 +2,28 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
 
-def at_once(*calls: Callable[[], Result]) -> Sequence[Result | Exception]:
-    """What each call gives back or raises, all having been let go together."""
+def at_once(*calls: Callable[[], Result], within_seconds: float = 40) -> Sequence[Result | Exception]:
+    """What each call gives back or raises, all having been let go together. One that hangs is a failure, not a wait."""
     start = threading.Barrier(len(calls))
+    outcomes: dict[int, Result | Exception] = {}
 
-    def run(call: Callable[[], Result]) -> Result | Exception:
+    def run(index: int, call: Callable[[], Result]) -> None:
         start.wait()
         try:
-            return call()
+            outcomes[index] = call()
         except Exception as error:
-            return error
+            outcomes[index] = error
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(within_seconds)
+    hanging = [index for index in range(len(calls)) if index not in outcomes]
+    assert not hanging, f"Calls {hanging} of {len(calls)} hang."
+    return [outcomes[index] for index in range(len(calls))]
