@@ -52,12 +52,12 @@ class Screen:
             self._print_table(title, headings, [[row[index] for index in part] for row in rows])
 
     def _print_table(self, title: str, headings: Sequence[tuple[str, Justify]], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(title=Text(plain(title)), title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD)
         for index, (heading, justify) in enumerate(headings):
             table.add_column(Text(heading), justify=justify, no_wrap=index == 0, overflow="fold")
         for row in rows:
             table.add_row(*(Text(plain(cell)) for cell in row))
-        self.console.print(table)
+        self.console.print(Text(plain(title), style="bold"), table, sep="\n")
 
     def _print_lines(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], pad: Callable[[str, int], str]
