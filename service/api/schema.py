@@ -1,13 +1,12 @@
 """The OpenAPI document: the job's schema, which no endpoint's signature says, and the examples, which are files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api.bodies import read_json, read_yaml
 from service.api.problems import Problem
 from service.specs import flat
 from service.specs.job import JobSpec
@@ -23,9 +22,9 @@ def _examples() -> dict[str, Any]:
     found = {}
     for path in sorted(EXAMPLES.glob("*")) if EXAMPLES.is_dir() else ():
         if path.suffix == ".json":
-            found[path.stem] = {"value": json.loads(path.read_text(encoding="utf-8"))}
+            found[path.stem] = {"value": read_json(path.read_bytes())}
         elif path.suffix in (".yaml", ".yml"):
-            found[path.stem] = {"value": yaml.safe_load(path.read_text(encoding="utf-8"))}
+            found[path.stem] = {"value": read_yaml(path.read_bytes())}
     return found
 
 

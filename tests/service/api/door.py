@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
 from service.api.problems import MEDIA_TYPE, Code
+from service.app import create_app
+from service.settings import Settings
 from tests.specs.job_documents import a_job
 
 
@@ -26,12 +30,20 @@ class Bell:
         return self.is_there
 
 
+@cache
+def _declared() -> dict[str, Any]:
+    """The same for every application, and slow to write out."""
+    settings = Settings(home=Path("nowhere"))
+    paths: dict[str, Any] = create_app(settings, database=None, dispatch=Bell()).openapi()["paths"]  # type: ignore[arg-type]
+    return paths
+
+
 class Door(TestClient):
     """Every answer has a request id; every one that is not good is a problem document, declared for its route."""
 
     def __init__(self, app: Any):
         super().__init__(app, raise_server_exceptions=False)
-        self.declared = app.openapi()["paths"]
+        self.declared = _declared()
 
     def request(self, method: str, url: Any, **options: Any) -> Any:  # type: ignore[override]
         response = super().request(method, url, **options)
