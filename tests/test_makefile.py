@@ -86,6 +86,8 @@ def test_demo_and_up_install_only_what_runs_the_service(folder: Path) -> None:
 
 
 def test_up_shows_the_examples_unless_the_environment_names_others(folder: Path) -> None:
+    make(folder, "up")
+    (folder / "environment").unlink()  # of the installation too
     make(folder, "up", FINEBITS_MODELS_ROOT="/my models")
     said = (folder / "environment").read_text()
     assert "FINEBITS_MODELS_ROOT=/my models\n" in said
