@@ -10,5 +10,5 @@ async def without_nulls(request: Request) -> None:
     if "\0" in request.url.path or any("\0" in value for value in request.path_params.values()):
         raise BadParameter("/path", "An address may not hold a null character.")
     for name, value in request.query_params.multi_items():
-        if "\0" in name or "\0" in value:
-            raise BadParameter("/query", "A query may not hold a null character.")
+        if "\0" in value:
+            raise BadParameter(f"/query/{name}", "A query may not hold a null character.")

@@ -216,6 +216,11 @@ def test_a_bomb_over_http_is_a_quick_no(plain_door):
     assert (response.status_code, response.json()["line"]) == (400, 2)
 
 
+def test_a_megabyte_of_yaml_is_too_much(plain_door):
+    response = plain_door.post("/jobs", content=b"#" * 1_000_001, headers=YAML)
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
 def test_deep_json_over_http_is_a_quick_no(plain_door):
     response = plain_door.post("/jobs", content=b"[" * 1_000_000, headers=JSON)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_job")
