@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.api import errors as api
+from service.library.errors import LibraryError
 from service.specs.refusals import SpecRefused
 from service.store import errors as store
 
@@ -55,6 +56,7 @@ class Code(StrEnum):
 
 STATUS: dict[type[Exception], tuple[int, Code]] = {
     SpecRefused: (422, Code.INVALID_JOB),
+    LibraryError: (422, Code.INVALID_JOB),  # a file that changed between being checked and being counted
     store.NotFound: (404, Code.NOT_FOUND),
     store.StateConflict: (409, Code.STATE_CONFLICT),
     store.IdempotencyMismatch: (422, Code.IDEMPOTENCY_MISMATCH),

@@ -42,6 +42,8 @@ def _model(roots: Roots, step: ResolvedStep) -> Complaints:
         weights.fit(model, step.finetuning)
     except LibraryError as error:
         yield error.argument or "model.model_name_or_path", str(error)
+    except OSError as error:
+        yield "model.model_name_or_path", f"The model {name!r} cannot be read: {error.strerror}."
 
 
 def _folder_of_data(roots: Roots, step: ResolvedStep) -> Complaints:
@@ -69,3 +71,5 @@ def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...
             datasets.find(known, name, step.finetuning.stage)
         except LibraryError as error:
             yield argument, str(error)
+        except OSError as error:
+            yield argument, f"The data set {name!r} cannot be read: {error.strerror}."

@@ -36,6 +36,8 @@ def check_rows(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[R
             _split(step, _rows(roots, step))
         except LibraryError as error:
             yield Refusal(place_of(spec, index, error.argument or "data.dataset"), str(error))
+        except OSError as error:
+            yield Refusal(place_of(spec, index, "data.dataset"), f"The data cannot be read: {error.strerror}.")
 
 
 def plan(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:

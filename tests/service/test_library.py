@@ -279,6 +279,19 @@ def test_a_file_that_changed_is_counted_again(roots):
     assert planned(roots)[0].rows == 1
 
 
+@pytest.mark.parametrize("spoiled", [(datasets, "_is_empty", "/data/dataset"), (weights, "_header", "/model/model_name_or_path")])
+def test_a_file_that_may_not_be_read_is_refused_and_no_crash(roots, monkeypatch, spoiled):
+    module, function, place = spoiled
+
+    def denied(*arguments):
+        raise PermissionError(13, "Permission denied", "/secret/path")
+
+    monkeypatch.setattr(module, function, denied)
+    [(pointer, sentence)] = refusals_of(roots, a_job())
+    assert pointer == place
+    assert sentence.endswith("cannot be read: Permission denied.")
+
+
 def test_what_only_counting_finds_is_refused_too(roots):
     def found(**data):
         read = read_job(a_job(data=data))

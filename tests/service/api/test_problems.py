@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.api import errors as api_errors
 from service.api.problems import STATUS, Code
+from service.library import errors as library_errors
 from service.store import errors as store_errors
 from service.store import jobs
 from tests.specs.job_documents import a_job
@@ -18,7 +19,7 @@ def leaves(module: ModuleType) -> set[type]:
     return {kind for kind in found if not any(other is not kind and issubclass(other, kind) for other in found)}
 
 
-@pytest.mark.parametrize("module", [store_errors, api_errors])
+@pytest.mark.parametrize("module", [store_errors, api_errors, library_errors])
 def test_every_error_has_its_status(module):
     assert leaves(module) <= set(STATUS)
 
