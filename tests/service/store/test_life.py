@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
@@ -34,6 +43,13 @@ STATE_AFTER = {
     "succeeded": State.SUCCEEDED,
     "failed": State.FAILED,
     "cancelled": State.CANCELLED,
+}
+
+STOPS: dict[str, Callable[[Session, Claim], object]] = {
+    "succeed": jobs.succeed,
+    "fail": lambda session, held: jobs.fail(session, held, Reason.KILLED, "Killed."),
+    "give back": lambda session, held: jobs.give_back(session, held, "Draining."),
+    "lose": lambda session, held: jobs.lose(session, held, Reason.KILLED, "Its process was killed."),
 }
 
 
@@ -78,8 +94,15 @@ class Life(RuleBasedStateMachine):
 
     # Clients
 
+    @initialize()
+    def begin_with_a_job(self) -> None:
+        self.store("ann", priority=0, max_lost=1)
+
     @rule(owner=st.sampled_from(["ann", "bob"]), priority=st.integers(0, 1), max_lost=st.integers(0, 2))
     def submit(self, owner: str, priority: int, max_lost: int) -> None:
+        self.store(owner, priority, max_lost)
+
+    def store(self, owner: str, priority: int, max_lost: int) -> None:
         document = a_document(resources={"priority": priority, "max_lost": max_lost})
         with self.database.transaction() as session:
             job = jobs.create(session, owner, document, a_read_job(**document))
@@ -133,28 +156,18 @@ class Life(RuleBasedStateMachine):
             job.expired = False
             job.progress = progress or job.progress
 
-    @rule(held=claims)
-    def succeed(self, held: Claim) -> None:
-        job = self.attempted(held, lambda session: jobs.succeed(session, held))
-        if job is not None:
+    @rule(held=claims, verb=st.sampled_from(["succeed", "fail", "give back", "lose"]))
+    def stop(self, held: Claim, verb: str) -> None:
+        job = self.attempted(held, lambda session: STOPS[verb](session, held))
+        if job is None:
+            return
+        if verb == "succeed":
             job.leave(State.SUCCEEDED)
-
-    @rule(held=claims)
-    def fail(self, held: Claim) -> None:
-        job = self.attempted(held, lambda session: jobs.fail(session, held, Reason.KILLED, "Killed."))
-        if job is not None:
+        elif verb == "fail":
             job.leave(State.FAILED)
-
-    @rule(held=claims)
-    def give_back(self, held: Claim) -> None:
-        job = self.attempted(held, lambda session: jobs.give_back(session, held, "Draining."))
-        if job is not None:
+        elif verb == "give back":
             job.leave(State.CANCELLED if job.wish else State.QUEUED)
-
-    @rule(held=claims)
-    def lose(self, held: Claim) -> None:
-        job = self.attempted(held, lambda session: jobs.lose(session, held, Reason.KILLED, "Its process was killed."))
-        if job is not None:
+        else:
             job.lose()
 
     @rule(held=claims)
@@ -181,15 +194,20 @@ class Life(RuleBasedStateMachine):
     # Time, and the sweep
 
     @precondition(lambda self: any(job.holder for job in self.model.values()))
-    @rule(data=st.data())
-    def let_a_lease_run_out(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), noticed=st.booleans())
+    def let_a_lease_run_out(self, data: st.DataObject, noticed: bool) -> None:
         job_id, job = data.draw(st.sampled_from([(job_id, job) for job_id, job in self.model.items() if job.holder]))
         with self.database.transaction() as session:
             session.execute(update(Job).where(Job.id == job_id).values(lease_until=now() - 1))
         job.expired = True
+        if noticed:
+            self.sweep()
 
     @rule()
     def rescue(self) -> None:
+        self.sweep()
+
+    def sweep(self) -> None:
         with self.database.transaction() as session:
             rescued = {saved.job_id: saved.state for saved in jobs.rescue(session)}
         lost = {job_id: job for job_id, job in self.model.items() if job.expired}
@@ -248,7 +266,7 @@ def live(migrated_file: Path, lives: int, phases: tuple[Phase, ...]) -> None:
         lambda: Life(migrated_file),
         settings=settings(
             max_examples=lives,
-            stateful_step_count=40,
+            stateful_step_count=30,
             phases=phases,
             deadline=None,
             database=None,

@@ -14,7 +14,9 @@ from tests.service.store.stored import hold, submit, take
 SUMS = {"bits": [1.5, 2.5], "tokens": [3, 4]}
 
 
-def a_measure(global_step: int = 10, measure: str = "cross_entropy", value: float = 1.25, **columns: Any) -> dict[str, Any]:
+def a_measure(
+    global_step: int = 10, measure: str = "cross_entropy", value: float | None = 1.25, **columns: Any
+) -> dict[str, Any]:
     plain = {"unit": "bit/token", "n_documents": 2, "n_tokens": 7, "estimator": "mean over tokens"}
     return {"global_step": global_step, "measure": measure, "value": value} | plain | columns
 
@@ -27,7 +29,7 @@ def measured(database: Database, held: Claim, *rows: dict[str, Any], step: str =
         metrics.record(session, held, step, split, list(rows))
 
 
-def found(database: Database, job_id: str, **filters: Any) -> list[tuple[int, str, float]]:
+def found(database: Database, job_id: str, **filters: Any) -> list[tuple[int, str, float | None]]:
     with database.reading() as session:
         return [(row.global_step, row.measure, row.value) for row in metrics.of_job(session, job_id, **filters)]
 
@@ -84,6 +86,12 @@ def test_sums_that_come_again_replace_the_earlier_ones_and_keep_their_measures(d
     assert found(database, held.job_id) == [(10, "cross_entropy", 1.25)]
 
 
+def test_a_measure_of_a_model_that_diverged_has_no_value(database: Database) -> None:
+    held = hold(database)
+    measured(database, held, a_measure(value=None))
+    assert found(database, held.job_id) == [(10, "cross_entropy", None)]
+
+
 def test_there_is_no_measure_without_its_sums(database: Database) -> None:
     held = hold(database)
     with pytest.raises(IntegrityError), database.transaction() as session:
@@ -113,7 +121,7 @@ def test_measures_are_chosen_by_step_checkpoint_measure_and_text(database: Datab
     measured(database, held, a_measure(2, value=4), split="train")
     measured(database, held, a_measure(2, value=5), step="dpo")
 
-    def values(**filters: Any) -> set[float]:
+    def values(**filters: Any) -> set[float | None]:
         return {value for _, _, value in found(database, held.job_id, **filters)}
 
     assert values() == {1, 2, 3, 4, 5}

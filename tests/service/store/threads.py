@@ -1,6 +1,7 @@
 """Several things at the same moment."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,8 +23,9 @@ def at_once(*calls: Callable[[], Result], within_seconds: float = 40) -> Sequenc
     threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(calls)]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + within_seconds
     for thread in threads:
-        thread.join(within_seconds)
+        thread.join(max(0, deadline - time.monotonic()))
     hanging = [index for index in range(len(calls)) if index not in outcomes]
     assert not hanging, f"Calls {hanging} of {len(calls)} hang."
     return [outcomes[index] for index in range(len(calls))]
