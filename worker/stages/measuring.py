@@ -94,7 +94,8 @@ def _earlier(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSu
     return {
         kept["global_step"]: DocumentSums.from_json(kept["documents"])
         for kept in measured
-        if kept["split"] == split and kept["global_step"] is not None
+        # the base is kept under none, or under a number that no update has
+        if kept["split"] == split and (kept["global_step"] or 0) > 0
     }
 
 
