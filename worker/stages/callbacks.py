@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers import TrainingArguments as TransformersArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from service.specs.reasons import Reason
@@ -31,6 +33,26 @@ class Wishes(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
         return control
+
+
+class Order(TrainerCallback):
+    """Makes the order of grouped lengths depend on the seed and the epoch only, as the random order does anyway.
+
+    The trainer draws it from torch's own generator, which after a resume is elsewhere when the epoch begins.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TransformersArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **_: Any,
+    ) -> None:
+        sampler = train_dataloader.batch_sampler.sampler
+        if isinstance(sampler, LengthGroupedSampler):
+            seed = args.seed if args.data_seed is None else args.data_seed
+            sampler.generator = torch.Generator().manual_seed(seed + int(state.epoch or 0))
 
 
 class Reporting(TrainerCallback):

@@ -18,7 +18,7 @@ from worker.models.dtype import compute_dtype
 from worker.models.loading import load_model, load_tokenizer
 from worker.probes.token import adapter_off
 from worker.run import Run
-from worker.stages.callbacks import Reporting, Saving, Wishes
+from worker.stages.callbacks import Order, Reporting, Saving, Wishes
 from worker.stages.measuring import Measuring
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
@@ -102,7 +102,8 @@ def collator(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Collator:
 
 def callbacks(run: Run, work: StepWork, measuring: Measuring | None) -> list[TrainerCallback]:
     """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed."""
-    return [Reporting(run, work.name, work.step.training.logging_steps), Saving(run, work.name, measuring), Wishes(run)]
+    reporting = Reporting(run, work.name, work.step.training.logging_steps)
+    return [Order(), reporting, Saving(run, work.name, measuring), Wishes(run)]
 
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
