@@ -27,6 +27,16 @@ from worker.work import Work
 # Exit codes that the supervisor can tell from a crash; the outcome itself comes up the pipe.
 DONE, ORPHANED = 0, 70
 
+# What libraries say in exceptions without an errno: torch's allocator on a CPU; safetensors, and torch.save's stream.
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory")
+NO_SPACE = (
+    "No space left",
+    "Disk quota exceeded",
+    "File too large",
+    "iostream error",
+    "PytorchStreamWriter failed writing file",
+)
+
 
 def main(document: dict[str, Any], pipe: Connection) -> None:
     """Runs one attempt, says how it ended, and exits."""
@@ -61,15 +71,19 @@ def explained(error: BaseException) -> JobFailure:
     for cause in _causes(error):
         if isinstance(cause, JobFailure):
             return cause
-        if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+        if isinstance(cause, torch.OutOfMemoryError | MemoryError) or _says(cause, NO_MEMORY):
             return JobFailure(
                 Reason.OUT_OF_MEMORY,
                 "The memory was not enough. A smaller per_device_train_batch_size with more gradient_accumulation_steps, "
                 "or a smaller cutoff_len, needs less.",
             )
-        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(cause):
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _says(cause, NO_SPACE):
             return JobFailure(Reason.OUT_OF_DISK, "The disk is full, or a limit on it is reached: nothing more could be written.")
     return JobFailure(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {str(error)[:500]}. The job's log has the details.")
+
+
+def _says(error: BaseException, texts: tuple[str, ...]) -> bool:
+    return any(text in str(error) for text in texts)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
