@@ -72,10 +72,9 @@ def _model(name: str, models_root: Path, outputs: dict[str, Path]) -> Path:
 
 
 def _use_cpu(job: ResolvedJob) -> bool:
-    if job.resources.gpus == 0:
-        wants_gpu = False
-    else:
-        wants_gpu = job.resources.gpus is not None or any(step.training.fp16 for step in job.steps)
-    if wants_gpu and not torch.cuda.is_available():
-        raise JobFailure(Reason.NO_GPU, "The job needs a GPU (resources.gpus or training.fp16) and this worker has none.")
-    return job.resources.gpus == 0 or not torch.cuda.is_available()
+    wants_gpu = bool(job.resources.gpus) or any(step.training.fp16 for step in job.steps)
+    has_gpu = torch.cuda.is_available() and job.resources.gpus != 0
+    if wants_gpu and not has_gpu:
+        why = "resources.gpus is 0" if job.resources.gpus == 0 else "this worker has none"
+        raise JobFailure(Reason.NO_GPU, f"The job needs a GPU (resources.gpus or training.fp16), and {why}.")
+    return not has_gpu
