@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+_UNFINISHED = f".{MANIFEST}"
 
 
 def seal(folder: Path) -> list[dict[str, Any]]:
@@ -15,8 +16,13 @@ def seal(folder: Path) -> list[dict[str, Any]]:
     Files reach the disk before the manifest does, and the manifest's name before this returns: after a power cut there is
     either a whole checkpoint or one without a manifest.
     """
-    files = [describe(folder, path) for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
-    temporary = folder / f".{MANIFEST}"
+    paths = sorted(folder.rglob("*"))
+    own = (folder / MANIFEST, folder / _UNFINISHED)
+    files = [describe(folder, path) for path in paths if path.is_file() and path not in own]
+    for path in paths:
+        if path.is_dir():
+            _flush(path)
+    temporary = folder / _UNFINISHED
     temporary.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
     _flush(temporary)
     temporary.rename(folder / MANIFEST)
