@@ -1,0 +1,214 @@
+"""A host in a folder: jobs from a document, run in this process on a pipe that remembers, and handed on as a supervisor would."""
+
+import gc
+import json
+import shutil
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import orjson
+import torch
+from safetensors.torch import load_file
+
+from service.specs.read import read_job
+from service.store.metrics import BASE
+from worker import pipeline
+from worker.run import Run
+from worker.work import Work
+
+JOB = "job-1"
+
+
+class Pipe:
+    """The child's end: keeps what was said, and lets a test answer to it."""
+
+    def __init__(self):
+        self.messages = []
+        self.run = None
+        self.when = None
+
+    def send_bytes(self, buf):
+        message = orjson.loads(buf)
+        self.messages.append(message)
+        if self.when is not None:
+            self.when(message, self.run)
+
+
+@dataclass
+class Attempt:
+    """What one attempt said, and how it ended: error is None where it did all its work."""
+
+    messages: list = field(default_factory=list)
+    error: BaseException | None = None
+
+    def of(self, kind, step=None):
+        return [message for message in self.messages if message["message"] == kind and step in (None, message.get("step"))]
+
+    def events(self, kind):
+        return [message for message in self.of("event") if message["kind"] == kind]
+
+    def notices(self):
+        return [event["text"] for event in self.events("notice")]
+
+    def points(self, step=None):
+        """The training series: update -> values."""
+        return {message["global_step"]: message["values"] for message in self.of("points", step)}
+
+    def losses(self, step=None):
+        return [values["loss"] for values in self.points(step).values()]
+
+    def checkpoints(self, step=None):
+        return [message["global_step"] for message in self.of("checkpoint", step)]
+
+    def measured(self, step=None):
+        return [message["global_step"] for message in self.of("measurement", step)]
+
+    def rows(self, step=None):
+        """(update, measure) -> the last row told of it, as the store overwrites them."""
+        told = {}
+        for message in self.of("measurement", step):
+            told |= {(row["global_step"], row["measure"]): row for row in message["metrics"]}
+        return told
+
+
+class Host:
+    """Folders of models, data sets and artifacts. The model "tiny" and the data sets below are there."""
+
+    def __init__(self, root, make_llama, tokenizer_folder):
+        _set_aside_the_stack()
+        self.root = root
+        self.models, self.datasets, self.artifacts = root / "models", root / "datasets", root / "artifacts"
+        self._tokenizer_folder = tokenizer_folder
+        self.artifacts.mkdir(parents=True)
+        self.add_model("tiny", make_llama())
+        for name, rows in DATASETS.items():
+            self.add_dataset(name, rows)
+
+    def add_model(self, name, model, tokenizer_folder=None):
+        shutil.copytree(tokenizer_folder or self._tokenizer_folder, self.models / name)
+        model.save_pretrained(self.models / name)
+
+    def add_dataset(self, name, rows):
+        """Rows are objects, or lines of text."""
+        folder = self.datasets / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        info_file = folder / "dataset_info.json"
+        info = json.loads(info_file.read_text()) if info_file.exists() else {}
+        if isinstance(rows[0], str):
+            (folder / f"{name}.txt").write_text("\n".join(rows))
+            info[name] = {"file_name": f"{name}.txt", "columns": {"prompt": "text"}}
+        else:
+            (folder / f"{name}.json").write_text(json.dumps(rows))
+            info[name] = {"file_name": f"{name}.json"}
+        info_file.write_text(json.dumps(info))
+
+    def work(self, document, earlier=()):
+        """What a supervisor would hand to the attempt after these."""
+        said = [message for attempt in earlier for message in attempt.messages]
+        checkpoints, measurements = {}, {}
+        for message in said:
+            if message["message"] == "checkpoint":
+                kept = {"global_step": message["global_step"], "path": message["path"]}
+                checkpoints.setdefault(message["step"], []).append(kept)
+            if message["message"] == "measurement":
+                kept = {name: message[name] for name in ("global_step", "split", "documents")}
+                # the store's key for the base is a number
+                kept["global_step"] = BASE if kept["global_step"] is None else kept["global_step"]
+                measurements.setdefault(message["step"], []).append(kept)
+        return Work(
+            job_id=JOB,
+            attempt=len(earlier) + 1,
+            job=read_job(document).resolved.model_dump(mode="json"),
+            artifacts_root=str(self.artifacts),
+            models_root=str(self.models),
+            datasets_root=str(self.datasets),
+            device=None,
+            threads=1,
+            lease_seconds=60,
+            outputs={message["step"]: message["output"] for message in said if message["message"] == "step"},
+            checkpoints=checkpoints,
+            measurements=measurements,
+        )
+
+    def attempt(self, document, earlier=(), when=None):
+        """Runs the job after the earlier attempts. `when(message, run)` is called at each message: it may wish or raise."""
+        pipe = Pipe()
+        pipe.run = Run(pipe, self.artifacts)
+        pipe.when = when
+        error = None
+        try:
+            pipeline.run(self.work(document, earlier), pipe.run)
+        except Exception as raised:
+            error = raised
+        return Attempt(pipe.messages, error)
+
+    def done(self, document, earlier=()):
+        """An attempt that ends well."""
+        attempt = self.attempt(document, earlier)
+        if attempt.error is not None:
+            raise attempt.error
+        return attempt
+
+    def folder(self, attempt, step=None):
+        """The last checkpoint's folder."""
+        return self.artifacts / attempt.of("checkpoint", step)[-1]["path"]
+
+    def weights(self, attempt, step=None):
+        return weights(self.folder(attempt, step))
+
+
+@cache
+def _set_aside_the_stack():
+    """Trainer collects garbage as it begins, which takes most of a second with all the libraries' objects to look at."""
+    gc.collect()
+    gc.freeze()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a model's or of an adapter's folder."""
+    names = ("model.safetensors", "adapter_model.safetensors")
+    return next(load_file(folder / name) for name in names if (folder / name).exists())
+
+
+def changed(before, after):
+    """Names of the tensors that are not bitwise the same."""
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+# Twelve conversations of unlike lengths with one thing to learn, and twelve texts of one sentence.
+PETS = ("cat", "dog", "fox")
+DATASETS = {
+    "pets": [
+        {"instruction": f"what says the {PETS[n % 3]}" + " there" * (n % 4), "output": f"the {PETS[n % 3]}"} for n in range(12)
+    ],
+    "others": [{"instruction": f"which animal is number {n}", "output": "no animal of the forest"} for n in range(5)],
+    "texts": [f"the quick brown fox jumps over the lazy dog {n}" for n in range(12)],
+}
+
+
+def training(**values):
+    """Small batches and a rate at which a tiny model learns something in a few updates."""
+    return {"per_device_train_batch_size": 2, "learning_rate": 1e-2, "max_steps": 4, "save_steps": 2, "logging_steps": 1} | values
+
+
+def a_job(**groups):
+    """A supervised LoRA job on `pets`, of four updates with checkpoints at 2 and 4; each group is added to."""
+    job = {
+        "model": {"model_name_or_path": "tiny"},
+        "data": {"template": "default", "dataset": "pets", "val_size": 2, "cutoff_len": 64},
+        "finetuning": {"lora_rank": 2},
+        "training": training(),
+    }
+    return {name: {**job[name], **groups.get(name, {})} for name in job} | {
+        name: value for name, value in groups.items() if name not in job
+    }
+
+
+def a_pretraining_job(**groups):
+    """The same on `texts`, with all parameters trained."""
+    data = {"dataset": "texts", "template": None, "cutoff_len": 16} | groups.pop("data", {})
+    finetuning = {"stage": "pt", "finetuning_type": "full"} | groups.pop("finetuning", {})
+    job = a_job(data=data, **groups)
+    return job | {"finetuning": finetuning}

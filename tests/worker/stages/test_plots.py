@@ -1,0 +1,27 @@
+import hashlib
+
+from tests.worker.stages.attempts import a_job
+from worker.stages.plots import draw
+from worker.stages.training import trainer_state
+
+
+def test_the_curve_has_one_point_for_each_point_of_the_series(host):
+    values = {"max_steps": 5, "logging_steps": 2}
+    attempt = host.done(a_job(finetuning={"plot_loss": True}, training=values, measures={"names": ""}))
+    windows = [entry for entry in trainer_state(host.folder(attempt))["log_history"] if entry.get("window")]
+    (line,) = draw(windows, "sft").axes[0].lines
+    assert list(line.get_xdata()) == list(attempt.points()) == [2, 4, 5]
+    assert list(line.get_ydata()) == attempt.losses()
+
+
+def test_the_picture_is_an_artifact_of_the_step(host):
+    attempt = host.done(a_job(finetuning={"plot_loss": True}, training={"max_steps": 1}, measures={"names": ""}))
+    (artifact,) = attempt.of("artifact")
+    picture = (host.artifacts / artifact["path"]).read_bytes()
+    assert (artifact["name"], artifact["path"]) == ("sft/training_loss.png", "job-1/1/sft/training_loss.png")
+    assert picture.startswith(b"\x89PNG")
+    assert (artifact["size"], artifact["sha256"]) == (len(picture), hashlib.sha256(picture).hexdigest())
+
+
+def test_no_picture_is_drawn_unasked(host):
+    assert host.done(a_job(training={"max_steps": 1}, measures={"names": ""})).of("artifact") == []

@@ -1,0 +1,294 @@
+"""The promise: whatever happens to an attempt, the job's curves, weights and measures are as if nothing had happened."""
+
+import json
+
+import pytest
+
+from service.specs.reasons import Reason
+from tests.worker.stages.attempts import a_job, a_pretraining_job, changed
+from worker.run import Stopped
+
+# Ten rows in batches of two, two batches an update: three updates an epoch, the third of one batch. Windows of three updates
+# are open at checkpoints 2, 4 and 8. The rate moves at every update, and dropout draws at every batch.
+LONG = {
+    "max_steps": 8,
+    "gradient_accumulation_steps": 2,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 2,
+    "logging_steps": 3,
+    "save_steps": 2,
+}
+JOBS = {
+    "pt full": a_pretraining_job(training=LONG),
+    "sft lora": a_job(training=LONG, finetuning={"lora_rank": 4, "lora_dropout": 0.3}),
+}
+
+
+class Killed(Exception):
+    """In place of a signal: the attempt ends where it stands."""
+
+
+@pytest.fixture(autouse=True)
+def _every_update_is_told(monkeypatch):
+    monkeypatch.setattr("worker.stages.callbacks.PROGRESS_SECONDS", 0)
+
+
+def killed_at_checkpoint(update, step=None):
+    """Dies once the checkpoint is sealed and told, before it is measured."""
+
+    def when(message, run):
+        told = message["message"] == "checkpoint" and step in (None, message["step"])
+        if told and message["global_step"] == update:
+            raise Killed
+
+    return when
+
+
+def wished_after(update, wish):
+    """The wish comes once the update is over, and is to be obeyed at the end of the next."""
+
+    def when(message, run):
+        progress = message.get("progress", {})
+        if progress.get("phase") == "training" and progress["global_step"] == update:
+            run.wish = wish
+
+    return when
+
+
+INTERRUPTIONS = {
+    "killed in mid-epoch": killed_at_checkpoint(4),
+    "killed where an epoch ends": killed_at_checkpoint(6),
+    "stopped in mid-epoch": wished_after(4, "stop"),
+    "stopped where an epoch ends": wished_after(2, "stop"),
+    "stopped at a checkpoint": wished_after(3, "stop"),
+}
+
+
+@pytest.fixture
+def whole_and_joined(host, tmp_path):
+    """The same job twice: nothing happens to the one, the other is interrupted and goes on."""
+
+    def run(job, when):
+        whole = host.done(job)
+        weights = host.weights(whole)
+        # the same folders for the same numbers of attempts
+        (host.artifacts / "job-1").rename(tmp_path / "whole")
+        first = host.attempt(job, when=when)
+        second = host.done(job, earlier=[first])
+        return whole, weights, first, second
+
+    return run
+
+
+def require_equal_series(whole, *attempts):
+    joined = {update: point for attempt in attempts for update, point in attempt.points().items()}
+    assert list(joined) == list(whole.points())
+    for update, expected in whole.points().items():
+        for name in ("loss", "learning_rate", "grad_norm", "tokens"):
+            assert joined[update][name] == pytest.approx(expected[name], rel=1e-6, abs=1e-6), (update, name)
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+@pytest.mark.parametrize("job", JOBS)
+def test_a_run_that_was_interrupted_equals_one_that_was_not(host, whole_and_joined, job, interruption):
+    whole, weights, first, second = whole_and_joined(JOBS[job], INTERRUPTIONS[interruption])
+    assert isinstance(first.error, Killed | Stopped)
+    assert max(first.points(), default=0) < 8
+    require_equal_series(whole, first, second)
+    assert changed(weights, host.weights(second)) == set()
+    rows = first.rows() | second.rows()
+    expected = whole.rows()
+    if set(first.checkpoints()) <= set(whole.checkpoints()):
+        assert rows == expected
+    else:  # a stop makes a checkpoint more, and what is best may be that one
+        for place, row in expected.items():
+            assert {**rows[place], "versus_best": None} == {**row, "versus_best": None}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"group_by_length": True},
+        {"group_by_length": True, "data_seed": 3},
+        {"data_seed": 3},
+        {"neftune_noise_alpha": 5.0},
+        {"optim": "adafactor"},
+        {"bf16": True},
+        {"save_strategy": "epoch"},
+    ],
+    ids=str,
+)
+def test_so_it_does_with_other_arguments(host, whole_and_joined, values):
+    job = a_job(training=LONG | values, finetuning={"lora_dropout": 0.3}, measures={"names": ""})
+    if "save_strategy" in values:
+        del job["training"]["save_steps"]
+    whole, weights, first, second = whole_and_joined(job, wished_after(4, "stop"))
+    assert first.checkpoints()[-1] == 5
+    require_equal_series(whole, first, second)
+    assert changed(weights, host.weights(second)) == set()
+
+
+def test_so_does_one_that_was_interrupted_again_and_again(host, tmp_path):
+    job = JOBS["sft lora"]
+    whole = host.done(job)
+    weights = host.weights(whole)
+    (host.artifacts / "job-1").rename(tmp_path / "whole")
+    attempts = []
+    for when in (wished_after(1, "stop"), wished_after(2, "stop"), killed_at_checkpoint(4), wished_after(6, "stop"), None):
+        attempts.append(host.attempt(job, earlier=attempts, when=when))
+    assert [attempt.checkpoints() for attempt in attempts] == [[2], [3], [4], [6, 7], [8]]
+    require_equal_series(whole, *attempts)
+    assert changed(weights, host.weights(attempts[-1])) == set()
+
+
+def test_an_attempt_writes_into_its_own_folder_only(host):
+    first = host.attempt(a_job(), when=killed_at_checkpoint(2))
+    before = {path: path.stat().st_mtime_ns for path in (host.artifacts / "job-1" / "1").rglob("*")}
+    second = host.done(a_job(), earlier=[first])
+    assert [message["path"] for message in second.of("checkpoint")] == ["job-1/2/sft/checkpoint-4"]
+    assert {path: path.stat().st_mtime_ns for path in (host.artifacts / "job-1" / "1").rglob("*")} == before
+
+
+# -- which checkpoint it goes on from ----------------------------------------------------------------------------------
+
+
+def flip_a_byte(folder):
+    file = folder / "optimizer.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "a byte is flipped": flip_a_byte,
+    "there is no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "a file is missing": lambda folder: (folder / "adapter_model.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_that_is_not_whole_is_passed_over_for_the_one_before(host, damage):
+    job = a_job(training={"save_steps": 1, "max_steps": 3}, measures={"names": ""})
+    first = host.attempt(job, when=killed_at_checkpoint(2))
+    DAMAGES[damage](host.folder(first))
+    second = host.done(job, earlier=[first])
+    assert second.notices() == ["sft: checkpoint 2 is no longer whole and is passed over."]
+    assert [event["data"]["global_step"] for event in second.events("resumed")] == [1]
+    assert second.checkpoints() == [2, 3]
+    assert list(second.points()) == [2, 3]
+
+
+def test_with_no_checkpoint_that_is_whole_it_begins_again(host):
+    first = host.attempt(a_job(), when=killed_at_checkpoint(2))
+    flip_a_byte(host.folder(first))
+    second = host.done(a_job(), earlier=[first])
+    assert second.events("resumed") == []
+    assert list(second.points()) == [1, 2, 3, 4]
+
+
+def test_a_checkpoint_that_was_saved_but_not_measured_is_measured_by_the_next_attempt(host):
+    whole = host.done(a_job())
+    first = host.attempt(a_job(), when=killed_at_checkpoint(2))
+    assert first.measured() == [None]
+    second = host.done(a_job(), earlier=[first])
+    assert second.measured() == [None, 2, 4]
+    assert second.rows() == whole.rows()
+
+
+def test_what_was_measured_is_not_measured_again_and_the_base_is_no_checkpoint(host):
+    def killed_at_update_three(message, run):
+        if message["message"] == "points" and message["global_step"] == 3:
+            raise Killed
+
+    whole = host.done(a_job())
+    first = host.attempt(a_job(), when=killed_at_update_three)
+    assert first.measured() == [None, 2]
+    second = host.done(a_job(), earlier=[first])
+    assert second.measured() == [None, 4]
+    assert second.rows() == whole.rows()
+
+
+def test_every_nth_checkpoint_is_counted_over_the_attempts(host):
+    job = a_job(training={"save_steps": 1, "max_steps": 5}, measures={"every": 2})
+    first = host.attempt(job, when=killed_at_checkpoint(3))
+    second = host.done(job, earlier=[first])
+    assert first.measured() + second.measured() == [None, 2, None, 4, 5]
+
+
+# -- steps that are done, and wishes -----------------------------------------------------------------------------------
+
+
+def test_a_step_whose_training_had_ended_is_finished_without_training_again(host):
+    job = a_job(finetuning={"plot_loss": True})
+    first = host.attempt(job, when=killed_at_checkpoint(4))
+    second = host.done(job, earlier=[first])
+    assert second.of("points") == second.of("checkpoint") == []
+    assert second.measured() == [None, 4]
+    (step,) = second.of("step")
+    assert (step["output"], step["summary"]) == ("job-1/1/sft/checkpoint-4", {"updates": 4, "epochs": 0.8})
+    assert len(second.of("artifact")) == 1
+
+
+def two_steps():
+    first = {"name": "first", "finetuning": {"finetuning_type": "full"}}
+    second = {"name": "second", "model": {"model_name_or_path": "@first"}, "finetuning": {"finetuning_type": "lora"}}
+    job = a_job(measures={"names": ""})
+    return job | {"finetuning": {}, "steps": [first, second]}
+
+
+def test_a_finished_step_is_not_run_again(host):
+    first = host.attempt(two_steps(), when=killed_at_checkpoint(2, "second"))
+    assert isinstance(first.error, Killed)
+    second = host.done(two_steps(), earlier=[first])
+    assert {message.get("step") for message in second.messages if message["message"] != "progress"} <= {"second", None}
+    assert second.checkpoints() == [4]
+    assert [message["step"] for message in first.of("step") + second.of("step")] == ["first", "second"]
+    assert (second.of("step")[0]["position"], second.of("progress")[0]["progress"]["position"]) == (1, 2)
+
+
+def test_a_cancelled_run_stops_at_the_next_update_without_a_checkpoint(host):
+    attempt = host.attempt(a_job(training={"save_steps": 3, "max_steps": 9}), when=wished_after(2, "cancel"))
+    assert isinstance(attempt.error, Stopped)
+    assert list(attempt.points()) == [1, 2]
+    assert attempt.checkpoints() == attempt.of("step") == []
+
+
+def test_a_stopped_run_saves_the_next_update_and_leaves_its_measures_to_the_next_attempt(host):
+    attempt = host.attempt(a_job(training={"save_steps": 9, "max_steps": 9}), when=wished_after(2, "stop"))
+    assert isinstance(attempt.error, Stopped)
+    assert list(attempt.points()) == [1, 2, 3]
+    assert (attempt.checkpoints(), attempt.measured(), attempt.of("step")) == ([3], [None], [])
+
+
+def test_a_wish_that_comes_before_training_is_heard_before_a_model_is_loaded(host):
+    def between_the_steps(message, run):
+        if message["message"] == "step":
+            run.wish = "stop"
+
+    job = two_steps()
+    first = host.attempt(job, when=between_the_steps)
+    assert isinstance(first.error, Stopped)
+    assert [event["data"]["step"] for event in first.events("step_started")] == ["first"]
+    second = host.done(job, earlier=[first])
+    assert [event["data"]["step"] for event in second.events("step_started")] == ["second"]
+
+
+# -- the loss must be a number -----------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_the_job_and_names_the_update(host):
+    job = a_job(training={"learning_rate": 1e30, "lr_scheduler_type": "constant"}, measures={"names": ""})
+    error = host.attempt(job | {"finetuning": {"finetuning_type": "full"}}).error
+    assert (error.reason, error.where) == (Reason.NOT_FINITE, {"global_step": 2})
+    assert error.sentence.startswith("The loss became nan at update 2. A lower learning_rate")
+
+
+def test_a_model_that_is_not_finite_is_measured_so_and_not_trained(host, make_llama):
+    model = make_llama()
+    model.lm_head.weight.data.fill_(float("inf"))
+    host.add_model("broken", model)
+    attempt = host.attempt(a_job(model={"model_name_or_path": "broken"}))
+    assert (attempt.error.reason, attempt.error.where) == (Reason.NOT_FINITE, {"global_step": 1})
+    assert attempt.rows()[None, "cross_entropy"]["value"] is None
+    assert attempt.of("points") == attempt.checkpoints() == []
+    json.dumps(attempt.messages, allow_nan=False)
