@@ -5,6 +5,7 @@ _ARGUMENTS = "tests/worker/stages/test_arguments.py"
 _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
+_PIPELINE = "tests/worker/test_pipeline.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _SUPERVISED = "tests/worker/stages/test_supervised.py"
 _TOKENIZE = "tests/worker/data/test_tokenize.py"
@@ -21,7 +22,9 @@ EFFECTS: dict[str, str] = {
     "data.dataset": f"{_SUPERVISED}::test_the_template_and_the_data_sets_decide_what_is_trained",
     "data.dataset_dir": f"{_LOAD}::test_a_folder_that_is_not_there_or_not_inside_is_refused",
     "data.cutoff_len": f"{_SUPERVISED}::test_rows_over_cutoff_len_are_cut_or_dropped_and_counted",
+    "data.reserved_label_len": f"{_SUPERVISED}::test_a_short_response_to_a_long_prompt_keeps_what_is_reserved_for_it",
     "data.train_on_prompt": f"{_SUPERVISED}::test_prompts_are_trained_when_asked",
+    "data.preprocessing_num_workers": f"{_SUPERVISED}::test_rows_are_encoded_by_as_many_processes_as_were_asked_for",
     "data.max_samples": f"{_LOAD}::test_data_sets_follow_one_another_with_the_first_rows_of_each",
     "data.ignore_pad_token_for_loss": f"{_SUPERVISED}::test_padding_weighs_in_the_loss_unless_it_is_ignored",
     "data.val_size": f"{_SUPERVISED}::test_held_out_rows_are_not_trained",
@@ -63,6 +66,7 @@ EFFECTS: dict[str, str] = {
     "training.fp16": f"{_ARGUMENTS}::test_fp16_reaches_the_trainer",
     "measures.names": f"{_MEASURING}::test_only_the_measures_that_are_named_are_told",
     "measures.dataset": f"{_MEASURING}::test_a_data_set_of_its_own_is_measured",
+    "measures.base": f"{_PIPELINE}::test_checkpoints_are_compared_with_the_jobs_first_model_or_with_their_own_steps",
     "measures.every": f"{_MEASURING}::test_every_nth_checkpoint_is_measured_and_the_last_always",
     "measures.max_documents": f"{_MEASURING}::test_a_sample_of_documents_is_measured",
     "measures.train_documents": f"{_MEASURING}::test_training_rows_stand_in_with_a_notice_where_nothing_is_held_out",
