@@ -16,6 +16,7 @@ _context = multiprocessing.get_context("forkserver")
 
 # Starting a child also asks after the others, and two readers of one exit code would take it from each other.
 _processes = threading.Lock()
+_is_warm = threading.Event()
 
 
 class Child:
@@ -66,12 +67,15 @@ def warm_up() -> None:
 
 def wait_until_warm() -> None:
     """Until the server has loaded. A job that is claimed before that would only use up its lease."""
+    if _is_warm.is_set():
+        return
     process = _context.Process(target=_nothing, name="finebits-warm")
     with _processes:
         process.start()
     wait([process.sentinel])
     with _processes:
         process.join()
+    _is_warm.set()
 
 
 def start(document: dict[str, Any]) -> Child:

@@ -1,0 +1,74 @@
+"""Lists that stand twice, because one side may not import the other: each pair must be equal."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.specs import measures, rules
+from service.specs.finetuning import FinetuningArguments
+from service.specs.ledger import LEDGER
+from service.store import events
+from worker import supervise
+from worker.data.templates import TEMPLATES
+from worker.models.adapters import METHODS
+from worker.pipeline import STAGES
+from worker.probes.report import MEASURES
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_catalogue_has_the_measures_that_are_computed_in_their_units() -> None:
+    computed = {name: unit for name, (_, unit) in MEASURES.items()}
+    assert computed == {measure.name: measure.unit for measure in measures.CATALOGUE}
+
+
+def test_a_job_may_name_the_templates_that_there_are() -> None:
+    assert set(rules.TEMPLATES) == set(TEMPLATES)
+
+
+def test_the_stages_that_are_not_refused_are_those_with_a_function() -> None:
+    assert set(LEDGER["finetuning.stage"].allowed or ()) == set(STAGES)
+
+
+def test_every_finetuning_type_has_a_method() -> None:
+    annotation = FinetuningArguments.model_fields["finetuning_type"].annotation
+    assert set(annotation.__args__) == set(METHODS)
+
+
+def test_what_the_child_tells_is_an_event_that_clients_know() -> None:
+    told = set()
+    for file in (ROOT / "worker").rglob("*.py"):
+        told |= set(re.findall(r'\.event\(\s*"(\w+)"', file.read_text(encoding="utf-8")))
+    assert told
+    assert told <= {kind.value for kind in events.Kind}
+    assert set(supervise.WRITERS) == {"event", "progress", "points", "checkpoint", "measurement", "artifact", "step"}
+
+
+def test_the_readme_s_tree_is_the_tree() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.split("### The tree")[1].split("```")[1]
+    shown, folder = set(), ""
+    for line in block.strip().splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name
+            shown.add(name)
+        else:
+            shown.add(folder + name)
+    assert shown == _tracked()
+
+
+def _tracked() -> set[str]:
+    """The top level, and what stands in service/ and worker/; folders end with a slash."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("not a git checkout")
+    names = set()
+    for path in done.stdout.split():
+        first, *rest = path.split("/")
+        names.add(f"{first}/" if rest else first)
+        if first in ("service", "worker") and rest[-1] != "__init__.py":
+            names.add(f"{first}/{rest[0]}/" if len(rest) > 1 else f"{first}/{rest[0]}")
+    return names - {".gitignore", "README.md"}
