@@ -1,17 +1,20 @@
 import hashlib
 
 from tests.worker.stages.attempts import a_job
+from worker.stages import plots
 from worker.stages.plots import draw
-from worker.stages.training import trainer_state
 
 
-def test_the_curve_has_one_point_for_each_point_of_the_series(host):
+def test_the_curve_has_one_point_for_each_point_of_the_series(host, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "draw", lambda *what: figures.append(draw(*what)) or figures[-1])
     values = {"max_steps": 5, "logging_steps": 2}
     attempt = host.done(a_job(finetuning={"plot_loss": True}, training=values, measures={"names": ""}))
-    windows = [entry for entry in trainer_state(host.folder(attempt))["log_history"] if entry.get("window")]
-    (line,) = draw(windows, "sft").axes[0].lines
+    (axes,) = figures[0].axes
+    (line,) = axes.lines
     assert list(line.get_xdata()) == list(attempt.points()) == [2, 4, 5]
     assert list(line.get_ydata()) == attempt.losses()
+    assert (axes.get_title(), axes.get_ylabel()) == ("Training loss of sft", "loss (nats/token)")
 
 
 def test_the_picture_is_an_artifact_of_the_step(host):

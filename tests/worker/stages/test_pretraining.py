@@ -32,6 +32,22 @@ def test_an_adapter_is_trained_on_texts_too(host):
     assert attempt.losses()[0] == pytest.approx(GOLDEN[0], rel=1e-4), "an adapter that is fresh changes nothing"
 
 
+def test_an_adapter_begins_as_the_seed_says(host):
+    values = {"max_steps": 1, "learning_rate": 1e-9}
+    first, again, other = (
+        host.weights(
+            host.done(
+                a_pretraining_job(
+                    finetuning={"finetuning_type": "lora"}, training=values | {"seed": seed}, measures={"names": ""}
+                )
+            )
+        )
+        for seed in (1, 1, 2)
+    )
+    assert changed(first, again) == set()
+    assert {name for name in first if ".lora_A." in name} <= changed(first, other)
+
+
 def test_what_can_be_learned_is_learned_and_helps_on_texts_that_were_held_out(host):
     values = training(max_steps=30, save_steps=30, per_device_train_batch_size=8)
     attempt = host.done(a_pretraining_job(training=values))

@@ -10,6 +10,7 @@ from tests.worker.stages.attempts import a_job, changed, training, weights
 from worker import checkpoints
 from worker.data import load
 from worker.models.loading import load_tokenizer
+from worker.stages.training import trainer_state
 
 # The first three losses of `a_job()`, as they were when this test was written: torch 2.13 on a CPU, transformers 5.24,
 # peft 0.21. They were not derived, only seen; ln 300 = 5.70 is what a uniform guess would cost.
@@ -371,6 +372,12 @@ def test_a_point_is_the_mean_of_its_window_and_the_last_window_may_be_short(host
     for update in (3, 5):
         for name in ("learning_rate", "grad_norm", "tokens"):
             assert windows.points()[update][name] == every.points()[update][name], "these are of the last update"
+
+
+def test_a_window_that_is_closed_leaves_one_entry_in_the_checkpoint_and_an_open_one_its_updates(host):
+    attempt = a_run(host, training={"max_steps": 8, "save_steps": 5, "logging_steps": 3})
+    kept = trainer_state(host.artifacts / attempt.of("checkpoint")[0]["path"])["log_history"]
+    assert [(entry["step"], entry.get("window", False)) for entry in kept] == [(3, True), (4, False), (5, False)]
 
 
 def test_tokens_are_counted_without_padding(host):
