@@ -48,10 +48,11 @@ def job(folder: str, dataset: str, epochs: float) -> dict[str, object]:
     return {
         "model": {"model_name_or_path": "llama-10m", "disable_gradient_checkpointing": True},
         "data": {"dataset_dir": folder, "dataset": dataset, "template": "alpaca", "cutoff_len": 256, "val_size": 0.1},
-        "finetuning": {"lora_rank": 32, "lora_target": "all"},
+        # the base knows nothing yet: beside the adapter its embeddings and its head must learn what the tokens are
+        "finetuning": {"lora_rank": 16, "lora_target": "all", "additional_target": "embed_tokens,lm_head"},
         "training": {
             "per_device_train_batch_size": 8,
-            "learning_rate": 3e-3,
+            "learning_rate": 1e-3,
             "num_train_epochs": epochs,
             "lr_scheduler_type": "cosine",
             "warmup_ratio": 0.05,
@@ -102,10 +103,10 @@ def make_model(folder: Path, data: Path, dataset: str) -> None:
         vocab_size=VOCABULARY,
         hidden_size=256,
         intermediate_size=768,
-        num_hidden_layers=9,
+        num_hidden_layers=7,
         num_attention_heads=8,
         max_position_embeddings=1024,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=2,

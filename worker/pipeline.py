@@ -22,6 +22,9 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "sft": supervised,
 }
 
+# What a new step's progress must not keep of the step before.
+NOTHING_YET = dict.fromkeys(("global_step", "max_steps", "epoch", "loss", "tokens_per_second", "eta_seconds"))
+
 
 def run(work: Work, run: Run) -> None:
     """Does every step that is not done. Raises JobFailure, or Stopped when the run was asked to stop."""
@@ -32,11 +35,11 @@ def run(work: Work, run: Run) -> None:
         if step.name in outputs:
             continue
         run.check()
-        run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", global_step=0, loss=None)
+        run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", **NOTHING_YET)
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
         output = STAGES[step.finetuning.stage](_step_work(work, job, step, position, outputs, use_cpu), run)
         if step.finetuning.plot_loss:
-            plot_loss(run, step.name, output)
+            plot_loss(run, step.name, output, work.folder / step.name)
         state = trainer_state(output)
         run.step_finished(position, step.name, output, {"updates": state["global_step"], "epochs": state["epoch"]})
         outputs[step.name] = output

@@ -23,6 +23,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 class Source(Protocol):
     """What the demo needs of examples/source.py."""
 
+    def entropy_rate(self) -> float:
+        """Bits per word, in the long run."""
+
     def entropy_of_text(self, n_words: float) -> float:
         """Bits of a text of n words, on average: linear in n beyond the first word."""
 
@@ -82,7 +85,7 @@ def _run(service: Embedded, client: Client, screen: Screen, source: Source) -> s
         if event["kind"] == "step_finished":
             step = next(unfinished, None)
             rows = [row for row in client.metrics(job["id"]) if row["step"] == step]
-            show_measured(screen, rows, [_above_the_floor(source)] if step == "pretrain" else [])
+            show_measured(screen, rows, _beside_the_source(source) if step == "pretrain" else [])
 
     ended = follow(_checked(service, client.watch(job["id"], patience=5)), screen, show_finished)
     if ended["state"] != "succeeded":
@@ -113,27 +116,32 @@ def _source(examples: Path) -> Source:
     return cast(Source, module)
 
 
-def _above_the_floor(source: Source) -> Column:
-    return "above the floor", lambda row: f"{above_percent(row, source):+.1f} %"
+def _beside_the_source(source: Source) -> list[Column]:
+    return [
+        ("entropy rate\nof the source", lambda row: f"{source.entropy_rate():.4f}"),
+        ("above it", lambda row: f"{above_percent(row, source):+.1f} %"),
+    ]
 
 
 def above_percent(row: Measured, source: Source) -> float:
-    """How much more the model spends on a text than the source itself would. Every word is one token."""
-    measured = row["measures"]["cross_entropy"]
-    value = measured.get("value")
-    return float("inf") if value is None else 100 * (value / _floor(row, source) - 1)
+    """How much more the model spends on a word than the source's entropy rate. Every word is one token."""
+    value = row["measures"]["cross_entropy"].get("value")
+    return float("inf") if value is None else 100 * (value / source.entropy_rate() - 1)
 
 
-def _floor(row: Measured, source: Source) -> float:
-    """The source's bits per word, over texts as long as those that were measured."""
+def text_percent(row: Measured, source: Source) -> float:
+    """How much above it even a model that knew the source would be: nothing comes before a text's first word."""
     measured = row["measures"]["cross_entropy"]
     n_words = measured["n_tokens"] / measured["n_documents"]
-    return source.entropy_of_text(n_words) / n_words
+    return 100 * (source.entropy_of_text(n_words) / n_words / source.entropy_rate() - 1)
 
 
 def _last_sentence(rows: list[Measured], source: Source) -> str:
     last = [row for row in rows if row["step"] == "pretrain"][-1]
     above = above_percent(last, source)
     side = "above" if above >= 0 else "below"
-    rate = f"the entropy rate of the source ({_floor(last, source):.3f} bits a word)"
-    return f"The last checkpoint is {abs(above):.1f} % {side} {rate}, the floor that no model can beat."
+    rate = f"the entropy rate of the source ({source.entropy_rate():.4f} bits a word), the floor that no model can beat"
+    return (
+        f"The last checkpoint is {abs(above):.1f} % {side} {rate}; {text_percent(last, source):.1f} % of that is each text's "
+        "first word, which nothing comes before."
+    )

@@ -43,11 +43,14 @@ def read_rows(folder: Path, name: str, entry: DatasetEntry) -> Iterator[Row]:
 
 
 def _files(folder: Path, name: str, entry: DatasetEntry) -> list[Path]:
+    root = folder.resolve()
     try:
-        inside(folder, entry.file_name or "")
-    except OutsideRoot as error:
+        inside(root, entry.file_name or "")
+        files = files_of(root, entry)
+        for path in files:
+            inside(root, path.relative_to(root).as_posix())  # a link in a folder may lead out of it
+    except (OutsideRoot, ValueError) as error:
         raise JobFailure(Reason.BAD_DATA, f"The data set {name!r} has a bad file_name: {error}", file=entry.file_name) from None
-    files = files_of(folder.resolve(), entry)
     if not files:
         raise JobFailure(Reason.BAD_DATA, f"The folder {entry.file_name} holds no files.", file=entry.file_name)
     for path in files:

@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers import TrainingArguments as TransformersArguments
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from service.specs.reasons import Reason
+from service.specs.training import TrainingArguments
 from worker import checkpoints
 from worker.failures import JobFailure
 from worker.run import Run, Stopped
 from worker.stages.measuring import Measuring
+from worker.stages.step import StepWork
 
 PROGRESS_SECONDS = 0.2
 
@@ -136,9 +139,9 @@ class Reporting(TrainerCallback):
 class Saving(TrainerCallback):
     """Seals each checkpoint once it is written, tells of it, and has it measured. The last update always makes one."""
 
-    def __init__(self, run: Run, step: str, measuring: Measuring | None):
+    def __init__(self, run: Run, work: StepWork, measuring: Measuring | None):
         self._run = run
-        self._step = step
+        self._work = work
         self._measuring = measuring
         self._sealed_at = -1
 
@@ -157,15 +160,32 @@ class Saving(TrainerCallback):
     ) -> None:
         folder = Path(args.output_dir or "", f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         self._run.progress(phase="saving", global_step=state.global_step)
+        _forget_this_host(folder, self._work)
         files = checkpoints.seal(folder)
         self._sealed_at = state.global_step
-        self._run.checkpoint(self._step, state.global_step, folder, state.epoch or 0.0, recent_loss(state), files)
+        self._run.checkpoint(self._work.name, state.global_step, folder, state.epoch or 0.0, recent_loss(state), files)
         # with a wish to obey there is no time: what is not measured now is when the job goes on
         is_last = state.global_step >= state.max_steps
-        if self._measuring is not None and self._measuring.is_due(is_last) and self._run.wish is None:
+        number = planned_number(self._work.step.training, state.global_step, state.epoch or 0.0)
+        if self._measuring is not None and self._measuring.is_due(number, is_last) and self._run.wish is None:
             self._run.progress(phase="measuring")
             self._measuring.checkpoint(model, state.global_step)
         self._run.progress(phase="training")
+
+
+def _forget_this_host(folder: Path, work: StepWork) -> None:
+    """What a client downloads names the base as the job does, not by this host's path."""
+    (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing reads again
+    for file in (folder / "adapter_config.json", folder / "README.md"):
+        if file.exists():
+            text = file.read_text(encoding="utf-8")
+            file.write_text(text.replace(str(work.model), work.step.model.model_name_or_path), encoding="utf-8")
+
+
+def planned_number(training: TrainingArguments, global_step: int, epoch: float) -> int | None:
+    """Which of the planned checkpoints this is, counted from 1; None when it is none of them."""
+    done = epoch if training.save_strategy == "epoch" else global_step / training.save_steps
+    return round(done) if abs(done - round(done)) < 1e-6 else None
 
 
 def open_window(state: TrainerState) -> list[dict[str, Any]]:

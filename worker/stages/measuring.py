@@ -38,7 +38,6 @@ class Measuring:
         self._base_sums: DocumentSums | None = None
         self._sums = _earlier(measured, self._split)
         self._told: dict[tuple[int | None, str], dict[str, Any]] = {}
-        self._n_checkpoints = 0
 
     def begin(self, base_model: Model) -> None:
         """Measures the base, whose tokenizer is the checkpoints' own."""
@@ -46,10 +45,10 @@ class Measuring:
         self._base_sums = by_document(measure_base(self._base, self._windows), self._document_of)
         self._tell(None, self._base_sums)
 
-    def is_due(self, is_last: bool) -> bool:
-        """Counts a checkpoint, and says whether its turn to be measured has come."""
-        self._n_checkpoints += 1
-        return is_last or self._n_checkpoints % self._measures.every == 0
+    def is_due(self, number: int | None, is_last: bool) -> bool:
+        """Whether a checkpoint's turn has come. `number` counts the planned ones; None: made because the worker had to stop."""
+        every = self._measures.every
+        return is_last or every == 1 or (number is not None and number % every == 0)
 
     def has(self, global_step: int) -> bool:
         return global_step in self._sums

@@ -10,12 +10,16 @@ from worker.run import Run
 from worker.stages.training import trainer_state
 
 
-def plot_loss(run: Run, step: str, last_checkpoint: Path) -> None:
-    """One point for each point of the training series, as the last checkpoint has them: a resumed run's curve is whole."""
+def plot_loss(run: Run, step: str, last_checkpoint: Path, folder: Path) -> None:
+    """One point for each point of the training series, as the last checkpoint has them: a resumed run's curve is whole.
+
+    `folder` is this attempt's own, which the last checkpoint's need not be.
+    """
     points = [entry for entry in trainer_state(last_checkpoint)["log_history"] if entry.get("window")]
-    file = last_checkpoint.parent / "training_loss.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "training_loss.png"
     draw(points, step).savefig(file, dpi=120)
-    described = checkpoints.describe(file.parent, file)
+    described = checkpoints.describe(folder, file)
     run.artifact(f"{step}/{file.name}", file, described["size"], described["sha256"])
 
 

@@ -18,7 +18,7 @@ from worker.models.dtype import compute_dtype
 from worker.models.loading import load_model, load_tokenizer
 from worker.probes.token import adapter_off
 from worker.run import Run
-from worker.stages.callbacks import Order, Reporting, Saving, Wishes
+from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number
 from worker.stages.measuring import Measuring
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
@@ -103,7 +103,7 @@ def collator(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Collator:
 def callbacks(run: Run, work: StepWork, measuring: Measuring | None) -> list[TrainerCallback]:
     """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed."""
     reporting = Reporting(run, work.name, work.step.training.logging_steps)
-    return [Order(), reporting, Saving(run, work.name, measuring), Wishes(run)]
+    return [Order(), reporting, Saving(run, work, measuring), Wishes(run)]
 
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
@@ -112,7 +112,7 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
     if measuring is not None:
         _measure_what_was_missed(run, trainer, measuring, work, saved)
     last = _folder(work, saved[-1]) if saved else None
-    if last is not None and _is_the_end(last):
+    if last is not None and _is_the_end(trainer_state(last)):
         return last
     if last is not None:
         run.event(
@@ -153,16 +153,16 @@ def _measure_what_was_missed(
 ) -> None:
     """A worker may have died between saving a checkpoint and measuring it."""
     for checkpoint in saved:
-        is_last = _is_the_end(_folder(work, checkpoint))
-        if measuring.is_due(is_last) and not measuring.has(checkpoint.global_step):
+        state = trainer_state(_folder(work, checkpoint))
+        number = planned_number(work.step.training, state["global_step"], state["epoch"])
+        if measuring.is_due(number, _is_the_end(state)) and not measuring.has(checkpoint.global_step):
             run.check()
             # transformers' own way to put a checkpoint's weights into the model, adapter or whole, sharded or not
             trainer._load_from_checkpoint(str(_folder(work, checkpoint)))
             measuring.checkpoint(trainer.model, checkpoint.global_step)
 
 
-def _is_the_end(folder: Path) -> bool:
-    state = trainer_state(folder)
+def _is_the_end(state: dict[str, Any]) -> bool:
     return bool(state["global_step"] >= state["max_steps"])
 
 

@@ -15,7 +15,7 @@ from tests.service.cli.conftest import Finebits
 from tests.service.fake_service import DROPPED, FakeService, a_job, an_event
 
 SOURCE = demo._source(demo.EXAMPLES)
-FLOOR = SOURCE.entropy_of_text(120) / 120
+RATE = SOURCE.entropy_rate()
 
 
 def a_row(step: str, checkpoint: Any, bits: float | None) -> dict[str, Any]:
@@ -24,9 +24,9 @@ def a_row(step: str, checkpoint: Any, bits: float | None) -> dict[str, Any]:
 
 
 ROWS = [
-    a_row("pretrain", "base", FLOOR * 5),
-    a_row("pretrain", 43, FLOOR * 1.5),
-    a_row("pretrain", 215, FLOOR * 1.042),
+    a_row("pretrain", "base", RATE * 5),
+    a_row("pretrain", 43, RATE * 1.5),
+    a_row("pretrain", 215, RATE * 1.042),
     a_row("sft", "base", 6.0),
     a_row("sft", 204, 3.0),
 ]
@@ -69,15 +69,19 @@ def test_it_shows_a_table_after_each_step_and_how_near_the_floor_the_model_came(
     at = lines.index("10:00:01  Step pretrain is done.")
     assert lines[at + 1 : at + 6] == [
         "pretrain, validation: measured, ± standard error",
-        "checkpoint  cross_entropy [bits/token]  above the floor",
-        f"base                    {FLOOR * 5:>6.3f} ± 0.010         +400.0 %",
-        f"43                      {FLOOR * 1.5:>6.3f} ± 0.010          +50.0 %",
-        f"215                     {FLOOR * 1.042:>6.3f} ± 0.010           +4.2 %",
+        "checkpoint  cross_entropy [bits/token]  entropy rate of the source  above it",
+        f"base                    {RATE * 5:>6.3f} ± 0.010                      1.9777  +400.0 %",
+        f"43                      {RATE * 1.5:>6.3f} ± 0.010                      1.9777   +50.0 %",
+        f"215                     {RATE * 1.042:>6.3f} ± 0.010                      1.9777    +4.2 %",
     ]
     at = lines.index("10:00:02  Step sft is done.")
     assert lines[at + 2] == "checkpoint  cross_entropy [bits/token]"
-    floor = f"the entropy rate of the source ({FLOOR:.3f} bits a word), the floor that no model can beat"
-    assert lines[-2] == f"The last checkpoint is 4.2 % above {floor}."
+    floor = "the entropy rate of the source (1.9777 bits a word), the floor that no model can beat"
+    first_word = 100 * (SOURCE.entropy_of_text(120) / 120 / RATE - 1)
+    assert lines[-2] == (
+        f"The last checkpoint is 4.2 % above {floor}; {first_word:.1f} % of that is each text's first word, "
+        "which nothing comes before."
+    )
     assert lines[-1].startswith(f"The service has stopped. Its data is in {tmp_path}/data;")
 
 
@@ -133,13 +137,13 @@ def test_without_the_examples_it_says_so(finebits: Finebits, tmp_path: Path, mon
     assert not (tmp_path / "home").exists()
 
 
-def test_the_floor_is_the_entropy_of_texts_as_long_as_those_measured() -> None:
-    assert demo.above_percent(a_row("pretrain", 43, FLOOR), SOURCE) == pytest.approx(0)  # type: ignore[arg-type]
+def test_the_floor_is_the_source_s_entropy_rate() -> None:
+    assert demo.above_percent(a_row("pretrain", 43, RATE), SOURCE) == pytest.approx(0)  # type: ignore[arg-type]
     assert demo.above_percent(a_row("pretrain", 43, None), SOURCE) == float("inf")  # type: ignore[arg-type]
 
 
 def test_a_model_that_was_lucky_is_below() -> None:
-    assert "is 1.0 % below the entropy rate" in demo._last_sentence([a_row("pretrain", 43, FLOOR * 0.99)], SOURCE)  # type: ignore[list-item]
+    assert "is 1.0 % below the entropy rate" in demo._last_sentence([a_row("pretrain", 43, RATE * 0.99)], SOURCE)  # type: ignore[list-item]
 
 
 def test_the_demo_s_steps_are_those_it_knows() -> None:

@@ -97,6 +97,13 @@ def test_nothing_outside_the_folder_is_read(tmp_path, name):
     assert refusal(tmp_path / "data", name).reason == Reason.BAD_DATA
 
 
+def test_a_link_in_a_folder_is_not_followed_out_of_it(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "data" / "many").mkdir(parents=True)
+    (tmp_path / "data" / "many" / "a.txt").symlink_to(tmp_path / "secret.txt")
+    assert refusal(tmp_path / "data", "many").reason == Reason.BAD_DATA
+
+
 def test_a_data_set_from_elsewhere_is_refused(tmp_path):
     failure = refusal(tmp_path, None, hf_hub_url="somebody/something")
     assert (failure.reason, failure.sentence) == (

@@ -215,6 +215,14 @@ def test_every_nth_checkpoint_is_counted_over_the_attempts(host):
     assert first.measured() + second.measured() == [None, 2, None, 4, 5]
 
 
+def test_a_checkpoint_that_a_stop_made_does_not_shift_which_are_measured(host):
+    job = a_job(training={"save_steps": 2, "max_steps": 8}, measures={"every": 2})
+    first = host.attempt(job, when=wished_after(2, "stop"))
+    assert first.checkpoints() == [2, 3]
+    second = host.done(job, earlier=[first])
+    assert first.measured() + second.measured() == [None, None, 4, 8]
+
+
 # -- steps that are done, and wishes -----------------------------------------------------------------------------------
 
 
@@ -226,7 +234,8 @@ def test_a_step_whose_training_had_ended_is_finished_without_training_again(host
     assert second.measured() == [None, 4]
     (step,) = second.of("step")
     assert (step["output"], step["summary"]) == ("job-1/1/sft/checkpoint-4", {"updates": 4, "epochs": 0.8})
-    assert len(second.of("artifact")) == 1
+    (picture,) = second.of("artifact")
+    assert picture["path"] == "job-1/2/sft/training_loss.png", "an attempt writes into its own folder only"
 
 
 def two_steps():

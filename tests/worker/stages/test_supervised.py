@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -71,6 +72,17 @@ def test_lora_training_saves_an_adapter_that_changed_and_leaves_the_model_alone(
     assert all(tensor.any() for name, tensor in adapter.items() if ".lora_B." in name), "B began as zeros"
     assert changed(start, weights(host.models / "tiny")) == set()
     assert not (host.folder(attempt) / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("finetuning", [{}, FULL])
+def test_a_checkpoint_says_nothing_of_this_host(host, finetuning):
+    attempt = a_run(host, finetuning)
+    files = [file for file in host.folder(attempt).iterdir() if file.is_file()]
+    assert files
+    assert [file.name for file in files if str(host.root).encode() in file.read_bytes()] == []
+    if not finetuning:
+        config = json.loads((host.folder(attempt) / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "tiny"
 
 
 def test_additional_targets_are_trained_whole_and_saved_in_the_adapter(host, start):
