@@ -1,8 +1,8 @@
 """Does what a job learns show on text it has not seen? A LoRA SFT on a real data set, through the whole service.
 
-    python benchmarks/held_out_falls.py --data FOLDER --dataset alpaca_en_demo
+    python benchmarks/held_out_falls.py [--data FOLDER --dataset NAME]
 
-FOLDER holds a dataset_info.json in LLaMA-Factory's format. The model is a Llama of about ten million parameters, made on the
+FOLDER holds a dataset_info.json in LLaMA-Factory's format, with NAME as an alpaca data set in a JSON file. The model is a Llama of about ten million parameters, made on the
 spot with a tokenizer trained on that data; its weights are random, so all that is measured was learned in the job. Prints the
 table per checkpoint, and the ratio of held-out cross-entropy to the base's.
 """
@@ -31,8 +31,8 @@ VOCABULARY = 8192
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--dataset", default="alpaca_en_demo")
+    parser.add_argument("--data", type=Path, default=Path(__file__).parent.parent / "examples" / "data")
+    parser.add_argument("--dataset", default="instructions")
     parser.add_argument("--epochs", type=float, default=2)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
