@@ -2,9 +2,9 @@
 
     python benchmarks/held_out_falls.py [--data FOLDER --dataset NAME]
 
-FOLDER holds a dataset_info.json in LLaMA-Factory's format, with NAME as an alpaca data set in a JSON file. The model is a Llama of about ten million parameters, made on the
-spot with a tokenizer trained on that data; its weights are random, so all that is measured was learned in the job. Prints the
-table per checkpoint, and the ratio of held-out cross-entropy to the base's.
+FOLDER holds a dataset_info.json in LLaMA-Factory's format, with NAME as an alpaca data set in a JSON file. The model is a Llama
+of about ten million parameters, made on the spot with a tokenizer trained on that data; its weights are random, so all that is
+measured was learned in the job. Prints the table per checkpoint, and the ratio of held-out cross-entropy to the base's.
 """
 
 import argparse
