@@ -57,7 +57,7 @@ def measured(client: Client) -> tuple[float, float]:
             raise SystemExit(f"{job['reason']}: {job['sentence']}")
         if not started_at and job["state"] == "running":
             started_at = time.time()
-        if (job["progress"] or {}).get("global_step", 0) >= 1:
+        if ((job["progress"] or {}).get("global_step") or 0) >= 1:
             first_step_at = time.time()
         time.sleep(0.002)
     while client.job(job["id"])["state"] in ("queued", "running"):

@@ -87,7 +87,7 @@ class Running:
         return self.wait(job_id, lambda job: job.state in ("succeeded", "failed", "cancelled"), seconds)
 
     def wait_for_update(self, job_id: str, update: int) -> Job:
-        return self.wait(job_id, lambda job: job.state == "running" and (job.progress or {}).get("global_step", 0) >= update)
+        return self.wait(job_id, lambda job: job.state == "running" and ((job.progress or {}).get("global_step") or 0) >= update)
 
     def children(self, worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         """The training processes of a worker, which lead a session of their own."""

@@ -1,5 +1,6 @@
 """What happens between two updates: the client's wishes are heard, the loss is told, checkpoints are sealed and measured."""
 
+import json
 import math
 import time
 from pathlib import Path
@@ -175,11 +176,13 @@ class Saving(TrainerCallback):
 
 def _forget_this_host(folder: Path, work: StepWork) -> None:
     """What a client downloads names the base as the job does, not by this host's path."""
-    (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing reads again
-    for file in (folder / "adapter_config.json", folder / "README.md"):
-        if file.exists():
-            text = file.read_text(encoding="utf-8")
-            file.write_text(text.replace(str(work.model), work.step.model.model_name_or_path), encoding="utf-8")
+    for name in (TRAINING_ARGS_NAME, "README.md"):  # a pickle that nothing reads again; a card with nothing filled in
+        (folder / name).unlink(missing_ok=True)
+    config_file = folder / "adapter_config.json"
+    if config_file.exists():
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = work.step.model.model_name_or_path
+        config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def planned_number(training: TrainingArguments, global_step: int, epoch: float) -> int | None:
