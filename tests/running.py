@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import redis
 
 from service.dispatch import Doorbell
 from service.specs.read import read_job
@@ -50,6 +51,10 @@ class Running:
         if ring:
             Doorbell(self.broker_url).ring(job.queue)
         return job.id
+
+    def wipe_broker(self) -> None:
+        with redis.Redis.from_url(self.broker_url.replace("redis+socket://", "unix://")) as server:
+            server.flushall()
 
     def job(self, job_id: str) -> Job:
         with self.database.reading() as session:

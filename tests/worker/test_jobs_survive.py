@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import redis
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from service.store.session import Database
@@ -31,8 +30,8 @@ def running(
     make_llama().save_pretrained(tmp_path / "models" / "tiny")
     tokenizer.save_pretrained(tmp_path / "models" / "tiny")
     write_datasets(tmp_path / "datasets" / "data")
-    redis.Redis(unix_socket_path=broker_url.removeprefix("redis+socket://")).flushall()
     service = Running(tmp_path, database, broker_url)
+    service.wipe_broker()
     yield service
     service.stop()
 
@@ -63,7 +62,7 @@ def test_a_job_goes_its_whole_way_and_says_so(running: Running) -> None:
 
 
 @ON_SQLITE
-def test_killed_children_workers_and_brokers_lose_nothing(running: Running) -> None:
+def test_killed_children_and_workers_and_a_wiped_broker_lose_nothing(running: Running) -> None:
     worker = running.start_worker()
     undisturbed = running.submit(job())
     running.wait_for_end(undisturbed)
@@ -78,8 +77,9 @@ def test_killed_children_workers_and_brokers_lose_nothing(running: Running) -> N
     assert running.kinds(job_id).count("resumed") == 1
     whole(running, job_id, undisturbed)
 
-    # the broker forgets everything: the sweep rings again
+    # the broker forgets everything, a bell among it: the sweep rings again
     job_id = running.submit(job(training={"max_steps": 5}), ring=False)
+    running.wipe_broker()
     with running.database.transaction() as session:
         session.connection().exec_driver_sql("UPDATE jobs SET bell_rung_at = 0 WHERE state = 'queued'")
     assert running.wait_for_end(job_id).state == "succeeded"
