@@ -69,6 +69,8 @@ def _work(session: Session, held: Claim, settings: WorkerSettings, device: str |
         saved.setdefault(checkpoint.step, []).append({"global_step": checkpoint.global_step, "path": checkpoint.path})
     measured: dict[str, list[dict[str, Any]]] = {}
     for row in metrics.measurements(session, held.job_id):
+        if row.global_step == metrics.BASE:
+            continue  # every attempt measures its base anew: it needs more of it than its sums
         measured.setdefault(row.step, []).append({"global_step": row.global_step, "split": row.split, "documents": row.documents})
     return Work(
         job_id=held.job_id,

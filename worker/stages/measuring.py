@@ -89,13 +89,8 @@ def by_document(sums: DocumentSums, document_of: list[int]) -> DocumentSums:
 
 
 def _earlier(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSums]:
-    """What earlier attempts measured on the same text; their base is measured again, as its states are needed."""
-    return {
-        kept["global_step"]: DocumentSums.from_json(kept["documents"])
-        for kept in measured
-        # the base is kept under none, or under a number that no update has
-        if kept["split"] == split and (kept["global_step"] or 0) > 0
-    }
+    """What earlier attempts measured on the same text."""
+    return {kept["global_step"]: DocumentSums.from_json(kept["documents"]) for kept in measured if kept["split"] == split}
 
 
 def _sentence(global_step: int | None, told: dict[tuple[int | None, str], dict[str, Any]]) -> str:

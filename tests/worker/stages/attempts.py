@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from service.specs.read import read_job
-from service.store.metrics import BASE
 from worker import pipeline
 from worker.run import Run
 from worker.work import Work
@@ -111,10 +110,8 @@ class Host:
             if message["message"] == "checkpoint":
                 kept = {"global_step": message["global_step"], "path": message["path"]}
                 checkpoints.setdefault(message["step"], []).append(kept)
-            if message["message"] == "measurement":
+            if message["message"] == "measurement" and message["global_step"] is not None:
                 kept = {name: message[name] for name in ("global_step", "split", "documents")}
-                # the store's key for the base is a number
-                kept["global_step"] = BASE if kept["global_step"] is None else kept["global_step"]
                 measurements.setdefault(message["step"], []).append(kept)
         return Work(
             job_id=JOB,
