@@ -5,10 +5,8 @@ Nothing here is needed for correctness: the database says what there is to do, a
 
 from celery import Celery
 
-from service.dispatch import TASK, TRANSPORT_OPTIONS
+from service.dispatch import TRANSPORT_OPTIONS
 from worker.settings import WorkerSettings
-
-__all__ = ["TASK", "make_app"]
 
 
 def make_app(settings: WorkerSettings) -> Celery:

@@ -34,18 +34,22 @@ def seal(folder: Path) -> list[dict[str, Any]]:
 def describe(folder: Path, path: Path) -> dict[str, Any]:
     """A file's name in its folder, its size in bytes and its SHA-256, once its bytes are on the disk."""
     _flush(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": str(path.relative_to(folder)), "size": path.stat().st_size, "sha256": digest}
+    return _entry(folder, path)
 
 
 def is_complete(folder: Path) -> bool:
     """Whether every file that the manifest lists is there with its size and hash."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(describe(folder, folder / file["name"]) == file for file in files)
+        return all(_entry(folder, folder / file["name"]) == file for file in files)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _entry(folder: Path, path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": str(path.relative_to(folder)), "size": path.stat().st_size, "sha256": digest}
 
 
 def _flush(path: Path) -> None:

@@ -37,7 +37,7 @@ def run(work: Work, run: Run) -> None:
         run.check()
         run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", **NOTHING_YET)
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
-        output = STAGES[step.finetuning.stage](_step_work(work, job, step, position, outputs, use_cpu), run)
+        output = STAGES[step.finetuning.stage](_step_work(work, job, step, outputs, use_cpu), run)
         if step.finetuning.plot_loss:
             plot_loss(run, step.name, output, work.folder / step.name)
         state = trainer_state(output)
@@ -45,14 +45,10 @@ def run(work: Work, run: Run) -> None:
         outputs[step.name] = output
 
 
-def _step_work(
-    work: Work, job: ResolvedJob, step: ResolvedStep, position: int, outputs: dict[str, Path], use_cpu: bool
-) -> StepWork:
+def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
     models_root = Path(work.models_root)
     return StepWork(
         step=step,
-        position=position,
-        n_steps=len(job.steps),
         folder=work.folder / step.name,
         model=_model(step.model.model_name_or_path, models_root, outputs),
         job_model=_model(job.steps[0].model.model_name_or_path, models_root, outputs),

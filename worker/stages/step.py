@@ -13,8 +13,6 @@ class StepWork:
     """One step of one attempt."""
 
     step: ResolvedStep
-    position: int
-    n_steps: int
     folder: Path  # this attempt's own, for this step
     model: Path  # what model_name_or_path stands for
     job_model: Path  # what the job began with
