@@ -14,7 +14,7 @@ from service.api.errors import BadParameter, NoSuchThing
 from service.api.problems import declared
 from service.api.views import measure_view
 from service.specs import measures as catalogue
-from service.specs.measures import Measure
+from service.specs.catalogue.measure import Measure
 from service.store import jobs, metrics
 from service.store.tables import Job, Metric
 
@@ -126,9 +126,11 @@ def get_series(
 
 
 @router.get("/measures")
-def list_measures() -> Catalogue:
-    """Every measure that a job may name in measures.names."""
-    return Catalogue(data=list(catalogue.CATALOGUE))
+def list_measures(
+    in_jobs: Annotated[bool | None, Query(description="Only those that a job may name, or only the others.")] = None,
+) -> Catalogue:
+    """The registry: every information measure that is computed here, and what it is."""
+    return Catalogue(data=[measure for measure in catalogue.REGISTRY if in_jobs in (None, measure.in_jobs)])
 
 
 def _measured(job: Job, found: Sequence[Metric]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.specs.measures import CATALOGUE
+from service.specs.measures import CATALOGUE, REGISTRY
 from service.store import events, metrics
 from tests.service.api import made
 
@@ -132,7 +132,9 @@ def test_bad_filters_are_refused(door, with_measures):
 
 
 def test_the_catalogue_is_served_as_it_stands(door):
-    assert door.get("/measures").json() == {"data": [measure.model_dump() for measure in CATALOGUE]}
+    assert door.get("/measures").json() == {"data": [measure.model_dump(mode="json") for measure in REGISTRY]}
+    in_jobs = door.get("/measures", params={"in_jobs": True}).json()["data"]
+    assert [measure["name"] for measure in in_jobs] == [measure.name for measure in CATALOGUE]
 
 
 # -- series --------------------------------------------------------------------------------------------------------------

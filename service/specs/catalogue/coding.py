@@ -1,0 +1,5 @@
+"""Code lengths and compression."""
+
+from service.specs.catalogue.measure import Measure
+
+ROWS: tuple[Measure, ...] = ()

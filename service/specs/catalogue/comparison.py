@@ -1,0 +1,5 @@
+"""Which experiment tells more."""
+
+from service.specs.catalogue.measure import Measure
+
+ROWS: tuple[Measure, ...] = ()

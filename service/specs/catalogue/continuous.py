@@ -1,0 +1,5 @@
+"""Densities and samples of real vectors."""
+
+from service.specs.catalogue.measure import Measure
+
+ROWS: tuple[Measure, ...] = ()

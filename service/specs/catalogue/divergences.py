@@ -1,0 +1,5 @@
+"""Distances between two distributions."""
+
+from service.specs.catalogue.measure import Measure
+
+ROWS: tuple[Measure, ...] = ()

@@ -1,0 +1,5 @@
+"""Information about parameters, and what leads what."""
+
+from service.specs.catalogue.measure import Measure
+
+ROWS: tuple[Measure, ...] = ()

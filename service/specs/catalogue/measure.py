@@ -1,0 +1,34 @@
+"""What the registry says of an information measure. The mathematics stands in `worker/information/`."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Notebook(BaseModel):
+    """What the notebook that this project began with wrote, and whether it was right."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    formula: str
+    verdict: Literal["correct", "incomplete", "wrong", "named only", "duplicate"]
+    why: str = ""
+
+
+class Measure(BaseModel):
+    """One row: `GET /measures` serves it as it stands, and the reference page is made of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    unit: str
+    definition: str
+    source: str
+    computed_on: str
+    row: int | None = None  # 1 to 43: the notebook's measure that this is, or that it is a relative of
+    aliases: tuple[str, ...] = ()  # the notebook's and the literature's other names for the very same quantity
+    notebook: Notebook | None = None  # on exactly one measure of each row: the one that the notebook meant
+    estimator: str = ""  # how it is had from a sample, where that is a question
+    function: str | None = None  # below worker.information, "shannon.entropy"; None: computed by a probe alone
+    in_jobs: bool = False  # whether a job may name it in measures.names
+    default: bool = False  # whether a job that names none gets it

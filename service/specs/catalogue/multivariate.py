@@ -1,0 +1,5 @@
+"""What several variables share."""
+
+from service.specs.catalogue.measure import Measure
+
+ROWS: tuple[Measure, ...] = ()

@@ -1,0 +1,5 @@
+"""Density matrices."""
+
+from service.specs.catalogue.measure import Measure
+
+ROWS: tuple[Measure, ...] = ()
