@@ -4,7 +4,7 @@
 
 POST: requests a second and the 99th percentile, over an application that inserts the document as one row and answers its id.
 GET: 1,000 metric points, and a list of 50 jobs, over an application that answers the same bytes from one query. Both sides run
-in the same way (uvicorn, one process, plain `def` endpoints, SQLAlchemy, the same server, every commit on the disk) and take turns.
+in the same way (uvicorn, one process, plain `def` endpoints, SQLAlchemy, one server, every commit on the disk) and take turns.
 No worker runs; the broker does.
 """
 

@@ -5,12 +5,16 @@
 An endpoint is one file in `api/` and one line here; an error is one line in `api/problems.py`.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.types import Lifespan
 
 from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, parameters, problems, schema
 from service.api.body_limit import BodyLimit
+from service.api.rendered import RenderedJobs
 from service.api.request_id import RequestId
 from service.dispatch import Dispatch, Doorbell
 from service.settings import Settings
@@ -21,9 +25,10 @@ DESCRIPTION = """Fine-tunes language models on your own machines, and says in bi
 Errors are problem documents (RFC 9457) with a `code` for programs and `errors` that point into the request."""
 
 
-def create_app(settings: Settings, database: Database, dispatch: Dispatch) -> FastAPI:
+def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The application over its collaborators, which stay the caller's to close."""
     app = FastAPI(
+        lifespan=lifespan,
         title="Finebits",
         version=version("finebits"),
         description=DESCRIPTION,
@@ -34,6 +39,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch) -> Fa
     app.state.settings = settings
     app.state.database = database
     app.state.dispatch = dispatch
+    app.state.rendered_jobs = RenderedJobs()
 
     app.include_router(health.router)
     keyed = APIRouter(dependencies=[Depends(access.owner), Depends(parameters.without_nulls)], responses=problems.declared(401))
@@ -56,4 +62,12 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch) -> Fa
 def from_environment() -> FastAPI:
     """For `uvicorn --factory service.app:from_environment`."""
     settings = Settings()
-    return create_app(settings, Database(settings.database_url), Doorbell(settings.broker_url))
+    database, doorbell = Database(settings.database_url), Doorbell(settings.broker_url)
+
+    @asynccontextmanager
+    async def closing(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        doorbell.close()
+        database.close()
+
+    return create_app(settings, database, doorbell, closing)

@@ -49,7 +49,9 @@ class Running:
         with self.database.transaction() as session:
             job = jobs.create(session, OWNER, document, read_job(document))
         if ring:
-            Doorbell(self.broker_url).ring(job.queue)
+            bell = Doorbell(self.broker_url)
+            bell.ring(job.queue)
+            bell.close()
         return job.id
 
     def wipe_broker(self) -> None:

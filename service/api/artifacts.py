@@ -23,7 +23,7 @@ router = APIRouter(tags=["files"])
 def list_artifacts(job_id: str, owner: Owner, database: TheDatabase) -> ArtifactList:
     """Every file that the job has made so far, by name."""
     with database.reading() as session:
-        jobs.get(session, owner, job_id)
+        jobs.version(session, owner, job_id)
         return ArtifactList(data=[artifact_view(artifact) for artifact in artifacts.of_job(session, job_id)])
 
 
@@ -42,7 +42,7 @@ def get_artifact(
 ) -> Response:
     """A file's bytes. Its ETag is its SHA-256, so a download can be checked, and taken up again with Range and If-Range."""
     with database.reading() as session:
-        jobs.get(session, owner, job_id)
+        jobs.version(session, owner, job_id)
         artifact = artifacts.get(session, job_id, name)
     etag = quoted(artifact.sha256)
     if is_known(request, etag):

@@ -21,7 +21,7 @@ SPLITS = ("validation", "dataset", "train")
 def list_checkpoints(job_id: str, owner: Owner, database: TheDatabase) -> CheckpointList:
     """Oldest first, each with its files and its measures."""
     with database.reading() as session:
-        jobs.get(session, owner, job_id)
+        jobs.version(session, owner, job_id)
         saved = checkpoints.of_job(session, job_id)
         measured = _values(metrics.of_job(session, job_id))
     return CheckpointList(data=[checkpoint_view(one, measured.get((one.step, one.global_step), {})) for one in saved])

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.rendered import RenderedJobs
 from service.dispatch import Dispatch
 from service.settings import Settings
 from service.store.session import Database
@@ -24,6 +25,12 @@ async def _settings(request: Request) -> Settings:
     return settings
 
 
+async def _rendered_jobs(request: Request) -> RenderedJobs:
+    rendered: RenderedJobs = request.app.state.rendered_jobs
+    return rendered
+
+
 TheDatabase = Annotated[Database, Depends(_database)]
 TheDispatch = Annotated[Dispatch, Depends(_dispatch)]
+TheRenderedJobs = Annotated[RenderedJobs, Depends(_rendered_jobs)]
 TheSettings = Annotated[Settings, Depends(_settings)]

@@ -23,7 +23,7 @@ def list_events(
 ) -> EventPage:
     """The events behind number `after`, oldest first. A client that asks on from `next_after` misses none."""
     with database.reading() as session:
-        jobs.get(session, owner, job_id)
+        jobs.version(session, owner, job_id)
         found = events.after(session, job_id, after, limit + 1)
     page = [event_view(event) for event in found[:limit]]
     return EventPage(data=page, has_more=len(found) > limit, next_after=page[-1].number if page else after)

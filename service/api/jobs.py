@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.api.access import Owner
 from service.api.bodies import Document, RawBody, no_document
-from service.api.collaborators import TheDatabase, TheDispatch, TheSettings
+from service.api.collaborators import TheDatabase, TheDispatch, TheRenderedJobs, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, quoted
@@ -26,7 +27,7 @@ from service.store import idempotency, jobs, steps
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
 from service.store.states import State
-from service.store.tables import Job
+from service.store.tables import Job, StepResult
 
 router = APIRouter(tags=["jobs"])
 
@@ -56,10 +57,11 @@ def create_job(
     if dry_run:
         return _json(dry_run_of(document, roots))
     once = _Once(owner, idempotency_key, document)
-    with database.reading() as session:
-        # before the models and data sets are looked at: the first answer stands, even if one has gone since
-        if job := once.earlier(session):
-            return _created(job, session)
+    if idempotency_key:
+        with database.reading() as session:
+            # before the models and data sets are looked at: the first answer stands, even if one has gone since
+            if job := once.earlier(session):
+                return _created(job, steps.of_job(session, job.id))
     read = read_job(document, partial(check, roots))
     try:
         return _submitted(database, dispatch, once, document, read)
@@ -70,40 +72,42 @@ def create_job(
 
 def _submitted(database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob) -> Response:
     with database.transaction() as session:
-        job = once.earlier(session) or once.remember(session, jobs.create(session, once.owner, document, read))
-        created = _created(job, session)
+        if earlier := once.earlier(session):
+            return _created(earlier, steps.of_job(session, earlier.id))
+        job = once.remember(session, jobs.create(session, once.owner, document, read))
     dispatch.ring(job.queue)
-    return created
+    return _created(job)
 
 
-@router.get("/jobs", responses=declared(422))
+@router.get("/jobs", response_model=JobPage, responses=declared(422))
 def list_jobs(
     owner: Owner,
     database: TheDatabase,
+    rendered: TheRenderedJobs,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     after: Annotated[str | None, Query(description="The last job of the page before.")] = None,
     state: State | None = None,
     label: Annotated[list[str], Query(description="key:value; several must all hold.")] = [],  # noqa: B006
-) -> JobPage:
+) -> Response:
     """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind."""
     labels = dict(map(_label, label))
     with database.reading() as session:
         found, has_more = jobs.listing(session, owner, limit, after, state, labels)
-        done = steps.of_jobs(session, [job.id for job in found])
-    page = [job_view(job, done[job.id]) for job in found]
-    return JobPage(data=page, has_more=has_more, next_after=page[-1].id if has_more else None)
+        page = rendered.of(session, found)
+    rest = orjson.dumps({"has_more": has_more, "next_after": found[-1].id if has_more else None})
+    return Response(b'{"data":[' + b",".join(page) + b"]," + rest[1:], media_type="application/json")
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged."}, **declared(404)})
-def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase) -> Response:
+def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase, rendered: TheRenderedJobs) -> Response:
     """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
     with database.reading() as session:
-        job = jobs.get(session, owner, job_id)
-        done = steps.of_job(session, job_id)
-    etag = quoted(f"v{job.version}")
-    if is_known(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    return _json(job_view(job, done), headers={"ETag": etag})
+        version = jobs.version(session, owner, job_id)
+        headers = {"ETag": quoted(f"v{version}")}
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        [body] = rendered.of(session, [(job_id, version)])
+    return Response(body, headers=headers, media_type="application/json")
 
 
 @router.post("/jobs/{job_id}/cancel", responses=declared(400, 404, 409, 413))
@@ -124,7 +128,7 @@ class _Once:
         self.owner = owner
         self.key = key
         # of the document, not of the bytes: a client that writes it anew may space it otherwise
-        self.sha256 = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        self.sha256 = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
 
     def earlier(self, session: Session) -> Job | None:
         """The job that this key made before. Raises IdempotencyMismatch."""
@@ -137,9 +141,9 @@ class _Once:
         return job
 
 
-def _created(job: Job, session: Session) -> Response:
+def _created(job: Job, done: Sequence[StepResult] = ()) -> Response:
     headers = {"Location": f"/jobs/{job.id}", "ETag": quoted(f"v{job.version}")}
-    return _json(job_view(job, steps.of_job(session, job.id)), 201, headers)
+    return _json(job_view(job, done), 201, headers)
 
 
 def _json(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -16,7 +16,7 @@ from service.api.views import measure_view
 from service.specs import measures as catalogue
 from service.specs.catalogue.measure import Measure
 from service.store import jobs, metrics
-from service.store.tables import Job, Metric
+from service.store.tables import Metric
 
 router = APIRouter(tags=["metrics"])
 
@@ -93,11 +93,10 @@ def get_metrics(
         raise BadParameter("/query/measure", f"There is no measure {measure!r}; there are {', '.join(catalogue.BY_NAME)}.")
     global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
     with database.reading() as session:
-        job = jobs.get(session, owner, job_id)
-        if step is not None:
-            _refuse_unknown_step(job, step)
+        steps = jobs.step_names(session, owner, job_id)
+        _refuse_unknown_step(steps, step)
         found = metrics.of_job(session, job_id, step, global_step, measure, split)
-    return _json({"job_id": job_id, "data": _measured(job, found)})
+    return _json({"job_id": job_id, "data": _measured(steps, found)})
 
 
 @router.get("/jobs/{job_id}/metrics/series", response_model=SeriesView | SeriesNames, responses=declared(404, 422))
@@ -113,15 +112,15 @@ def get_series(
 ) -> Response:
     """A training series as columns."""
     with database.reading() as session:
-        job = jobs.get(session, owner, job_id)
-        if step is not None:
-            _refuse_unknown_step(job, step)
-        known = metrics.series_names(session, job_id)
+        steps = jobs.step_names(session, owner, job_id)
+        _refuse_unknown_step(steps, step)
         if name is None:
-            return _json({"job_id": job_id, "data": _names(job, known, step)})
-        pipeline_step = step or _only_step(job)
-        _refuse_unknown_name(known.get(pipeline_step, []), name, pipeline_step)
+            known = metrics.series_names(session, job_id)
+            return _json({"job_id": job_id, "data": _names([step] if step else steps, known)})
+        pipeline_step = step or _only_step(steps)
         at, values = metrics.series(session, job_id, pipeline_step, name, from_step, to_step, points)
+        if not at:
+            _refuse_unknown_name(metrics.series_names(session, job_id).get(pipeline_step, []), name, pipeline_step)
     return _json({"name": name, "pipeline_step": pipeline_step, "step": at, "value": values})
 
 
@@ -133,9 +132,9 @@ def list_measures(
     return Catalogue(data=[measure for measure in catalogue.REGISTRY if in_jobs in (None, measure.in_jobs)])
 
 
-def _measured(job: Job, found: Sequence[Metric]) -> list[dict[str, Any]]:
+def _measured(steps: list[str], found: Sequence[Metric]) -> list[dict[str, Any]]:
     """One entry for each checkpoint and text, the steps in the job's own order."""
-    order = {name: position for position, name in enumerate(_steps(job))}
+    order = {name: position for position, name in enumerate(steps)}
     placed = sorted(found, key=lambda metric: (order.get(metric.step, len(order)), metric.global_step, metric.split))
     return [
         {
@@ -148,25 +147,19 @@ def _measured(job: Job, found: Sequence[Metric]) -> list[dict[str, Any]]:
     ]
 
 
-def _names(job: Job, known: dict[str, list[str]], step: str | None) -> list[dict[str, Any]]:
-    wanted = [step] if step is not None else _steps(job)
-    return [{"pipeline_step": name, "names": known[name]} for name in wanted if name in known]
+def _names(steps: list[str], known: dict[str, list[str]]) -> list[dict[str, Any]]:
+    return [{"pipeline_step": name, "names": known[name]} for name in steps if name in known]
 
 
-def _steps(job: Job) -> list[str]:
-    return [step["name"] for step in job.resolved["steps"]]
+def _only_step(steps: list[str]) -> str:
+    if len(steps) > 1:
+        raise BadParameter("/query/step", f"The job has several steps; say which: {', '.join(steps)}.")
+    return steps[0]
 
 
-def _only_step(job: Job) -> str:
-    names = _steps(job)
-    if len(names) > 1:
-        raise BadParameter("/query/step", f"The job has several steps; say which: {', '.join(names)}.")
-    return names[0]
-
-
-def _refuse_unknown_step(job: Job, step: str) -> None:
-    if step not in _steps(job):
-        raise BadParameter("/query/step", f"The job has no step {step!r}; it has {', '.join(_steps(job))}.")
+def _refuse_unknown_step(steps: list[str], step: str | None) -> None:
+    if step is not None and step not in steps:
+        raise BadParameter("/query/step", f"The job has no step {step!r}; it has {', '.join(steps)}.")
 
 
 def _refuse_unknown_name(known: Sequence[str], name: str, step: str) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.store.clock import now
@@ -30,6 +30,18 @@ class Kind(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+_INSERT = insert(cast(Table, Event.__table__))
+
+
+def begin(session: Session, job_id: str, at: float, told: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+    """The first events of a job that is made in this transaction: kind, message and data of each."""
+    rows = [
+        {"job_id": job_id, "number": number, "at": at, "attempt": 0, "kind": str(kind), "message": message, "data": data}
+        for number, (kind, message, data) in enumerate(told, 1)
+    ]
+    session.execute(_INSERT, rows)
 
 
 def add(session: Session, job_id: str, kind: str, message: str, data: dict[str, Any] | None = None) -> None:

@@ -8,9 +8,9 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, false, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, false, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from service.specs.job import ResolvedJob
@@ -23,6 +23,15 @@ from service.store.events import Kind
 from service.store.states import ENDED, State, sources
 from service.store.tables import Attempt, Job
 
+_JOBS = cast(Table, Job.__table__)
+
+# Of the table, not of the class: one statement, made once, and no row is read back to be thrown away.
+_INSERT = (
+    insert(_JOBS)
+    .values(created_at=now(), changed_at=now(), bell_rung_at=now())
+    .returning(_JOBS.c.created_at, _JOBS.c.changed_at, _JOBS.c.bell_rung_at)
+)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -31,6 +40,13 @@ class Claim:
     job_id: str
     attempt: int
     worker: str
+
+
+class Listed(NamedTuple):
+    """A job of a list, in the version that it has now."""
+
+    id: str
+    version: int
 
 
 @dataclass(frozen=True)
@@ -43,31 +59,35 @@ class Rescued:
 
 
 def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob) -> Job:
-    """Stores a job as it came and as it will run, queued."""
+    """Stores a job as it came and as it will run, queued. The answer is no part of the session: it shows what was stored."""
     spec = read.spec
-    job = Job(
-        id=f"job-{secrets.token_hex(12)}",
-        owner=owner,
-        name=spec.name,
-        labels=dict(spec.labels),
-        document=document,
-        resolved=read.resolved.model_dump(mode="json"),
-        notices=[{"pointer": notice.pointer, "detail": notice.detail} for notice in read.notices],
-        state=State.QUEUED,
-        queue=spec.resources.queue,
-        priority=spec.resources.priority,
-        max_lost=spec.resources.max_lost,
-        created_at=session.scalar(select(now())),
-        changed_at=now(),
-        bell_rung_at=now(),
-    )
-    session.add(job)
-    session.flush()
-    events.add(session, job.id, Kind.SUBMITTED, f"Queued on {job.queue} with priority {job.priority}.")
-    for notice in read.notices:
-        events.add(session, job.id, Kind.NOTICE, f"{notice.pointer}: {notice.detail}", {"pointer": notice.pointer})
-    session.refresh(job)
-    return job
+    job: dict[str, Any] = {
+        "id": f"job-{secrets.token_hex(12)}",
+        "owner": owner,
+        "name": spec.name,
+        "labels": dict(spec.labels),
+        "document": document,
+        "resolved": read.resolved.model_dump(mode="json"),
+        "notices": [{"pointer": notice.pointer, "detail": notice.detail} for notice in read.notices],
+        "state": str(State.QUEUED),
+        "queue": spec.resources.queue,
+        "priority": spec.resources.priority,
+        "max_lost": spec.resources.max_lost,
+        "attempt": 0,
+        "lost": 0,
+        "version": 1,
+        "event_count": 1 + len(read.notices),
+    }
+    times = ("created_at", "changed_at", "bell_rung_at")
+    # the table, not the class: one statement, and no row is read back to be thrown away
+    stored = insert(_JOBS).values(**job, **dict.fromkeys(times, now())).returning(*(_JOBS.c[time] for time in times))
+    job |= session.execute(stored).one()._mapping
+    told: list[tuple[str, str, dict[str, Any]]] = [
+        (Kind.SUBMITTED, f"Queued on {job['queue']} with priority {job['priority']}.", {})
+    ]
+    told += [(Kind.NOTICE, f"{notice.pointer}: {notice.detail}", {"pointer": notice.pointer}) for notice in read.notices]
+    events.begin(session, job["id"], job["created_at"], told)
+    return Job(**job)
 
 
 def get(session: Session, owner: str, job_id: str) -> Job:
@@ -75,6 +95,27 @@ def get(session: Session, owner: str, job_id: str) -> Job:
     if job is None:
         raise NotFound("job", job_id)
     return job
+
+
+def version(session: Session, owner: str, job_id: str) -> int:
+    """The job's version, which every change that a client can see raises. Raises NotFound."""
+    found = session.scalar(select(Job.version).where(Job.id == job_id, Job.owner == owner))
+    if found is None:
+        raise NotFound("job", job_id)
+    return found
+
+
+def step_names(session: Session, owner: str, job_id: str) -> list[str]:
+    """The names of the job's steps, in order. Raises NotFound."""
+    found = session.scalar(select(Job.resolved).where(Job.id == job_id, Job.owner == owner))
+    if found is None:
+        raise NotFound("job", job_id)
+    return [step["name"] for step in found["steps"]]
+
+
+def of_ids(session: Session, job_ids: Sequence[str]) -> Sequence[Job]:
+    """Those jobs, in any order."""
+    return session.scalars(select(Job).where(Job.id.in_(job_ids))).all()
 
 
 def resolved_document(session: Session, job_id: str) -> dict[str, Any]:
@@ -95,9 +136,9 @@ def listing(
     after: str | None = None,
     state: State | None = None,
     labels: dict[str, str] | None = None,
-) -> tuple[Sequence[Job], bool]:
+) -> tuple[list[Listed], bool]:
     """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive."""
-    wanted = select(Job).where(Job.owner == owner)
+    wanted = select(Job.id, Job.version).where(Job.owner == owner)
     if state is not None:
         wanted = wanted.where(Job.state == state)
     for key, value in (labels or {}).items():
@@ -108,8 +149,8 @@ def listing(
         if place is None:
             raise BadCursor(f"after={after!r} is not a job of this list.")
         wanted = wanted.where(tuple_(Job.created_at, Job.id) < tuple_(*place))
-    jobs = session.scalars(wanted.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)).all()
-    return jobs[:limit], len(jobs) > limit
+    found = session.execute(wanted.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)).all()
+    return [Listed(*row) for row in found[:limit]], len(found) > limit
 
 
 def cancel(session: Session, owner: str, job_id: str) -> Job:

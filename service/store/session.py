@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
@@ -59,7 +60,14 @@ class Database:
 
 
 def _postgresql(url: str, pool_size: int) -> Engine:
-    return create_engine(url, pool_size=pool_size, pool_pre_ping=True, pool_recycle=1800, json_serializer=_json)
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        json_serializer=_json,
+        json_deserializer=orjson.loads,
+    )
 
 
 def _only_reading(engine: Engine) -> Engine:
@@ -72,7 +80,12 @@ def _sqlite(url: str, pool_size: int, read_only: bool = False) -> Engine:
         raise ValueError("The database must be a file: memory is lost when the process ends.")
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        url, pool_size=pool_size, max_overflow=30, connect_args={"check_same_thread": False}, json_serializer=_json
+        url,
+        pool_size=pool_size,
+        max_overflow=30,
+        connect_args={"check_same_thread": False},
+        json_serializer=_json,
+        json_deserializer=orjson.loads,
     )
 
     @event.listens_for(engine, "connect")
@@ -98,8 +111,8 @@ def _pragmas(read_only: bool) -> tuple[str, ...]:
 def _json(value: Any) -> str:
     """JSON has no NaN and no infinity, and PostgreSQL refuses Python's words for them: where a document has one, it is null."""
     try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
+        return orjson.dumps(value).decode()
+    except TypeError:  # an integer of more than 64 bits, a key that is no text, half of a surrogate pair
         return json.dumps(_finite(value), allow_nan=False)
 
 
