@@ -10,23 +10,30 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint up migrate bench clean
+.PHONY: help setup demo test lint docs pre-commit up migrate bench clean
 
 help: ## list what there is to make
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 setup: $(VENV)/.dev ## install everything that working on Finebits needs, into .venv
 
 demo: $(VENV)/.runtime ## train a tiny model here, and see in bits how near it comes to the best there can be
 	@$(BIN)/finebits demo
 
-test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest
+test: $(VENV)/.dev ## run the tests, and show what they cover
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.dev ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev ## build the documentation into docs/_build
+	@$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
+
+pre-commit: $(VENV)/.dev ## let git run the linters before each commit
+	@$(BIN)/pre-commit install
 
 up: $(VENV)/.runtime ## run the whole service here, with the examples as models and data sets
 	@FINEBITS_MODELS_ROOT="$${FINEBITS_MODELS_ROOT:-$(CURDIR)/examples/models}" \

@@ -1,0 +1,22 @@
+"""Sphinx: `make docs`. Pages are Markdown; the reference pages of arguments and HTTP are made here, of what the code says itself."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import reference_pages  # noqa: E402
+
+project = "Finebits"
+author = "the Finebits authors"
+copyright = "the Finebits authors, Apache License 2.0"
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = "Finebits"
+
+reference_pages.write(ROOT / "docs" / "reference")

@@ -1,0 +1,74 @@
+"""Reference pages that the code writes itself: every argument with its fate, and every address of the API.
+
+    python docs/reference_pages.py     writes docs/reference/arguments.md and docs/reference/http.md
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from service.dispatch import Doorbell  # noqa: E402
+from service.settings import Settings  # noqa: E402
+from service.specs.ledger import GROUPS, LEDGER, Fate  # noqa: E402
+from service.store.session import Database  # noqa: E402
+
+FATES = {"works": "works", "conditional": "works if", "refused": "refused", "moot": "moot"}
+
+
+def write(folder: Path) -> None:
+    """The pages, where they changed: Sphinx builds again what is newer."""
+    for name, lines in {"arguments.md": arguments(), "http.md": http()}.items():
+        text = "\n".join(lines) + "\n"
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def arguments() -> Iterator[str]:
+    """A table for each group: name, default, what it does, what becomes of it."""
+    yield "# Arguments\n"
+    yield "Every argument of a job, by group. None is accepted and ignored: it works, works under the condition that stands beside"
+    yield "it, is refused with a sentence, or is moot because today's libraries have taken the choice away.\n"
+    for group, model in GROUPS.items():
+        yield f"## {group}\n\n{_cell(model.__doc__ or '')}\n\n| argument | default | | fate |\n|---|---|---|---|"
+        for name, field in model.model_fields.items():
+            default = "" if field.is_required() else f"`{_shown(field.default)}`"
+            fate = _fate(LEDGER[f"{group}.{name}"])
+            yield f"| `{name}` | {default} | {_cell(field.description or '')} | {fate} |"
+        yield ""
+
+
+def http() -> Iterator[str]:
+    """Every address, with its method and its first sentence."""
+    from service.app import create_app
+
+    settings = Settings(home=Path("finebits-data"))
+    app = create_app(settings, Database("sqlite:////nowhere/finebits.db"), Doorbell("redis://nowhere"))
+    yield "# HTTP\n"
+    yield "The running service has the whole contract at `/openapi.json`, and a page to try it at `/docs`. In short:\n"
+    yield "| | | |\n|---|---|---|"
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield f"| `{method.upper()}` | `{path}` | {_cell(operation.get('description') or operation.get('summary', ''))} |"
+    yield "\nErrors are problem documents (RFC 9457): `code` is for programs, `detail` for people, and `errors` point into the request."
+
+
+def _fate(fate: Fate) -> str:
+    return f"{FATES[fate.kind]}{' ' if fate.kind == 'conditional' else ': ' if fate.why else ''}{_cell(fate.why)}"
+
+
+def _shown(default: Any) -> str:
+    if default is None or isinstance(default, bool):
+        return str(default).lower().replace("none", "null")
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent / "reference")
