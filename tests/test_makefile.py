@@ -55,7 +55,7 @@ def asked(folder: Path) -> list[str]:
 def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
     done = make(folder)
     names = [line.split()[1] for line in done.stdout.splitlines()]
-    assert names == ["help", "setup", "demo", "test", "lint", "up", "migrate", "bench", "clean"]
+    assert names == ["help", "setup", "demo", "test", "lint", "docs", "pre-commit", "up", "migrate", "bench", "clean"]
     assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
     assert not (folder / ".venv").exists()
 
@@ -82,7 +82,13 @@ def test_demo_and_up_install_only_what_runs_the_service(folder: Path) -> None:
     assert asked(folder) == ["finebits up", "finebits migrate"]
     make(folder, "test")
     make(folder, "lint")
-    assert asked(folder) == [*DEV, "python -m pytest", "ruff check", "ruff format --check", "mypy "]
+    assert asked(folder) == [
+        *DEV,
+        "python -m pytest --cov --cov-report=term:skip-covered",
+        "ruff check",
+        "ruff format --check",
+        "mypy ",
+    ]
 
 
 def test_up_shows_the_examples_unless_the_environment_names_others(folder: Path) -> None:
