@@ -22,6 +22,7 @@ from service.specs.catalogue import (
     multivariate,
     processes,
     quantum,
+    secrecy,
     shannon,
     thermodynamics,
 )
@@ -33,6 +34,7 @@ REGISTRY: tuple[Measure, ...] = (
     *generalized.ROWS,
     *divergences.ROWS,
     *quantum.ROWS,
+    *secrecy.ROWS,
     *estimators.ROWS,
     *continuous.ROWS,
     *geometry.ROWS,

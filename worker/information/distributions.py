@@ -32,7 +32,9 @@ def probabilities(p: ArrayLike, axis: Axes | None = None) -> np.ndarray:
     worst = np.ravel(sums)[np.argmax(np.abs(np.ravel(sums) - 1))]
     if abs(worst - 1) > TOLERANCE:
         along = "" if axis is None else f" along axis {axis}"
-        raise ValueError(f"probabilities must sum to 1{along}, these sum to {float(worst)!r}: normalise them first, if that is meant")
+        raise ValueError(
+            f"probabilities must sum to 1{along}, these sum to {float(worst)!r}: normalise them first, if that is meant"
+        )
     return p
 
 
@@ -80,16 +82,13 @@ def grouped(joint: ArrayLike, *groups: Axes) -> np.ndarray:
     return marginal.reshape([math.prod(joint.shape[axis] for axis in group) for group in members])
 
 
-def log(p: np.ndarray) -> np.ndarray:
-    """ln p, and −inf at 0 without a warning."""
+def log_on(support: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """ln p where `support` says so, −inf where p is 0 there, and 0 elsewhere; p is broadcast.
+
+    Ratios are differences of these: a product of two probabilities of 1e-300 underflows, the sum of their logarithms does not.
+    """
     with np.errstate(divide="ignore"):
-        return np.log(p)
-
-
-def log_ratio(*, over: np.ndarray, under: Sequence[np.ndarray]) -> np.ndarray:
-    """ln over − Σ ln under, broadcast, and 0 where `over` is 0: never the product of two probabilities, which underflows."""
-    logs = log(over) - sum(np.where(over > 0, log(part), 0.0) for part in under)
-    return np.where(over > 0, logs, 0.0)
+        return np.where(support, np.log(p), 0.0)
 
 
 def cumulant(p: np.ndarray, r: np.ndarray, t: float, axis: int | None = None) -> np.ndarray:
@@ -103,7 +102,7 @@ def cumulant(p: np.ndarray, r: np.ndarray, t: float, axis: int | None = None) ->
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         excess = np.where(support, p * np.expm1(exponents), 0.0).sum(axis=axis)
         near = np.log1p(excess)
-        far = logsumexp(np.where(support, exponents + log(p), -np.inf), axis=axis)
+        far = logsumexp(np.where(support, exponents + log_on(support, p), -np.inf), axis=axis)
     return np.where(np.abs(excess) < 0.5, near, far)
 
 
