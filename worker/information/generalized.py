@@ -149,9 +149,9 @@ def csiszar_mutual_information(joint_XY: ArrayLike, order: float) -> float:
         raise ValueError("Csiszár's information has orders above 0")
     if order == 1:
         return mutual_information(joint_XY)
-    joint_XY = joint_XY[joint_XY.sum(axis=1) > 0][:, joint_XY.sum(axis=0) > 0]
-    p_X = joint_XY.sum(axis=1)
-    rows_XY = joint_XY / p_X[:, None]
+    occurring_XY = joint_XY[joint_XY.sum(axis=1) > 0][:, joint_XY.sum(axis=0) > 0]
+    p_X = occurring_XY.sum(axis=1)
+    rows_XY = occurring_XY / p_X[:, None]
     q_Y = _augustin_mean(p_X, rows_XY, order)
     return float(sum(p * renyi_divergence(row, q_Y, order) for p, row in zip(p_X, rows_XY, strict=True)))
 

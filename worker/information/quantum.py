@@ -42,7 +42,10 @@ def von_neumann_entropy(rho: ArrayLike) -> float:
 
 
 def quantum_effective_rank(rho: ArrayLike) -> float:
-    """2^S(ρ), from 1 to d: over how many directions ρ is spread; of K/n, K a kernel matrix, the Vendi score. Roy and Vetterli 2007."""
+    """2^S(ρ), from 1 to d: over how many directions ρ is spread. Roy and Vetterli 2007.
+
+    Of K/n, K the kernel matrix of n samples, it is the Vendi score of Friedman and Dieng 2023.
+    """
     return 2 ** von_neumann_entropy(rho)
 
 
