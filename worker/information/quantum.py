@@ -143,7 +143,7 @@ def _normalized_gram(gram_NN: ArrayLike) -> np.ndarray:
     diagonal_N = np.diagonal(gram_NN).real
     if (diagonal_N <= 0).any():
         raise ValueError(
-            f"the diagonal of a Gram matrix is positive, at {int(np.argmin(diagonal_N))} stands {diagonal_N.min()!r}"
+            f"the diagonal of a Gram matrix is positive, at {int(np.argmin(diagonal_N))} stands {float(diagonal_N.min())!r}"
         )
     root_N = np.sqrt(diagonal_N)
     return density_matrix(gram_NN / root_N[:, None] / root_N / len(gram_NN))
