@@ -88,6 +88,8 @@ def test_of_one_distribution(pair):
     p, _ = pair
     distribution = as_dit(p)
     assert shannon.entropy(p) == pytest.approx(dit.shannon.entropy(distribution), **NEAR)
+    dense = p[p > 0]  # dit's alphabet is what occurs
+    assert shannon.negentropy_from_uniform(dense) == pytest.approx(dit.other.negentropy(as_dit(dense)), **NEAR)
     assert shannon.perplexity(p) == pytest.approx(dit.other.perplexity(distribution), **NEAR)
     for order in (0, math.inf):
         assert generalized.renyi_entropy(p, order) == pytest.approx(dit.other.renyi_entropy(distribution, order), **NEAR)

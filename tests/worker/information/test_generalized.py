@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, strategies
 
 from tests.worker.information.draws import EACH, ORDERS, ORDINARY, channels, distributions, joints, several
+from worker.information import generalized
 from worker.information.generalized import (
     arimoto_mutual_information,
     collision_entropy,
@@ -349,6 +350,21 @@ def test_csiszar_s_information_is_the_least_mean_divergence(joint_XY, order, see
     # and it lies on the other side of Sibson's than the order of 1
     sibson = sibson_mutual_information(joint_XY, order)
     assert (information - sibson) * (order - 1) <= 1e-11
+
+
+@EACH
+@given(joints(2), strategies.sampled_from([0.05, 0.4, 3.0, 100.0]))
+def test_csiszar_s_information_is_found_whatever_the_channel(joint_XY, order):
+    information = csiszar_mutual_information(joint_XY, order)
+    assert (information - sibson_mutual_information(joint_XY, order)) * (order - 1) <= 1e-8
+    assert -1e-8 <= information <= maximal_leakage(np.eye(3)) + 1e-8
+
+
+def test_an_order_for_which_the_search_is_too_long_is_an_error(monkeypatch):
+    monkeypatch.setattr(generalized, "CSISZAR_STEPS", 50)
+    joint_XY = np.array([[0.3, 0.1, 0.1], [0.05, 0.05, 0.4]])
+    with pytest.raises(ArithmeticError, match=r"order 20\.0 was not found within 50 steps"):
+        csiszar_mutual_information(joint_XY, 20)
 
 
 @EACH
