@@ -79,7 +79,7 @@ def test_bounds_on_total_variation_hold(p_):
     tv, divergence = total_variation(p, q), relative_entropy(p, q)
     low, high = bhattacharyya_bounds(bhattacharyya_coefficient(p, q))
     assert low - 1e-12 <= tv <= high + 1e-7
-    assert tv <= pinsker_bound(divergence) + 1e-12
+    assert tv <= pinsker_bound(divergence) + 1e-7  # the root of what rounding leaves of a divergence
     assert tv <= bretagnolle_huber_bound(divergence) + 1e-7
     assert jensen_shannon_divergence(p, q) <= tv + 1e-12  # Lin 1991, theorem 3
 
