@@ -22,27 +22,30 @@ from service.specs.catalogue import (
     multivariate,
     processes,
     quantum,
+    secrecy,
     shannon,
     thermodynamics,
 )
 from service.specs.catalogue.measure import Measure
 
-REGISTRY: tuple[Measure, ...] = (
-    *shannon.ROWS,
-    *multivariate.ROWS,
-    *generalized.ROWS,
-    *divergences.ROWS,
-    *quantum.ROWS,
-    *estimators.ROWS,
-    *continuous.ROWS,
-    *geometry.ROWS,
-    *fisher.ROWS,
-    *channels.ROWS,
-    *comparison.ROWS,
-    *processes.ROWS,
-    *coding.ROWS,
-    *thermodynamics.ROWS,
+FAMILIES = (
+    shannon,
+    multivariate,
+    generalized,
+    divergences,
+    quantum,
+    secrecy,
+    estimators,
+    continuous,
+    geometry,
+    fisher,
+    channels,
+    comparison,
+    processes,
+    coding,
+    thermodynamics,
 )
+REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
 
 BY_NAME = {measure.name: measure for measure in CATALOGUE}

@@ -1,0 +1,93 @@
+"""The registry and the mathematics: each row has its function, each function its row, each of the notebook's 43 its verdict."""
+
+import inspect
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import worker.information
+from service.specs.measures import FAMILIES, REGISTRY
+from worker.probes.named import function, named
+
+# Public functions of the families that are no measures, and what they are. A file of one name stands for all of its functions.
+HELPERS = {
+    "distributions": "checks, and operations that the measures share",
+    "intervals": "intervals of means over tokens",
+    "vocabulary": "the statistics that measures at checkpoints are made of",
+    "shannon.information_density": "the integrand, in nats, that measures of a joint distribution share",
+    "quantum.density_matrix": "the check of what the measures take",
+    "quantum.partial_trace": "makes the density matrix of a part",
+}
+
+
+def test_each_row_of_the_notebook_has_exactly_one_measure_that_it_meant():
+    assert Counter(measure.row for measure in REGISTRY if measure.notebook) == Counter(range(1, 44))
+
+
+def test_a_relative_is_a_relative_of_one_of_the_43():
+    assert {measure.row for measure in REGISTRY} <= {*range(1, 44), None}
+
+
+def test_no_name_and_no_alias_means_two_measures():
+    names = Counter(name for measure in REGISTRY for name in (measure.name, *measure.aliases))
+    assert [name for name, times in names.items() if times > 1] == []
+    assert all(name.isidentifier() and name == name.lower() for name in names)
+
+
+def test_each_measure_says_what_it_is_where_from_and_of_what():
+    for measure in REGISTRY:
+        assert measure.unit, measure.name
+        assert measure.definition, measure.name
+        assert measure.source, measure.name
+        assert measure.computed_on, measure.name
+
+
+@pytest.mark.parametrize("measure", REGISTRY, ids=lambda measure: measure.name)
+def test_a_measure_is_a_documented_function_unless_only_a_probe_computes_it(measure):
+    if measure.function is None:
+        assert measure.in_jobs
+        return
+    found = function(measure.function)
+    assert inspect.isfunction(found)
+    assert inspect.getdoc(found)
+    for name in (measure.name, *measure.aliases):
+        assert named(name) is found
+
+
+def test_each_family_has_its_rows_and_its_mathematics_under_one_name():
+    folder = Path(worker.information.__file__).parent
+    for family in FAMILIES:
+        name = family.__name__.rpartition(".")[2]
+        rows = {measure.function.partition(".")[0] for measure in family.ROWS if measure.function}
+        assert rows <= {name}
+        assert bool(rows) == (folder / f"{name}.py").exists(), name
+
+
+def test_each_public_function_is_a_measure_or_a_helper_with_a_reason():
+    measures = {measure.function for measure in REGISTRY}
+    unknown, there = [], set()
+    for file in Path(worker.information.__file__).parent.glob("[!_]*.py"):
+        module = import_module(f"worker.information.{file.stem}")
+        for name, _ in inspect.getmembers(module, lambda member, module=module: _is_public_function_of(member, module)):
+            path = f"{file.stem}.{name}"
+            there |= {file.stem, path}
+            if path not in measures and path not in HELPERS and file.stem not in HELPERS:
+                unknown.append(path)
+    assert unknown == []
+    assert set(HELPERS) <= there
+
+
+def test_a_name_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(ValueError, match=r"no measure 'entropie'; there are .*entropy"):
+        named("entropie")
+
+
+def test_what_only_a_probe_computes_has_no_function_of_arrays():
+    with pytest.raises(ValueError, match="bits_per_byte is computed at checkpoints only"):
+        named("bits_per_byte")
+
+
+def _is_public_function_of(member, module):
+    return inspect.isfunction(member) and member.__module__ == module.__name__ and not member.__name__.startswith("_")
