@@ -18,6 +18,7 @@ from scipy.integrate import quad
 from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln, xlogy
 
+from worker.information.distributions import LN2
 from worker.information.samples import covariance_matrix, rounding, sample_covariance, vectors
 
 MOST_NEIGHBOUR_DIMENSIONS = 10
@@ -46,10 +47,11 @@ def differential_entropy(density: Density, low: float = -math.inf, high: float =
 def gaussian_entropy(covariance_DD: ArrayLike) -> float:
     """½ lg det(2πe Σ), the most that any density of this covariance has; −inf where Σ is singular. Cover & Thomas 2006, §8.4."""
     C_DD = covariance_matrix(covariance_DD)
-    eigenvalues_D = np.linalg.eigvalsh(C_DD)
-    if eigenvalues_D[0] <= rounding(C_DD):
+    variances_D = np.diag(C_DD)
+    if not variances_D.all():
         return -math.inf
-    return _bits(0.5 * np.log(2 * math.pi * math.e * eigenvalues_D).sum())
+    # of standardised variables: what is singular must not depend on the units
+    return _bits(0.5 * np.log(2 * math.pi * math.e * variances_D).sum()) - _multi_information(C_DD)
 
 
 def uniform_entropy(low: float, high: float) -> float:
@@ -123,19 +125,19 @@ def negentropy_from_samples(samples_ND: ArrayLike, k: int = 3) -> float:
 
     +inf where samples repeat; ValueError where they lie on a lower dimension, on which J has no meaning.
     """
-    x_ND = vectors(samples_ND)
-    C_DD = sample_covariance(x_ND)
-    eigenvalues_D, axes_DD = np.linalg.eigh(C_DD)
-    if eigenvalues_D[0] <= rounding(C_DD):
+    x_ND = _standardised(samples_ND)
+    R_DD = sample_covariance(x_ND)
+    eigenvalues_D, axes_DD = np.linalg.eigh(R_DD)
+    if eigenvalues_D[0] <= rounding(R_DD):
         raise ValueError("the samples do not span their dimensions: drop the variables that the others determine")
-    white_ND = (x_ND - x_ND.mean(axis=0)) @ axes_DD / np.sqrt(eigenvalues_D)
-    return gaussian_entropy(np.eye(len(C_DD))) - kozachenko_leonenko_entropy(white_ND, k)
+    white_ND = x_ND @ axes_DD / np.sqrt(eigenvalues_D)
+    return gaussian_entropy(np.eye(len(R_DD))) - kozachenko_leonenko_entropy(white_ND, k)
 
 
 def ksg_mutual_information(x_ND: ArrayLike, y_ND: ArrayLike, k: int = 3) -> float:
     """[ψ(k) + ψ(N) − ⟨ψ(n_x+1) + ψ(n_y+1)⟩] / ln 2 bits; n_x counts the samples nearer in x than the k-th joint neighbour.
 
-    Distances are the largest coordinate's, each coordinate divided by its standard deviation, which changes no mutual information.
+    Distances are the largest coordinate's, each coordinate over its standard deviation, which changes no mutual information.
     May come out slightly below 0. ValueError where samples repeat, which densities do not, and above 10 dimensions together,
     where it is badly too low.
     Source: Kraskov, Stögbauer & Grassberger 2004, Physical Review E 69, 066138, equation 8.
@@ -153,9 +155,7 @@ def ksg_mutual_information(x_ND: ArrayLike, y_ND: ArrayLike, k: int = 3) -> floa
     return _bits(digamma(k) + digamma(len(joint_ND)) - sum(near))
 
 
-def gaussian_mutual_information(
-    covariance_DD: ArrayLike, x: Sequence[int], y: Sequence[int], given: Sequence[int] = ()
-) -> float:
+def gaussian_mutual_information(covariance_DD: ArrayLike, x: Sequence[int], y: Sequence[int], given: Sequence[int] = ()) -> float:
     """I(X;Y|Z) = −½ Σ lg(1 − ρ²) over the canonical correlations of variables x and y after those of z: ½ lg (|Σx||Σy|/|Σxy|).
 
     +inf where a combination of x determines one of y. What does not vary (given z) tells nothing, and adds 0.
@@ -181,11 +181,7 @@ def gaussian_multi_information(covariance_DD: ArrayLike) -> float:
 
     A variable that does not vary is independent of all others, and adds 0.
     """
-    R_DD = _correlations(covariance_matrix(covariance_DD))
-    eigenvalues_D = np.linalg.eigvalsh(R_DD)
-    if eigenvalues_D[0] <= rounding(R_DD):
-        return math.inf
-    return max(0.0, _bits(-0.5 * np.log(eigenvalues_D).sum()))
+    return _multi_information(covariance_matrix(covariance_DD))
 
 
 def _positive(name: str, value: float) -> float:
@@ -213,6 +209,14 @@ def _nearer(side_ND: np.ndarray, r_N: np.ndarray) -> np.ndarray:
     return cKDTree(side_ND).query_ball_point(side_ND, within_N, p=math.inf, return_length=True) - 1
 
 
+def _multi_information(C_DD: np.ndarray) -> float:
+    R_DD = _correlations(C_DD)
+    eigenvalues_D = np.linalg.eigvalsh(R_DD)
+    if eigenvalues_D[0] <= rounding(R_DD):
+        return math.inf
+    return max(0.0, _bits(-0.5 * np.log(eigenvalues_D).sum()))
+
+
 def _correlations(C_DD: np.ndarray) -> np.ndarray:
     """R with a diagonal of 1, also for a variable that does not vary: it is uncorrelated with all others."""
     scale_D = np.sqrt(np.diag(C_DD))
@@ -237,4 +241,4 @@ def _whitener(C_DD: np.ndarray, floor: float) -> np.ndarray:
 
 
 def _bits(nats: float) -> float:
-    return float(nats) / math.log(2)
+    return float(nats) / LN2

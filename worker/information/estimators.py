@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike
 from scipy.integrate import quad
 from scipy.special import digamma, xlogy
 
+from worker.information.distributions import LN2
+
 LEAST_COVERAGE = 0.9
 
 Estimator = Callable[[ArrayLike], float]
@@ -70,7 +72,7 @@ def entropy_rate_from_counts(counts_by_length: Sequence[ArrayLike], estimator: s
     """h_k = Ĥ_k − Ĥ_{k−1} in bits a symbol, k the longest block given; h_1 = Ĥ_1. Coverage is that of the longest blocks.
 
     The true h_k falls to the entropy rate as k grows, and is it from k = m + 1 on for a Markov chain of order m
-    (Cover & Thomas 2006, §4.2). Too long a block does the opposite of what it should: its entropy is not seen, and h_k falls to 0.
+    (Cover & Thomas 2006, §4.2). Of blocks too long for the sample most are unseen, and the estimate falls to 0.
     """
     if len(counts_by_length) == 0:
         raise ValueError("there are no block counts: give those of the 1-grams, the 2-grams, …")
@@ -80,13 +82,13 @@ def entropy_rate_from_counts(counts_by_length: Sequence[ArrayLike], estimator: s
 
 
 def coverage(counts_K: ArrayLike) -> float:
-    """1 − f1/N: an estimate of the probability of all that was seen, so that a new draw is new with f1/N. Good 1953, after Turing."""
+    """1 − f1/N: about the probability of all categories seen; a further draw is of a new one with f1/N. Good 1953."""
     n_K = _counts(counts_K)
     return 1 - _seen(n_K, 1) / int(n_K.sum())
 
 
 def empirical_entropy(counts_K: ArrayLike) -> float:
-    """−Σ (n/N) lg (n/N) in bits, the plug-in or maximum likelihood estimate: too low, by `empirical_entropy_bias` to first order."""
+    """−Σ (n/N) lg (n/N) in bits, the plug-in or maximum likelihood estimate: too low, see `empirical_entropy_bias`."""
     n_K = _counts(counts_K)
     N = n_K.sum()
     return _bits(-xlogy(n_K / N, n_K / N).sum())
@@ -137,7 +139,7 @@ def chao_wang_jost(counts_K: ArrayLike) -> float:
 
     A = 2 f2/((N−1) f1 + 2 f2); with f2 = 0, A = 2/((N−1)(f1−1) + 2); with f1 = 0 the second sum is 0. It is the paper's
     (1−A)^{1−N} (−ln A − Σ_{r<N} (1−A)^r/r), which as printed loses every digit where 2 f2/f1 is large.
-    Source: Chao, Wang & Jost 2013, Methods in Ecology and Evolution 4, 1091–1100, equation 7.
+    Source: Chao, Wang & Jost 2013, Methods in Ecology and Evolution 4, 1091–1100.
     """
     n_K = _counts(counts_K)
     N, f1, f2 = int(n_K.sum()), _seen(n_K, 1), _seen(n_K, 2)
@@ -199,7 +201,7 @@ def _counts(counts_K: ArrayLike) -> np.ndarray:
 
 def _whole_numbers(counts_K: ArrayLike) -> np.ndarray:
     given_K = np.asarray(counts_K).ravel()
-    if given_K.dtype.kind not in "iuf" or not (np.isfinite(given_K) & (given_K >= 0) & (given_K % 1 == 0)).all():
+    if given_K.dtype.kind not in "iuf" or not (np.isfinite(given_K) & (given_K >= 0) & (given_K == np.floor(given_K))).all():
         raise ValueError("counts must be whole numbers that are not negative")
     if given_K.sum() == 0:
         raise ValueError("nothing was counted, so there is no entropy to estimate")
@@ -225,4 +227,4 @@ def _unseen(A: float, N: int) -> float:
 
 
 def _bits(nats: float) -> float:
-    return float(nats) / math.log(2)
+    return float(nats) / LN2

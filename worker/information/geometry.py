@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 from scipy.special import xlogy
 
+from worker.information.distributions import LN2, occupation, probabilities
 from worker.information.samples import covariance_matrix, vectors
 
 
@@ -24,18 +25,19 @@ def information_dimension(probabilities_by_scale: Sequence[ArrayLike], scales_S:
     Each entry holds the probabilities of the cells of one scale ε (`cell_probabilities` has them from samples).
     The notebook's formula, with lg N_ε for H, is `box_counting_dimension`.
     """
-    return _slope([_entropy_bits(_distribution(p)) for p in probabilities_by_scale], scales_S)
+    return _slope([_entropy_bits(probabilities(p)) for p in probabilities_by_scale], scales_S)
 
 
 def box_counting_dimension(probabilities_by_scale: Sequence[ArrayLike], scales_S: ArrayLike) -> float:
     """Slope of lg N_ε against lg(1/ε), N_ε the cells with p > 0: the Minkowski dimension of the support. Falconer 2003, ch. 3."""
-    return _slope([math.log2(np.count_nonzero(_distribution(p))) for p in probabilities_by_scale], scales_S)
+    return _slope([math.log2(np.count_nonzero(probabilities(p))) for p in probabilities_by_scale], scales_S)
 
 
 def correlation_dimension(samples_ND: ArrayLike, radii_S: ArrayLike) -> float:
     """Slope of lg C(ε) against lg ε, C(ε) the share of pairs of samples within ε. Grassberger & Procaccia 1983.
 
-    Radii must lie where lg C is straight: above the spacing of the samples, well below their extent. ValueError where one has no pair.
+    Radii must lie where lg C is straight: above the spacing of the samples, well below their extent.
+    ValueError where no pair lies within one.
     """
     x_ND = vectors(samples_ND)
     radii_S = _scales(radii_S)
@@ -54,8 +56,8 @@ def twonn_dimension(samples_ND: ArrayLike, discard: float = 0.1) -> float:
     """
     x_ND = np.unique(vectors(samples_ND), axis=0)
     N = len(x_ND)
-    kept = math.floor(N * (1 - discard))
-    if not 0 <= discard < 1 or N < 3 or kept < 2 or kept == N and discard > 0:
+    kept = min(math.floor(N * (1 - discard)), N - 1)  # the largest has an empirical survival of 0, so it never counts
+    if not 0 <= discard < 1 or N < 3 or kept < 2:
         raise ValueError(f"with {N} different samples and a discard of {discard} there are too few ratios")
     distances_N3 = cKDTree(x_ND).query(x_ND, k=3)[0]
     log_ratio_N = np.sort(np.log(distances_N3[:, 2] / distances_N3[:, 1]))[:kept]
@@ -75,11 +77,12 @@ def cell_probabilities(samples_ND: ArrayLike, scale: float) -> np.ndarray:
 
 
 def power_spectrum(series_T: ArrayLike) -> np.ndarray:
-    """|X_f|² at f = 1 … ⌊T/2⌋: one-sided, the mean (f = 0) removed. Each frequency once, so that an impulse is flat for every T."""
+    """|X_f|² at f = 1 … ⌊T/2⌋: one-sided, without the mean (f = 0). Each frequency counts once: an impulse is flat."""
     x_TD = vectors(series_T)
     if x_TD.shape[1] != 1 or len(x_TD) < 2:
         raise ValueError(f"a series is a flat array of at least 2 numbers, not of the shape {np.shape(series_T)}")
-    return np.square(np.abs(np.fft.rfft(x_TD[:, 0] - x_TD.mean())[1:]))
+    x_T = x_TD[:, 0] - x_TD[0, 0]  # first, so that what does not vary is exactly 0
+    return np.square(np.abs(np.fft.rfft(x_T - x_T.mean())[1:]))
 
 
 def spectral_entropy(power_F: ArrayLike, normalized: bool = False) -> float:
@@ -88,19 +91,17 @@ def spectral_entropy(power_F: ArrayLike, normalized: bool = False) -> float:
     Of `power_spectrum(series)`: 0 for a sine on a bin, lg ⌊T/2⌋ for an impulse. ValueError where there is no power at all, as of
     a constant. Source: Inouye et al. 1991, Electroencephalography and Clinical Neurophysiology 79, 204–210.
     """
-    weights_F = _spectrum(power_F)
-    H = _entropy_bits(weights_F / weights_F.sum())
+    P_F = occupation(power_F)
     if not normalized:
-        return H
-    if weights_F.size < 2:
+        return _entropy_bits(P_F)
+    if P_F.size < 2:
         raise ValueError("one frequency has no normalised entropy: it would be 0/0")
-    return H / math.log2(weights_F.size)
+    return _entropy_bits(P_F) / math.log2(P_F.size)
 
 
 def effective_rank(singular_values_R: ArrayLike) -> float:
     """exp of the entropy (nats) of σ/Σσ: between 1 and the rank, and the rank where all σ > 0 are equal. Roy & Vetterli 2007."""
-    sigma_R = _spectrum(singular_values_R)
-    return 2 ** _entropy_bits(sigma_R / sigma_R.sum())
+    return 2 ** _entropy_bits(occupation(singular_values_R))
 
 
 def spectral_participation_ratio(covariance_DD: ArrayLike, samples: int | None = None) -> float:
@@ -124,19 +125,18 @@ def spectral_participation_ratio(covariance_DD: ArrayLike, samples: int | None =
 
 def matrix_entropy(covariance_DD: ArrayLike) -> float:
     """−Σ λ lg λ bits of the eigenvalues over their sum: von Neumann entropy of C / tr C. Of N samples too low, see the bias."""
-    eigenvalues_D = np.linalg.eigvalsh(covariance_matrix(covariance_DD)).clip(min=0)
-    weights_D = _spectrum(eigenvalues_D)
-    return _entropy_bits(weights_D / weights_D.sum())
+    eigenvalues_D = np.linalg.eigvalsh(covariance_matrix(covariance_DD))
+    return _entropy_bits(occupation(eigenvalues_D.clip(min=0)))
 
 
 def matrix_entropy_bias(dimensions: int, samples: int) -> float:
-    """−D/(2N ln 2) bits: what N samples of D equal directions take from `matrix_entropy`, to first order in D/N; use N ≥ 10 D.
+    """−D/(2N ln 2) bits: what N ≥ D samples of D equal directions take from `matrix_entropy`; have N ≥ 10 D, or add it back.
 
-    From the second moment of the Marchenko–Pastur law: E[λ ln λ] ≈ (E[λ²] − 1)/2 = D/(2N) nats.
+    E[λ ln λ] = D/(2N) of the Marchenko–Pastur law, so the limit of many dimensions. Page 1993, Physical Review Letters 71, 1291.
     """
     if dimensions < 1 or samples < 1:
         raise ValueError(f"there must be at least 1 dimension and 1 sample, not {dimensions} and {samples}")
-    return -dimensions / (2 * samples * math.log(2))
+    return -dimensions / (2 * samples * LN2)
 
 
 def low_rank_singular_values(B_MR: ArrayLike, A_RN: ArrayLike, scale: float = 1.0) -> np.ndarray:
@@ -147,15 +147,8 @@ def low_rank_singular_values(B_MR: ArrayLike, A_RN: ArrayLike, scale: float = 1.
     B_MR, A_RN = np.asarray(B_MR, dtype=np.float64), np.asarray(A_RN, dtype=np.float64)
     if B_MR.ndim != 2 or A_RN.ndim != 2 or B_MR.shape[1] != A_RN.shape[0]:
         raise ValueError(f"factors of the shapes {B_MR.shape} and {A_RN.shape} have no product")
-    R_B, R_A = np.linalg.qr(B_MR, mode="r"), np.linalg.qr(A_RN.T, mode="r")
+    R_B, R_A = np.linalg.qr(B_MR).R, np.linalg.qr(A_RN.T).R
     return abs(scale) * np.linalg.svd(R_B @ R_A.T, compute_uv=False)
-
-
-def _distribution(p: ArrayLike) -> np.ndarray:
-    p = np.asarray(p, dtype=np.float64).ravel()
-    if p.size == 0 or not (p >= 0).all() or abs(p.sum() - 1) > 1e-9:
-        raise ValueError(f"the probabilities of the cells must be ≥ 0 and sum to 1, these sum to {p.sum():.10g}")
-    return p
 
 
 def _slope(values_S: ArrayLike, scales_S: ArrayLike) -> float:
@@ -173,15 +166,6 @@ def _scales(scales_S: ArrayLike) -> np.ndarray:
     return scales_S
 
 
-def _spectrum(values: ArrayLike) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64).ravel()
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError("a spectrum is finite and not negative")
-    if not values.any():
-        raise ValueError("the spectrum is 0 everywhere, so there is no law to take an entropy of")
-    return values / values.max()
-
-
 def _symmetric(covariance_DD: ArrayLike) -> np.ndarray:
     """As `covariance_matrix`, but without the eigensolve that proves it semidefinite: that is what is to be saved."""
     C_DD = np.atleast_2d(np.asarray(covariance_DD, dtype=np.float64))
@@ -193,4 +177,4 @@ def _symmetric(covariance_DD: ArrayLike) -> np.ndarray:
 
 
 def _entropy_bits(p: np.ndarray) -> float:
-    return float(-xlogy(p, p).sum()) / math.log(2)
+    return float(-xlogy(p, p).sum()) / LN2

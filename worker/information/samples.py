@@ -52,7 +52,7 @@ def shrunk_covariance(samples_ND: ArrayLike) -> tuple[np.ndarray, float]:
 
     S = `sample_covariance`, λ = min(b², d²)/d² with d² = ‖S − (tr S/D) I‖² and b² = Σ ‖x xᵀ − S‖² / N² over centred x.
     Positive definite for N < D too, unless the samples do not vary at all.
-    Source: Ledoit & Wolf 2004, Journal of Multivariate Analysis 88, 365–411, §3.2.
+    Source: Ledoit & Wolf 2004, Journal of Multivariate Analysis 88, 365–411, §3.
     """
     x_ND = vectors(samples_ND)
     N, D = x_ND.shape
