@@ -59,11 +59,11 @@ def occupation(weights: ArrayLike) -> np.ndarray:
 
     Where shares are what a measure is defined by, the division is part of the definition, and said so there.
     """
-    weights = _non_negative(weights, "an amount")
-    if weights.max() == 0:
+    shares = _non_negative(weights, "an amount")
+    if shares.max() == 0:
         raise ValueError("the amounts are all 0, so there are no shares")
-    weights = weights / weights.max()  # first, so that the sum does not overflow
-    return weights / weights.sum()
+    shares /= shares.max()  # first, so that the sum does not overflow
+    return shares / shares.sum()
 
 
 def grouped(joint: ArrayLike, *groups: Axes) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from scipy.special import xlogy
 
 from worker.information.distributions import LN2, occupation, probabilities
-from worker.information.samples import covariance_matrix, vectors
+from worker.information.samples import vectors
 
 
 def information_dimension(probabilities_by_scale: Sequence[ArrayLike], scales_S: ArrayLike) -> float:
@@ -123,14 +123,9 @@ def spectral_participation_ratio(covariance_DD: ArrayLike, samples: int | None =
     return 1 / corrected if corrected > 4 * np.finfo(np.float64).eps else math.inf
 
 
-def matrix_entropy(covariance_DD: ArrayLike) -> float:
-    """−Σ λ lg λ bits of the eigenvalues over their sum: von Neumann entropy of C / tr C. Of N samples too low, see the bias."""
-    eigenvalues_D = np.linalg.eigvalsh(covariance_matrix(covariance_DD))
-    return _entropy_bits(occupation(eigenvalues_D.clip(min=0)))
-
-
 def matrix_entropy_bias(dimensions: int, samples: int) -> float:
-    """−D/(2N ln 2) bits: what N ≥ D samples of D equal directions take from `matrix_entropy`; have N ≥ 10 D, or add it back.
+    """−D/(2N ln 2) bits: what N ≥ D samples of D equal directions take from the entropy of their covariance's
+    eigenvalues over its trace (lg of their `effective_rank`). Have N ≥ 10 D, or subtract this.
 
     E[λ ln λ] = D/(2N) of the Marchenko–Pastur law, so the limit of many dimensions. Page 1993, Physical Review Letters 71, 1291.
     """
@@ -167,7 +162,7 @@ def _scales(scales_S: ArrayLike) -> np.ndarray:
 
 
 def _symmetric(covariance_DD: ArrayLike) -> np.ndarray:
-    """As `covariance_matrix`, but without the eigensolve that proves it semidefinite: that is what is to be saved."""
+    """As `samples.covariance_matrix`, but without the eigensolve that proves it semidefinite: that is what is to be saved."""
     C_DD = np.atleast_2d(np.asarray(covariance_DD, dtype=np.float64))
     if C_DD.ndim != 2 or C_DD.shape[0] != C_DD.shape[1] or not np.isfinite(C_DD).all():
         raise ValueError(f"a covariance is a finite square matrix, this has the shape {np.shape(covariance_DD)}")

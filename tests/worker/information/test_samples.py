@@ -51,6 +51,12 @@ def test_shrinkage_by_hand():
     np.testing.assert_allclose(covariance, np.diag([2, 0.5]) / 18 + 17 / 18 * 1.25 * np.eye(2))
 
 
+def test_where_noise_explains_all_differences_nothing_but_the_target_is_left():
+    covariance, shrinkage = shrunk_covariance([[3, 0], [-3, 0], [0, 3.1], [0, -3.1]])
+    assert shrinkage == 1
+    np.testing.assert_allclose(covariance, (9 + 9.61) / 4 * np.eye(2))
+
+
 def test_the_noise_is_the_spread_of_the_single_samples_products():
     x_ND = np.random.default_rng(1).normal(size=(30, 4)) @ np.diag([3, 1, 1, 0.2]) + 7
     S = sample_covariance(x_ND)
