@@ -1,5 +1,136 @@
 """Densities and samples of real vectors."""
 
-from service.specs.catalogue.measure import Measure
+from service.specs.catalogue.measure import Measure, Notebook
 
-ROWS: tuple[Measure, ...] = ()
+_HIDDEN = "hidden states of a layer, over the tokens of the evaluation set"
+_SCORES = "one real score a text: a reward, a loss, a length"
+
+ROWS: tuple[Measure, ...] = (
+    Measure(
+        name="differential_entropy",
+        row=8,
+        unit="bits",
+        definition="−∫ f lg f of a density f; may be negative, and moves with the unit: h(aX) = h(X) + lg|a|",
+        source="Cover & Thomas 2006, ch. 8",
+        computed_on="a density given as a function",
+        notebook=Notebook(formula="−∫ f lg f", verdict="correct"),
+        estimator="from samples: Vasicek in one dimension, Kozachenko–Leonenko in more",
+        function="continuous.differential_entropy",
+    ),
+    Measure(
+        name="gaussian_entropy",
+        row=8,
+        unit="bits",
+        definition="½ lg det(2πe Σ): the most that a density of the covariance Σ has; −inf where Σ is singular",
+        source="Cover & Thomas 2006, §8.4",
+        computed_on=_HIDDEN,
+        estimator="of the shrunk covariance of Ledoit & Wolf",
+        function="continuous.gaussian_entropy",
+    ),
+    Measure(
+        name="uniform_entropy",
+        row=8,
+        unit="bits",
+        definition="lg(b − a): the most that a density on [a, b] has",
+        source="Cover & Thomas 2006, §8.1",
+        computed_on="the range of a score",
+        function="continuous.uniform_entropy",
+    ),
+    Measure(
+        name="exponential_entropy",
+        row=8,
+        unit="bits",
+        definition="lg(e/λ): the most that a density on x ≥ 0 of mean 1/λ has",
+        source="Cover & Thomas 2006, ch. 12",
+        computed_on="the mean of waiting times or of losses",
+        function="continuous.exponential_entropy",
+    ),
+    Measure(
+        name="laplace_entropy",
+        row=8,
+        unit="bits",
+        definition="lg(2e b): the most that a density of mean absolute deviation b from its centre has",
+        source="Cover & Thomas 2006, ch. 12",
+        computed_on="the spread of weights or of their updates",
+        function="continuous.laplace_entropy",
+    ),
+    Measure(
+        name="vasicek_entropy",
+        row=8,
+        unit="bits",
+        definition="differential entropy of one variable from the spacings of its sorted samples",
+        source="Vasicek 1976, Journal of the Royal Statistical Society B 38, 54–59",
+        computed_on=_SCORES,
+        estimator="itself; too low on small samples",
+        function="continuous.vasicek_entropy",
+    ),
+    Measure(
+        name="kozachenko_leonenko_entropy",
+        row=8,
+        unit="bits",
+        definition="(ψ(N) − ψ(k) + ln V_D + (D/N) Σ ln r_k) / ln 2, r_k the distance to the k-th neighbour",
+        source="Kozachenko & Leonenko 1987; Goria et al. 2005, Journal of Nonparametric Statistics 17, 277–297",
+        computed_on=_HIDDEN + ", reduced to a few dimensions; rewards and scores",
+        aliases=("knn_entropy",),
+        estimator="itself",
+        function="continuous.kozachenko_leonenko_entropy",
+    ),
+    Measure(
+        name="negentropy",
+        row=25,
+        unit="bits",
+        definition="h(Gaussian of the same covariance) − h(X) ≥ 0, 0 for a Gaussian only; of a bounded density also "
+        "against the uniform one",
+        source="Comon 1994, Signal Processing 36, 287–314; Hyvärinen 1998",
+        computed_on="a density given as a function",
+        notebook=Notebook(
+            formula="H_uniform − H",
+            verdict="wrong",
+            why="Not the standard one: it is D(p ‖ uniform), a redundancy, which needs a finite range; kept as "
+            "negentropy_from_uniform.",
+        ),
+        estimator="negentropy_from_samples",
+        function="continuous.negentropy",
+    ),
+    Measure(
+        name="negentropy_from_samples",
+        row=25,
+        unit="bits",
+        definition="½ D lg 2πe − ĥ of the whitened samples: unchanged by any invertible affine map",
+        source="Comon 1994, Signal Processing 36, 287–314; Kozachenko & Leonenko 1987",
+        computed_on="single channels of hidden states or of weights: outlying ones are hard to quantise",
+        estimator="Kozachenko–Leonenko",
+        function="continuous.negentropy_from_samples",
+    ),
+    Measure(
+        name="ksg_mutual_information",
+        row=6,
+        unit="bits",
+        definition="(ψ(k) + ψ(N) − ⟨ψ(n_x+1) + ψ(n_y+1)⟩) / ln 2, n_x the samples nearer in x than the k-th joint neighbour",
+        source="Kraskov, Stögbauer & Grassberger 2004, Physical Review E 69, 066138",
+        computed_on="reduced hidden states and scores, 10 dimensions together at most",
+        estimator="itself, the first of the paper's two",
+        function="continuous.ksg_mutual_information",
+    ),
+    Measure(
+        name="gaussian_mutual_information",
+        row=6,
+        unit="bits",
+        definition="−½ Σ lg(1 − ρ²) over canonical correlations, given further variables where there are any",
+        source="Gelfand & Yaglom 1957; Cover & Thomas 2006, §8.5",
+        computed_on="covariance of hidden states of two layers, or of a layer and a score",
+        estimator="of the shrunk covariance of Ledoit & Wolf; of a raw one too high by about D_x D_y/(2N ln 2)",
+        function="continuous.gaussian_mutual_information",
+    ),
+    Measure(
+        name="gaussian_multi_information",
+        row=33,
+        unit="bits",
+        definition="−½ lg det R, R the correlation matrix",
+        source="Watanabe 1960, IBM Journal of Research and Development 4, 66–82",
+        computed_on="covariance of the channels of a layer",
+        aliases=("gaussian_total_correlation",),
+        estimator="of the shrunk covariance of Ledoit & Wolf",
+        function="continuous.gaussian_multi_information",
+    ),
+)
