@@ -52,10 +52,10 @@ def information_bottleneck(
 ) -> Bottleneck:
     """min over p(t|x) of I(X;T) − β I(T;Y), T of as many values as X.
 
-    The iteration p(t|x) ∝ p(t) e^{−β D(p(y|x) ‖ p(y|t))} never ascends, but finds local minima. It is run from T = X,
-    once at β and once cooling down to it from β · 2⁵ (each run beginning where the last one ended), and from `restarts` random encoders drawn
-    from `rng`; the best is returned, and T = constant, which costs 0, where nothing is better. Below the least β at which
-    something is, 1/(max correlation)² at best, T is constant: by data processing always for β ≤ 1.
+    The iteration p(t|x) ∝ p(t) e^{−β D(p(y|x) ‖ p(y|t))} never ascends, but finds local minima. It is run from T = X, once at
+    β and once coming down to it from β · 2⁵ (each run beginning where the last one ended), and from `restarts` random
+    encoders drawn from `rng`; the best is returned, and T = constant, which costs 0, where nothing is better. By data
+    processing that is so for β ≤ 1.
     β = inf gives the minimal sufficient statistic, I(T;Y) = I(X;Y): symbols with equal p(y|x) are one.
     """
     joint_XY = probabilities(joint_XY)
@@ -85,7 +85,9 @@ def gaussian_information_bottleneck(
     """
     if not 0 <= beta < math.inf:
         raise ValueError(f"beta must be a finite number ≥ 0, it is {beta!r}")
-    covariance_X, covariance_XY, covariance_Y = (np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in (covariance_X, covariance_XY, covariance_Y))
+    covariance_X, covariance_XY, covariance_Y = (
+        np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in (covariance_X, covariance_XY, covariance_Y)
+    )
     root_X, root_Y = (_cholesky(c, name) for c, name in ((covariance_X, "X"), (covariance_Y, "Y")))
     whitened_DE = linalg.solve_triangular(root_X, covariance_XY, lower=True)
     whitened_DE = linalg.solve_triangular(root_Y, whitened_DE.T, lower=True).T
@@ -129,7 +131,13 @@ def pointwise_usable_information(blind_nll_bits_N: ArrayLike, informed_nll_bits_
 
 
 def _least(
-    joint_XY: np.ndarray, T: int, beta: float, restarts: int, rng: np.random.Generator | None, tolerance_bits: float, max_iterations: int
+    joint_XY: np.ndarray,
+    T: int,
+    beta: float,
+    restarts: int,
+    rng: np.random.Generator | None,
+    tolerance_bits: float,
+    max_iterations: int,
 ) -> np.ndarray:
     X = len(joint_XY)
     smooth = 1e-3 / T  # a zero of p(t|x) would stay one
