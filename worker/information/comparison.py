@@ -88,7 +88,7 @@ def blackwell_measure(prior_X: ArrayLike, p_XY: ArrayLike) -> BlackwellMeasure:
 
 
 def information_gain(posterior_X: ArrayLike, prior_X: ArrayLike) -> float:
-    """D(posterior ‖ prior), bits: what one outcome taught. inf where the posterior believes what the prior excluded. Lindley 1956."""
+    """D(posterior ‖ prior), bits: what one outcome taught; inf where it is believed that the prior excluded. Lindley 1956."""
     posterior_X, prior_X = probabilities(posterior_X), probabilities(prior_X)
     if posterior_X.shape != prior_X.shape:
         raise ValueError(f"the posterior is over {posterior_X.size} states, the prior over {prior_X.size}")
@@ -108,7 +108,9 @@ def bayes_risk(prior_X: ArrayLike, p_XY: ArrayLike, loss_XA: ArrayLike) -> float
     """
     joint_XY, loss_XA = _joint(prior_X, p_XY), np.asarray(loss_XA, dtype=np.float64)
     if loss_XA.ndim != 2 or len(loss_XA) != len(joint_XY) or loss_XA.shape[1] == 0 or not np.isfinite(loss_XA).all():
-        raise ValueError(f"the loss must be a finite matrix with a row for each of {len(joint_XY)} states, a column for each action")
+        raise ValueError(
+            f"the loss must be a finite matrix with a row for each of {len(joint_XY)} states, a column for each action"
+        )
     return float((joint_XY.T @ loss_XA).min(axis=1).sum())
 
 
