@@ -1,6 +1,6 @@
 """What flows from one sequence into another: information that follows the arrow of time.
 
-Shapes: T symbols of a sample, N tokens. A joint distribution of two sequences of n symbols is an array of 2n axes, x_1, …, x_n, y_1, …, y_n.
+Shapes: T symbols of a sample, N tokens. The joint distribution of two sequences of n symbols has 2n axes, x_1 … x_n, y_1 … y_n.
 A window of order k is one of x_{t−k}, …, x_t, y_{t−k}, …, y_t. In bits.
 
 Sources: Marko 1973; Massey 1990; Kramer 1998; Massey and Massey 2005 (conservation); Schreiber 2000 (transfer entropy).
@@ -39,8 +39,8 @@ def delayed_directed_information(joint: ArrayLike) -> float:
 
 
 def directed_information_rate(window: ArrayLike) -> float:
-    """I(X_{t−k..t}; Y_t | Y_{t−k..t−1}), bits a step, from the window's distribution: Massey's rate where k symbols are all that y
-    remembers, of both sequences and of itself alone. A copy Y = X of fair coins gives 1.
+    """I(X_{t−k..t}; Y_t | Y_{t−k..t−1}), bits a step, from the window's distribution: Massey's rate where k symbols are all
+    that y remembers, of both sequences and of itself alone. A copy Y = X of fair coins gives 1.
     """
     window, n = _sequences(window)
     past = range(n, 2 * n - 1)
@@ -58,7 +58,7 @@ def transfer_entropy(window: ArrayLike) -> float:
 
 
 def empirical_directed_information_rate(x_T: ArrayLike, y_T: ArrayLike, order: int) -> float:
-    """directed_information_rate of the windows seen, bits a step. Plug-in, and biased upwards, the more so the more windows are rare."""
+    """directed_information_rate of the windows seen, bits a step. Plug-in: biased upwards where windows are rare."""
     x_windows, y_windows = _windows(x_T, y_T, order)
     return _plug_in(x_windows, y_windows)
 
@@ -70,8 +70,8 @@ def empirical_transfer_entropy(x_T: ArrayLike, y_T: ArrayLike, order: int) -> fl
 
 
 def model_directed_information(blind_nll_bits_N: ArrayLike, causal_nll_bits_N: ArrayLike) -> float:
-    """Σ lg p(y_i | y_<i, x_≤i) − lg p(y_i | y_<i), bits of the whole text: what a language model gains on the answers' tokens y from
-    the user's turns x that came before. A sample of Massey's sum under the model; negative where the turns mislead it.
+    """Σ lg p(y_i | y_<i, x_≤i) − lg p(y_i | y_<i), bits of the whole text: what a language model gains on the answers' tokens y
+    from the user's turns x that came before. A sample of Massey's sum under the model; negative where the turns mislead it.
     """
     blind_N, causal_N = np.asarray(blind_nll_bits_N, dtype=np.float64), np.asarray(causal_nll_bits_N, dtype=np.float64)
     if blind_N.shape != causal_N.shape:
@@ -89,7 +89,8 @@ def _sequences(joint: ArrayLike) -> tuple[np.ndarray, int]:
 def _causal(joint: np.ndarray, n: int) -> float:
     """Σ_i H(Y_i | Y^{i−1}, X^i)."""
     return sum(
-        _entropy(joint, [*range(i + 1), *range(n, n + i + 1)]) - _entropy(joint, [*range(i + 1), *range(n, n + i)]) for i in range(n)
+        _entropy(joint, [*range(i + 1), *range(n, n + i + 1)]) - _entropy(joint, [*range(i + 1), *range(n, n + i)])
+        for i in range(n)
     )
 
 

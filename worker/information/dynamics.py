@@ -52,8 +52,8 @@ def transition_graph(sequences: Iterable[ArrayLike]) -> np.ndarray:
 
 def distinct_words(sequences: Iterable[ArrayLike], longest: int) -> np.ndarray:
     """[longest] how many different k-grams were seen, k = 1, …, longest; none crosses sequences."""
-    sequences = [np.asarray(symbols_T) for symbols_T in sequences]
-    return np.array([_distinct(sequences, k) for k in range(1, longest + 1)])
+    arrays = [np.asarray(symbols_T) for symbols_T in sequences]
+    return np.array([_distinct(arrays, k) for k in range(1, longest + 1)])
 
 
 def word_growth(counts_K: ArrayLike) -> np.ndarray:

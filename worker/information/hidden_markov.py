@@ -1,6 +1,7 @@
 """A chain seen through noise: the entropy rate of what is seen, and what is left to know of the states.
 
-Shapes: S states, Y symbols that are seen, T of them. transitions_SS[i, j] = P(S_{t+1} = j | S_t = i), emissions_SY[s, y] = P(y | s). In bits.
+Shapes: S states, Y symbols that are seen, T of them. transitions_SS[i, j] = P(next = j | now = i), emissions_SY[s, y] = P(y | s).
+In bits.
 
 Sources: Blackwell 1957; Cover and Thomas, Elements of Information Theory, 2nd ed. 2006, §4.5; Hernando, Crespi and Cybenko 2005.
 """
@@ -51,7 +52,8 @@ def state_posterior_entropy(
 ) -> float:
     """H(S_1, …, S_T | y_1, …, y_T), bits: how many state paths explain what was seen, in time T S².
 
-    H_t(s) = H(S_1..S_{t−1} | S_t = s, y_1..y_t) = Σ_r a_t(r|s) (H_{t−1}(r) − lg a_t(r|s)), a_t(r|s) = P(S_{t−1} = r | S_t = s, y_1..y_{t−1}).
+    H_t(s) = H(S_1..S_{t−1} | S_t = s, y_1..y_t) = Σ_r a_t(r|s) (H_{t−1}(r) − lg a_t(r|s)), a_t(r|s) = P(S_{t−1} = r | S_t = s,
+    y_1..y_{t−1}).
     ValueError where the model cannot give these observations.
     """
     transitions_SS, emissions_SY = _model(transitions_SS, emissions_SY)
@@ -87,7 +89,9 @@ def _observations(observations_T: ArrayLike, Y: int) -> np.ndarray:
     if observations_T.size == 0 or not np.issubdtype(observations_T.dtype, np.integer):
         raise ValueError("observations must be whole numbers, and there must be one")
     if observations_T.min() < 0 or observations_T.max() >= Y:
-        raise ValueError(f"observations must lie in 0 to {Y - 1}, those here go from {observations_T.min()} to {observations_T.max()}")
+        raise ValueError(
+            f"observations must lie in 0 to {Y - 1}, those here go from {observations_T.min()} to {observations_T.max()}"
+        )
     return observations_T
 
 

@@ -133,7 +133,7 @@ def iid_nll(p_S: ArrayLike, symbols_T: ArrayLike) -> np.ndarray:
 
 
 def markov_nll(transitions_SS: ArrayLike, symbols_T: ArrayLike, initial_S: ArrayLike | None = None) -> np.ndarray:
-    """[T] −lg p(x_1), then −lg p(x_t | x_{t−1}), bits; inf where p says 0. The chain begins stationary unless `initial_S` is given."""
+    """[T] −lg p(x_1), then −lg p(x_t | x_{t−1}), bits; inf where p says 0. Stationary unless `initial_S` is given."""
     transitions_SS = square_channel(transitions_SS)
     initial_S = stationary_distribution(transitions_SS) if initial_S is None else probabilities(initial_S)
     symbols_T = _states(symbols_T, len(transitions_SS))
@@ -160,7 +160,9 @@ def self_consistency(nll_bits_T: ArrayLike, entropy_bits_T: ArrayLike, varentrop
     terms_T = np.asarray(nll_bits_T, dtype=np.float64) - np.asarray(entropy_bits_T, dtype=np.float64)
     variance = float(np.sum(varentropy_bits2_T))
     if terms_T.size == 0 or terms_T.shape != np.shape(varentropy_bits2_T):
-        raise ValueError(f"losses, entropies and varentropies must be of the same tokens, here: {terms_T.size} and {np.size(varentropy_bits2_T)}")
+        raise ValueError(
+            f"losses and varentropies must be of the same tokens, here: {terms_T.size} and {np.size(varentropy_bits2_T)}"
+        )
     total = float(terms_T.sum())
     if variance == 0:
         return SelfConsistency(total / terms_T.size, math.copysign(math.inf, total) if total else 0.0)

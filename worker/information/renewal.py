@@ -40,7 +40,7 @@ def exponential_gap_entropy(rate: float) -> float:
 
 
 def empirical_renewal_entropy_rate(gaps_N: ArrayLike) -> float:
-    """Plug-in H(T)/mean T of whole-number gaps ≥ 1, bits a step. Biased downwards by about (K−1)/(2N ln 2 · mean T): Miller 1955."""
+    """Plug-in H(T)/mean T of whole-number gaps ≥ 1, bits a step. Low by about (K−1)/(2N ln 2 · mean T): Miller 1955."""
     gaps_N = np.asarray(gaps_N)
     if gaps_N.size == 0 or not np.issubdtype(gaps_N.dtype, np.integer) or gaps_N.min() < 1:
         raise ValueError("gaps must be whole numbers ≥ 1, and there must be one")
@@ -52,12 +52,14 @@ def gaps(event_times_N: ArrayLike) -> np.ndarray:
     """[N − 1] the times between successive events, which must be in order and not at once."""
     gaps_N = np.diff(np.asarray(event_times_N))
     if (gaps_N <= 0).any():
-        raise ValueError(f"event times must increase: event {int(np.argmax(gaps_N <= 0)) + 1} (from 0) does not come after the one before it")
+        raise ValueError(
+            f"event times must increase: event {int(np.argmax(gaps_N <= 0)) + 1} (from 0) does not come after the one before it"
+        )
     return gaps_N
 
 
 def return_times(symbols_T: ArrayLike, symbol: int, circular: bool = False) -> np.ndarray:
-    """Gaps between occurrences of a symbol, such as the end of a text or a token that loops; `circular` adds the one around the end.
+    """Gaps between occurrences of a symbol, such as an end of text or a token that loops; `circular` adds the one around the end.
 
     Kac: in a stationary ergodic process their mean is 1/P(symbol); circularly it is T/occurrences exactly.
     """
