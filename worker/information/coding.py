@@ -1,9 +1,9 @@
 """Code lengths: what the best codes reach, and what compressors say of a string.
 
-Shapes: K symbols with probabilities p_K and code words of lengths_K; a symbol of probability 0 has no word, and length inf. In bits.
+Shapes: K symbols with probabilities p_K and words of lengths_K, in bits; a symbol of probability 0 has no word, and length inf.
 
-Sources: Shannon 1948; Huffman 1952; Kraft 1949, McMillan 1956; Cover and Thomas, Elements of Information Theory, 2nd ed. 2006,
-ch. 5, 13 and 14; Li and Vitányi, An Introduction to Kolmogorov Complexity and Its Applications, 3rd ed. 2008; Cilibrasi and Vitányi 2005.
+Sources: Shannon 1948; Kraft 1949; Huffman 1952; McMillan 1956; Cover and Thomas, Elements of Information Theory, 2nd ed. 2006,
+ch. 5, 13 and 14; Cilibrasi and Vitányi 2005; Li and Vitányi, An Introduction to Kolmogorov Complexity, 3rd ed. 2008.
 """
 
 import bz2
@@ -19,12 +19,18 @@ from scipy.special import entr
 
 from worker.information.distributions import LN2, probabilities
 
-_LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
+
+def _lzma(data: bytes) -> bytes:
+    # a dictionary longer than the data finds no more, and takes 50 ms to clear
+    dictionary = min(max(len(data), 2**12), 2**26)
+    coder = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": dictionary}
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=[coder])
+
 
 # without headers, where the format has a form without: what a fixed decoder knows need not be in the string
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "zlib": lambda data: zlib.compress(data, 9, wbits=-15),
-    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_RAW, filters=_LZMA),
+    "lzma": _lzma,
     "bz2": lambda data: bz2.compress(data, 9),
 }
 
@@ -68,7 +74,7 @@ def code_redundancy(p_K: ArrayLike, lengths_K: ArrayLike) -> float:
 
 
 def kraft_sum(lengths_K: ArrayLike, letters: int = 2) -> float:
-    """Σ letters^{−l}: ≤ 1 iff a prefix code with these lengths exists (Kraft), as it must for every uniquely decodable one (McMillan)."""
+    """Σ letters^{−l}: ≤ 1 iff a prefix code has these lengths (Kraft), and for every uniquely decodable code (McMillan)."""
     lengths_K = np.asarray(lengths_K, dtype=np.float64)
     if letters < 2 or not (lengths_K >= 0).all():
         raise ValueError("a code needs at least two letters, and lengths ≥ 0")
@@ -109,23 +115,27 @@ def compressed_bits(data: bytes, compressor: str = "lzma") -> int:
 
 
 def kolmogorov_upper_bound(data: bytes) -> int:
-    """min(the shortest of the compressors', 8 · length) + 2 bits, the two to say which: K(data) ≤ this + a constant, the decoder's.
+    """The shortest of all compressors' and the data itself, + 2 bits that say which: K(data) ≤ this + a constant, the decoder's.
 
-    K(x) = min {|p| : U(p) = x} cannot be computed, only bounded from above. Above 8 · length this never lies by more than the 2 bits.
+    K(x) = min {|p| : U(p) = x} cannot be computed, only bounded from above. This is at most 8 · length + 2.
     """
     return min([8 * len(data), *(compressed_bits(data, name) for name in COMPRESSORS)]) + 2
 
 
 def conditional_kolmogorov_upper_bound(data: bytes, given: bytes) -> int:
-    """K(data | given) ≤ this + a constant, bits: deflate with the last 32 KiB of `given` as its dictionary, or without, or verbatim, + 2."""
+    """K(data | given) ≤ this + a constant, bits: deflate with the last 32 KiB of `given` as its dictionary, or as without it."""
     dictionary = given[-(2**15) :]
-    coder = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, dictionary) if dictionary else zlib.compressobj(9, wbits=-15)
+    coder = (
+        zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, dictionary)
+        if dictionary
+        else zlib.compressobj(9, wbits=-15)
+    )
     with_given = 8 * len(coder.compress(data) + coder.flush())
     return min(with_given + 2, kolmogorov_upper_bound(data))
 
 
 def compression_ratio(data: bytes, compressor: str = "zlib") -> float:
-    """Compressed over plain length: near 0 for text that loops, and a little over 1 for noise. ValueError where there is no data."""
+    """Compressed over plain length: near 0 for text that loops, a little over 1 for noise. ValueError where there is no data."""
     if not data:
         raise ValueError("there is no data to compress")
     return compressed_bits(data, compressor) / (8 * len(data))

@@ -71,9 +71,9 @@ def canonical_ensemble(logits_V: ArrayLike, temperature: float = 1.0) -> Canonic
 
 
 def helmholtz_free_energy(p_V: ArrayLike, logits_V: ArrayLike, temperature: float = 1.0) -> float:
-    """U(p) − T S(p) of any distribution p over the tokens: F + T D(p ‖ softmax(z/T)) ≥ F, least at the softmax. In units of logits.
+    """U(p) − T S(p) of any distribution p over the tokens: F + T D(p ‖ softmax(z/T)) ≥ F, least at the softmax.
 
-    inf where p uses a token whose logit is −inf. Gibbs's variational principle.
+    In units of logits; inf where p uses a token whose logit is −inf. Gibbs's variational principle.
     """
     p_V, logits_V = probabilities(p_V), np.asarray(logits_V, dtype=np.float64)
     _logits(logits_V)
@@ -117,10 +117,9 @@ def temperature_for_entropy(logits_V: ArrayLike, entropy_bits: float) -> float:
 
 def _logits(logits_V: ArrayLike) -> np.ndarray:
     """Those of the tokens that can be, in float64. ValueError where none can, or one is nan or +inf."""
-    logits_V = np.asarray(logits_V, dtype=np.float64)
-    if np.isnan(logits_V).any() or np.isposinf(logits_V).any():
+    given_V = np.asarray(logits_V, dtype=np.float64)
+    if np.isnan(given_V).any() or np.isposinf(given_V).any():
         raise ValueError("a logit is nan or +inf")
-    logits_V = logits_V[np.isfinite(logits_V)]
-    if logits_V.size == 0:
+    if not np.isfinite(given_V).any():
         raise ValueError("there is no token with a finite logit")
-    return logits_V
+    return given_V[np.isfinite(given_V)]
