@@ -23,7 +23,7 @@ def topological_entropy(adjacency_SS: ArrayLike) -> float:
     """
     adjacency_SS = adjacency(adjacency_SS)
     n_classes, class_S = csgraph.connected_components(adjacency_SS > 0, connection="strong")
-    # by strong components: elsewhere a matrix is nilpotent, and its eigenvalues are rounding alone
+    # by strong components, where the greatest eigenvalue is simple: several in a row make it defective, and blur it
     radii = (_spectral_radius(adjacency_SS[np.ix_(class_S == c, class_S == c)]) for c in range(n_classes))
     radius = max(radii)
     return math.log2(radius) if radius > 0 else -math.inf

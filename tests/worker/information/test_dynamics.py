@@ -33,7 +33,6 @@ def test_words_without_two_ones_in_a_row_grow_like_fibonacci():
 def test_the_full_shift_a_loop_and_a_graph_that_ends():
     assert topological_entropy(np.ones((2, 2))) == pytest.approx(1)
     assert topological_entropy(np.roll(np.eye(5), 1, axis=1)) == pytest.approx(0)
-    # nilpotent: the eigenvalues of it by itself come out near 1e-3, not 0
     assert topological_entropy(np.diag(np.ones(5), 1)) == -math.inf
 
 
@@ -41,6 +40,12 @@ def test_the_largest_component_decides():
     edges = np.zeros((5, 5))
     edges[:2, :2], edges[2:, 2:], edges[0, 2] = GOLDEN_MEAN, np.ones((3, 3)), 1
     assert topological_entropy(edges) == pytest.approx(math.log2(3))
+
+
+def test_components_in_a_row_have_the_entropy_of_one_to_the_last_digits():
+    # the eigenvalue is fourfold and defective: of the whole matrix it is found to 1e-4 only
+    edges = np.kron(np.eye(4), GOLDEN_MEAN) + np.kron(np.diag(np.ones(3), 1), [[1, 1], [1, 1]])
+    assert topological_entropy(edges) == pytest.approx(math.log2((1 + math.sqrt(5)) / 2), abs=1e-12)
 
 
 @given(seeds)
