@@ -1,5 +1,156 @@
 """What a channel can carry, and what a code must keep."""
 
-from service.specs.catalogue.measure import Measure
+from service.specs.catalogue.measure import Measure, Notebook
 
-ROWS: tuple[Measure, ...] = ()
+_CONFUSION = "the confusion channel of a task, P(answer | true class), at a checkpoint"
+_EXPORT = "the weights of a quantised export: bits a weight against squared error"
+_LAYERS = "the layers of a checkpoint, by a probe or a logit lens on held-out labels"
+
+ROWS: tuple[Measure, ...] = (
+    Measure(
+        name="channel_capacity",
+        row=13,
+        unit="bits/use",
+        definition="max over p(x) of I(X;Y), between certified bounds Σ p(x) D_x ≤ C ≤ max_x D_x with D_x = D(P(·|x) ‖ p(y))",
+        source="Shannon 1948; Blahut 1972; Arimoto 1972; Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, ch. 7",
+        computed_on=_CONFUSION,
+        function="channels.channel_capacity",
+        notebook=Notebook(
+            formula="B lg(1+S/N)",
+            verdict="incomplete",
+            why="right as the special case of Shannon and Hartley; the general definition is a maximum over inputs",
+        ),
+    ),
+    Measure(
+        name="shannon_hartley",
+        row=13,
+        unit="bits/s",
+        definition="B lg(1 + S/N), the capacity of a channel of bandwidth B in white Gaussian noise",
+        source="Shannon 1949; Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §9.3",
+        computed_on="a channel of given bandwidth and ratio of powers",
+        function="channels.shannon_hartley",
+        aliases=("shannon_hartley_theorem",),
+    ),
+    Measure(
+        name="awgn_capacity",
+        row=13,
+        unit="bits/use",
+        definition="½ lg(1 + S/N) a real dimension, of the additive white Gaussian noise channel",
+        source="Shannon 1948; Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §9.1",
+        computed_on="each output dimension of a quantised export, its error taken as noise",
+        function="channels.awgn_capacity",
+    ),
+    Measure(
+        name="parallel_gaussian_capacity",
+        row=13,
+        unit="bits/use",
+        definition="Σ ½ lg(1 + P_k/N_k) with P_k = (ν − N_k)⁺ and Σ P_k = P: water-filling",
+        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §9.4",
+        computed_on="the output dimensions of a quantised export together",
+        function="channels.parallel_gaussian_capacity",
+        aliases=("water_filling",),
+    ),
+    Measure(
+        name="rate_distortion",
+        row=15,
+        unit="bits/symbol",
+        definition="R(D) = min over p(z|x) with E d(x,z) ≤ D of I(X;Z), between certified bounds",
+        source="Shannon 1959; Blahut 1972; Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, ch. 10",
+        computed_on="a discrete source under a stated distortion",
+        function="channels.rate_distortion",
+        aliases=(
+            "rate_distortion_function",
+            "rate_distortion_theory",
+        ),
+        notebook=Notebook(formula="", verdict="named only", why="the notebook gives no formula"),
+    ),
+    Measure(
+        name="distortion_rate",
+        row=15,
+        unit="the distortion's",
+        definition="D(R) = min over p(z|x) with I(X;Z) ≤ R of E d(x,z), between certified bounds",
+        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, ch. 10",
+        computed_on="a discrete source under a stated distortion",
+        function="channels.distortion_rate",
+    ),
+    Measure(
+        name="gaussian_rate_distortion",
+        row=15,
+        unit="bits/symbol",
+        definition="Σ ½ lg⁺(σ_k²/D_k), D_k = min(θ, σ_k²), Σ D_k = D; of one component ½ lg⁺(σ²/D)",
+        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §10.3",
+        computed_on=_EXPORT,
+        function="channels.gaussian_rate_distortion",
+        aliases=("reverse_water_filling",),
+    ),
+    Measure(
+        name="gaussian_distortion_rate",
+        row=15,
+        unit="the variance's",
+        definition="σ² 2^{−2R}: the least squared error at R bits a symbol",
+        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §10.3",
+        computed_on=_EXPORT,
+        function="channels.gaussian_distortion_rate",
+    ),
+    Measure(
+        name="information_bottleneck",
+        row=11,
+        unit="bits",
+        definition="min over p(t|x) of I(X;T) − β I(T;Y), T − X − Y a Markov chain: how little of X keeps how much about Y",
+        source="Tishby, Pereira & Bialek 1999",
+        computed_on="a joint distribution of inputs and labels, or of clusters of them",
+        function="bottleneck.information_bottleneck",
+        notebook=Notebook(
+            formula="L_β(Y;X), Y compressed, X input",
+            verdict="wrong",
+            why="the relevance variable is missing, so nothing is defined",
+        ),
+        estimator="alternating iteration; the least of several stationary points",
+    ),
+    Measure(
+        name="gaussian_information_bottleneck",
+        row=11,
+        unit="bits",
+        definition="for jointly Gaussian X and Y, λ_i the eigenvalues of Σ_X|Y Σ_X⁻¹: I(T;Y) = Σ ½ lg((β−1)/(β "
+        "λ_i)) over λ_i < 1 − 1/β",
+        source="Chechik, Globerson, Tishby & Weiss 2005",
+        computed_on="hidden states and what is to be predicted, by their covariances",
+        function="bottleneck.gaussian_information_bottleneck",
+    ),
+    Measure(
+        name="relevance_lower_bound",
+        row=11,
+        unit="bits",
+        definition="I(T;Y) ≥ H(Y) − CE, CE the cross-entropy of any predictor of Y from T",
+        source="Barber & Agakov 2003; Xu et al. 2020",
+        computed_on=_LAYERS,
+        function="bottleneck.relevance_lower_bound",
+        aliases=("variational_information_bound",),
+        estimator="a lower bound, on held-out data",
+    ),
+    Measure(
+        name="usable_information",
+        row=11,
+        unit="bits",
+        definition="I_V(X→Y) = H_V(Y) − H_V(Y|X): the cross-entropy without X less that with it, each of the best "
+        "predictor in a family V",
+        source="Xu, Zhao, Song, Stewart & Ermon 2020",
+        computed_on="the answers of held-out documents, with and without their prompts",
+        function="bottleneck.usable_information",
+        aliases=(
+            "v_information",
+            "predictive_v_information",
+        ),
+        estimator="mean of held-out differences; may be negative",
+    ),
+    Measure(
+        name="pointwise_usable_information",
+        row=11,
+        unit="bits",
+        definition="lg q(y|x) − lg q(y) of one example",
+        source="Ethayarajh, Choi & Swayamdipta 2022",
+        computed_on="each held-out document: a low value marks a hard or mislabelled one",
+        function="bottleneck.pointwise_usable_information",
+        aliases=("pvi",),
+    ),
+)

@@ -1,5 +1,150 @@
 """Code lengths and compression."""
 
-from service.specs.catalogue.measure import Measure
+from service.specs.catalogue.measure import Measure, Notebook
 
-ROWS: tuple[Measure, ...] = ()
+_BYTES = "the text of a data set or of generations, in UTF-8"
+_TOKENS = "the token frequencies of a data set"
+
+ROWS: tuple[Measure, ...] = (
+    Measure(
+        name="code_redundancy",
+        row=14,
+        unit="bits/symbol",
+        definition="L − H, the mean length of the words of a code over the entropy: ≥ 0 for every uniquely decodable code",
+        source="Shannon 1948; Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, ch. 5",
+        computed_on=_TOKENS,
+        function="coding.code_redundancy",
+        aliases=(
+            "source_coding",
+            "source_coding_theorem",
+        ),
+        notebook=Notebook(
+            formula="L ≥ H; redundancy L − H",
+            verdict="incomplete",
+            why="right, but the lower half alone: the best prefix code has H ≤ L < H + 1; and codes that are only "
+            "one-to-one can beat H",
+        ),
+    ),
+    Measure(
+        name="expected_length",
+        row=14,
+        unit="bits/symbol",
+        definition="Σ p l",
+        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, ch. 5",
+        computed_on=_TOKENS,
+        function="coding.expected_length",
+    ),
+    Measure(
+        name="huffman_lengths",
+        row=14,
+        unit="bits",
+        definition="the word lengths of a shortest prefix code",
+        source="Huffman 1952",
+        computed_on=_TOKENS,
+        function="coding.huffman_lengths",
+    ),
+    Measure(
+        name="shannon_lengths",
+        row=14,
+        unit="bits",
+        definition="⌈−lg p⌉",
+        source="Shannon 1948",
+        computed_on=_TOKENS,
+        function="coding.shannon_lengths",
+    ),
+    Measure(
+        name="kraft_sum",
+        row=14,
+        unit="1",
+        definition="Σ 2^{−l}: ≤ 1 iff a prefix code has these lengths",
+        source="Kraft 1949; McMillan 1956",
+        computed_on="the word lengths of a code",
+        function="coding.kraft_sum",
+    ),
+    Measure(
+        name="block_code_bounds",
+        row=14,
+        unit="bits/symbol",
+        definition="H ≤ L*/n < H + 1/n for blocks of n independent symbols",
+        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §5.4.2",
+        computed_on=_TOKENS,
+        function="coding.block_code_bounds",
+    ),
+    Measure(
+        name="one_to_one_length",
+        row=14,
+        unit="bits/symbol",
+        definition="Σ p_(i) ⌊lg i⌋, the shortest one-to-one code of single symbols, at most H",
+        source="Wyner 1972; Alon & Orlitsky 1994",
+        computed_on=_TOKENS,
+        function="coding.one_to_one_length",
+    ),
+    Measure(
+        name="arithmetic_code_bits",
+        row=14,
+        unit="bits",
+        definition="⌈Σ −lg p(x_t|x_<t)⌉ + 1, in which an arithmetic coder with the model writes the text",
+        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §5.9 and §13.3",
+        computed_on="a text scored by a checkpoint, against zlib, lzma and bz2",
+        function="coding.arithmetic_code_bits",
+    ),
+    Measure(
+        name="kolmogorov_upper_bound",
+        row=9,
+        unit="bits",
+        definition="K(x) ≤ the shortest of zlib, lzma, bz2 and x itself + 2, up to a constant; K(x) = min {|p| : "
+        "U(p) = x} cannot be computed",
+        source="Kolmogorov 1965; Li & Vitányi, 3rd ed. 2008; Cover & Thomas, Elements of Information Theory, 2nd "
+        "ed. 2006, ch. 14",
+        computed_on=_BYTES,
+        function="coding.kolmogorov_upper_bound",
+        aliases=(
+            "kolmogorov_complexity",
+            "algorithmic_complexity",
+        ),
+        notebook=Notebook(
+            formula="K(x) = min_{p,s} {|p| : U(p,s) = x}",
+            verdict="wrong",
+            why='with s free the programme "print s" makes it a constant; s is given in K(x|s) and absent in K(x)',
+        ),
+        estimator="an upper bound; compressors stay well above the entropy of a short text",
+    ),
+    Measure(
+        name="conditional_kolmogorov_upper_bound",
+        row=9,
+        unit="bits",
+        definition="K(x|s) ≤ deflate of x with s as its dictionary, up to a constant",
+        source="Li & Vitányi, 3rd ed. 2008",
+        computed_on="an evaluation text given a training text: leakage",
+        function="coding.conditional_kolmogorov_upper_bound",
+        estimator="an upper bound; 32 KiB of s are used",
+    ),
+    Measure(
+        name="compressed_bits",
+        row=9,
+        unit="bits",
+        definition="8 × the bytes that a compressor leaves",
+        source="Li & Vitányi, 3rd ed. 2008",
+        computed_on=_BYTES,
+        function="coding.compressed_bits",
+    ),
+    Measure(
+        name="compression_ratio",
+        row=9,
+        unit="1",
+        definition="compressed over plain length",
+        source="Li & Vitányi, 3rd ed. 2008",
+        computed_on="generations of a checkpoint: near 0 where they loop",
+        function="coding.compression_ratio",
+    ),
+    Measure(
+        name="normalized_compression_distance",
+        row=9,
+        unit="1",
+        definition="(C(xy) − min(C(x),C(y)))/max(C(x),C(y))",
+        source="Cilibrasi & Vitányi 2005",
+        computed_on="pairs of training and evaluation texts: near 0 for copies",
+        function="coding.normalized_compression_distance",
+        aliases=("ncd",),
+    ),
+)
