@@ -19,6 +19,11 @@ HELPERS = {
     "shannon.information_density": "the integrand, in nats, that measures of a joint distribution share",
     "quantum.density_matrix": "the check of what the measures take",
     "quantum.partial_trace": "makes the density matrix of a part",
+    "samples": "checks of samples, and their covariances",
+    "geometry.cell_probabilities": "counts samples in the cells of a grid",
+    "geometry.power_spectrum": "what spectral measures take",
+    "geometry.low_rank_singular_values": "what spectral measures of a LoRA update take",
+    "processes.plug_in_entropy": "PLUG",
 }
 
 
