@@ -208,7 +208,8 @@ def _augustin_mean(p_X: np.ndarray, rows_XY: np.ndarray, order: float) -> np.nda
     """
     log_rows_XY = log_on(rows_XY >= 0, rows_XY)
     log_q_Y = np.log(p_X @ rows_XY)
-    gap = CSISZAR_GAP_NATS + 4 * np.finfo(np.float64).eps * order * np.abs(log_rows_XY[rows_XY > 0]).max()
+    largest = max(1.0, order) * (np.abs(log_rows_XY[rows_XY > 0]).max() + np.abs(log_q_Y).max())
+    gap = CSISZAR_GAP_NATS + 4 * np.finfo(np.float64).eps * largest  # what rounding leaves of the sums of such logarithms
     for _ in range(CSISZAR_STEPS):
         tilted_XY = order * log_rows_XY + (1 - order) * log_q_Y
         tilted_XY -= logsumexp(tilted_XY, axis=1, keepdims=True)
