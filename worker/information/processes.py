@@ -16,6 +16,7 @@ from scipy.sparse import csgraph
 from scipy.special import entr
 
 from worker.information.distributions import LN2, channel, probabilities
+from worker.information.estimators import empirical_entropy
 
 
 def stationary_distribution(transitions_SS: ArrayLike) -> np.ndarray:
@@ -59,13 +60,8 @@ def parry_measure(adjacency_SS: ArrayLike) -> np.ndarray:
     return weights_SS / weights_SS.sum(axis=1, keepdims=True)
 
 
-def plug_in_entropy(counts_K: np.ndarray) -> float:
-    """−Σ (n/N) lg (n/N), bits. Biased downwards, by about (K−1)/(2N ln 2): Miller 1955."""
-    return float(entr(counts_K / counts_K.sum()).sum() / LN2)
-
-
 def block_entropies(
-    sequences: Iterable[ArrayLike], longest: int, entropy_of_counts: Callable[[np.ndarray], float] = plug_in_entropy
+    sequences: Iterable[ArrayLike], longest: int, entropy_of_counts: Callable[[np.ndarray], float] = empirical_entropy
 ) -> np.ndarray:
     """[longest] H_1, …, H_longest: the entropies of blocks of k successive symbols, bits. No block crosses sequences.
 
@@ -77,7 +73,7 @@ def block_entropies(
 
 
 def block_entropy_rates(
-    sequences: Iterable[ArrayLike], longest: int, entropy_of_counts: Callable[[np.ndarray], float] = plug_in_entropy
+    sequences: Iterable[ArrayLike], longest: int, entropy_of_counts: Callable[[np.ndarray], float] = empirical_entropy
 ) -> np.ndarray:
     """[longest] H_k − H_{k−1} for k = 1, …, longest, with H_0 = 0: the entropy of a symbol given the k−1 before it, bits.
 

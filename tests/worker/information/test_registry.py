@@ -22,8 +22,14 @@ HELPERS = {
     "samples": "checks of samples, and their covariances",
     "geometry.cell_probabilities": "counts samples in the cells of a grid",
     "geometry.power_spectrum": "what spectral measures take",
+    "processes.adjacency": "the check of what a graph is",
+    "processes.square_channel": "the check of what a chain is",
+    "processes.iid_nll": "the surprisal whose mean the theorem of Shannon, McMillan and Breiman is about",
+    "processes.markov_nll": "the same, of a chain",
+    "renewal.gaps": "what a renewal measure takes, of the times of events",
+    "renewal.return_times": "what a renewal measure takes, of a sequence of symbols",
+    "dynamics.transition_graph": "what topological entropy takes, of a sequence of symbols",
     "geometry.low_rank_singular_values": "what spectral measures of a LoRA update take",
-    "processes.plug_in_entropy": "PLUG",
 }
 
 
