@@ -56,6 +56,14 @@ class Worker:
             jobs.rescue(session)
             unheard = jobs.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
         self._ring(unheard)
+        self._tell_health()
+
+    def _tell_health(self) -> None:
+        if self._settings.health_file is None:
+            return
+        with self._app.connection_for_write() as connection:  # a sweep with no bell to ring has not asked the broker
+            connection.ensure_connection(max_retries=0, timeout=3)
+        self._settings.health_file.touch()
 
     def _ring(self, queues: Iterable[str]) -> None:
         for name in queues:
