@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from service.specs.reasons import Reason
+from worker import checkpoints
 from worker.failures import JobFailure
 from worker.pipeline import run as run_pipeline
 from worker.run import Run, Stopped
@@ -61,6 +62,8 @@ def _attempt(work: Work, run: Run) -> None:
     except BaseException as error:
         traceback.print_exc()
         failure = explained(error)
+        if failure.reason == Reason.OUT_OF_DISK:
+            checkpoints.discard_torn(work.folder)
         run.failed(failure.reason, failure.sentence, failure.where)
     else:
         run.succeeded()
