@@ -26,6 +26,7 @@ from tests import servers
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<word>[^}]*))?\})")
+FIRST_HOST = "10.0.0.1"  # that of docs/how-to/add-a-gpu-host.md
 PORTS = {"postgres": 5432, "broker": 6379, "api": 8765}
 
 # Makes folders writable, everything else read-only, and goes on as somebody else, who has no capabilities.
@@ -228,7 +229,7 @@ class Stack:
         """The text with a container's paths and addresses as they are on this host."""
         places = [mount["target"] for mount in self._mounts(name)] + ["/tmp"]
         folders = [rf"(?<![\w./]){place}(?=/|\s|$)" for place in places]
-        addresses = [r"(?:postgres|broker):\d+", *(rf"\b{port}\b" for port in PORTS.values())]
+        addresses = [rf"(?:postgres|broker|{re.escape(FIRST_HOST)}):\d+", *(rf"\b{port}\b" for port in PORTS.values())]
 
         def replace(found: re.Match[str]) -> str:
             word = found[0]

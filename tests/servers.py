@@ -54,9 +54,14 @@ def start_with_password(
         secret.unlink()
     zone = {"timezone": "Asia/Kathmandu", "listen_addresses": "127.0.0.1", "port": port}
     server = _start(as_user, data, folder, fsync=False, **zone)
-    _wait_for(folder / f".s.PGSQL.{port}", server)
-    if is_new:
-        _run({}, [POSTGRESQL / "createdb", "-h", folder, "-p", str(port), "-U", user, database])
+    try:
+        _wait_for(folder / f".s.PGSQL.{port}", server)
+        _wait_until_ready(folder, port)
+        if is_new:
+            _run({}, [POSTGRESQL / "createdb", "-h", folder, "-p", str(port), "-U", user, database])
+    except RuntimeError:
+        server.kill()
+        raise
     return server
 
 
@@ -109,3 +114,12 @@ def _wait_for(socket: Path, server: "subprocess.Popen[bytes]", seconds: float = 
         if server.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL did not start: {socket.with_name('log').read_text()}")
         time.sleep(0.02)
+
+
+def _wait_until_ready(folder: Path, port: int, seconds: float = 30) -> None:
+    """The socket is there before the server takes connections."""
+    deadline = time.monotonic() + seconds
+    while subprocess.run([POSTGRESQL / "pg_isready", "-q", "-h", folder, "-p", str(port)]).returncode != 0:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL takes no connections: {(folder / 'log').read_text()}")
+        time.sleep(0.05)

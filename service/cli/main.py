@@ -2,6 +2,7 @@
 
 import typer
 
+from service.cli.backup import backup
 from service.cli.cancel import cancel
 from service.cli.connection import Connection
 from service.cli.demo import demo
@@ -10,6 +11,7 @@ from service.cli.jobs import jobs
 from service.cli.logs import logs
 from service.cli.metrics import metrics
 from service.cli.migrate import migrate
+from service.cli.restore import restore
 from service.cli.serve import serve
 from service.cli.submit import submit
 from service.cli.up import up
@@ -30,5 +32,5 @@ def finebits(
     context.obj = Connection(url, api_key)
 
 
-for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, init, serve, migrate, version):
+for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, init, serve, migrate, backup, restore, version):
     app.command()(command)
