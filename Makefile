@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs pre-commit up migrate bench clean
+.PHONY: help setup demo test lint docs pre-commit up env migrate bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -39,6 +39,9 @@ up: $(VENV)/.runtime ## run the whole service here, with the examples as models 
 	@FINEBITS_MODELS_ROOT="$${FINEBITS_MODELS_ROOT:-$(CURDIR)/examples/models}" \
 	 FINEBITS_DATASETS_ROOT="$${FINEBITS_DATASETS_ROOT:-$(CURDIR)/examples}" \
 	 $(BIN)/finebits up
+
+env: ## write .env with fresh secrets, for docker compose; options in OPTIONS
+	@$(PYTHON) -m service.dotenv $(OPTIONS)
 
 migrate: $(VENV)/.runtime ## bring the database to the newest migration
 	@$(BIN)/finebits migrate

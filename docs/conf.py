@@ -1,4 +1,4 @@
-"""Sphinx: `make docs`. Pages are Markdown; the reference pages of arguments and HTTP are made here, of what the code says itself."""
+"""Sphinx: `make docs`. Pages are Markdown; those of arguments and HTTP are made here, of what the code says itself."""
 
 import sys
 from pathlib import Path

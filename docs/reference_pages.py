@@ -1,6 +1,6 @@
 """Reference pages that the code writes itself: every argument with its fate, and every address of the API.
 
-    python docs/reference_pages.py     writes docs/reference/arguments.md and docs/reference/http.md
+python docs/reference_pages.py     writes docs/reference/arguments.md and docs/reference/http.md
 """
 
 import sys
@@ -10,10 +10,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from service.dispatch import Doorbell  # noqa: E402
-from service.settings import Settings  # noqa: E402
-from service.specs.ledger import GROUPS, LEDGER, Fate  # noqa: E402
-from service.store.session import Database  # noqa: E402
+from service.dispatch import Doorbell
+from service.settings import Settings
+from service.specs.ledger import GROUPS, LEDGER, Fate
+from service.store.session import Database
 
 FATES = {"works": "works", "conditional": "works if", "refused": "refused", "moot": "moot"}
 
@@ -30,8 +30,8 @@ def write(folder: Path) -> None:
 def arguments() -> Iterator[str]:
     """A table for each group: name, default, what it does, what becomes of it."""
     yield "# Arguments\n"
-    yield "Every argument of a job, by group. None is accepted and ignored: it works, works under the condition that stands beside"
-    yield "it, is refused with a sentence, or is moot because today's libraries have taken the choice away.\n"
+    yield "Every argument of a job, by group. None is accepted and ignored: it works, works under the condition that stands"
+    yield "beside it, is refused with a sentence, or is moot because today's libraries have taken the choice away.\n"
     for group, model in GROUPS.items():
         yield f"## {group}\n\n{_cell(model.__doc__ or '')}\n\n| argument | default | | fate |\n|---|---|---|---|"
         for name, field in model.model_fields.items():
@@ -53,7 +53,7 @@ def http() -> Iterator[str]:
     for path, methods in app.openapi()["paths"].items():
         for method, operation in methods.items():
             yield f"| `{method.upper()}` | `{path}` | {_cell(operation.get('description') or operation.get('summary', ''))} |"
-    yield "\nErrors are problem documents (RFC 9457): `code` is for programs, `detail` for people, and `errors` point into the request."
+    yield "\nErrors are problem documents (RFC 9457): `code` is for programs, `detail` for people, `errors` point into the request."
 
 
 def _fate(fate: Fate) -> str:

@@ -85,6 +85,7 @@ class Progress(TypedDict, total=False):
     tokens_per_second: float
     eta_seconds: float
     phase: str
+    held: str  # why no worker takes it now
 
 
 class Job(TypedDict, total=False):

@@ -15,6 +15,7 @@ broker. When this process is killed outright its children are too, by a watchdog
 import fcntl
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,7 @@ WORKER = (sys.executable, "-m", "worker")
 API = (sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment")
 
 START_SECONDS = 60
+LOG_BYTES = 20_000_000  # of each process's log; as many more are kept in the one before
 SOCKET_PATH_BYTES = 100  # a unix socket's path may have 103 bytes on macOS, 107 on Linux
 
 # Reads the ids of process groups, and kills them when the pipe ends: its other end was this process's.
@@ -68,6 +70,8 @@ class Child:
     is_over: bool = False
 
     def check(self) -> None:
+        """Raises ChildDied when it has ended. Looked at often, so its log is kept short here too."""
+        _turn_over(self.log)
         if self.process.poll() is not None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
             raise ChildDied(f"The {self.name} ended with {_ending(self.process.returncode)}. The end of {self.log}:\n{tail}")
@@ -265,6 +269,13 @@ def _child(name: str, command: Sequence[str], log: Path, environment: dict[str, 
             command, stdin=subprocess.DEVNULL, stdout=opened, stderr=opened, env=environment, start_new_session=True
         )
     return Child(name, process, log, stop_seconds)
+
+
+def _turn_over(log: Path) -> None:
+    """A log that is long enough becomes the one before. In place: the process has it open, and appends."""
+    if log.stat().st_size > LOG_BYTES:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
 
 
 def _broker(socket_path: Path, folder: Path) -> tuple[str, ...]:

@@ -36,6 +36,35 @@ def postgresql(fsync: bool = False) -> Iterator[str]:
             server.wait(timeout=30)
 
 
+def start_with_password(
+    folder: Path, port: int, user: str, password: str, database: str, initdb: list[str]
+) -> "subprocess.Popen[bytes]":
+    """A PostgreSQL 18 on a port of loopback that asks for the password, on the data in the folder; made when there is none.
+
+    Its clock is shown in a time zone of its own, as an operator's may be.
+    """
+    data, is_new = folder / "18", not (folder / "18").exists()
+    as_user = _unprivileged(folder)
+    if is_new:
+        secret = folder / "password"
+        secret.write_text(password)
+        secret.chmod(0o644)
+        auth = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={secret}"]
+        _run(as_user, [POSTGRESQL / "initdb", "-D", data, "-U", user, "-E", "UTF8", "--no-sync", *auth, *initdb])
+        secret.unlink()
+    zone = {"timezone": "Asia/Kathmandu", "listen_addresses": "127.0.0.1", "port": port}
+    server = _start(as_user, data, folder, fsync=False, **zone)
+    try:
+        _wait_for(folder / f".s.PGSQL.{port}", server)
+        _wait_until_ready(folder, port)
+        if is_new:
+            _run({}, [POSTGRESQL / "createdb", "-h", folder, "-p", str(port), "-U", user, database])
+    except RuntimeError:
+        server.kill()
+        raise
+    return server
+
+
 @contextmanager
 def broker() -> Iterator[str]:
     """A Redis-compatible server of its own on a unix socket; yields Celery's URL of it."""
@@ -56,12 +85,13 @@ def _unprivileged(folder: Path) -> dict[str, Any]:
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 
 
-def _start(as_user: dict[str, Any], data: Path, folder: Path, fsync: bool) -> "subprocess.Popen[bytes]":
+def _start(as_user: dict[str, Any], data: Path, folder: Path, fsync: bool, **more: Any) -> "subprocess.Popen[bytes]":
     settings = {
         "unix_socket_directories": folder,
         "listen_addresses": "",
         "fsync": "on" if fsync else "off",
         "max_connections": 200,
+        **more,
     }
     command = [POSTGRESQL / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
     prefix = as_user.get("prefix", [])
@@ -84,3 +114,12 @@ def _wait_for(socket: Path, server: "subprocess.Popen[bytes]", seconds: float = 
         if server.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL did not start: {socket.with_name('log').read_text()}")
         time.sleep(0.02)
+
+
+def _wait_until_ready(folder: Path, port: int, seconds: float = 30) -> None:
+    """The socket is there before the server takes connections."""
+    deadline = time.monotonic() + seconds
+    while subprocess.run([POSTGRESQL / "pg_isready", "-q", "-h", folder, "-p", str(port)]).returncode != 0:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL takes no connections: {(folder / 'log').read_text()}")
+        time.sleep(0.05)

@@ -1,6 +1,8 @@
 """`python -m worker`: one worker for this host."""
 
 import logging
+import os
+import time
 
 from service.store import schema
 from service.store.session import Database
@@ -10,7 +12,9 @@ from worker.tasks import connect
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.umask(0o027)  # what jobs make is the owner's and the group's alone
+    logging.Formatter.converter = time.gmtime  # as every time that the API tells
+    logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s")
     settings = WorkerSettings()
     database = Database(settings.database_url)
     if not schema.is_current(database):

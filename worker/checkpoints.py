@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+PREFIX = "checkpoint"  # of a folder's name, as transformers has it
 _UNFINISHED = f".{MANIFEST}"
 
 
@@ -44,6 +46,13 @@ def is_complete(folder: Path) -> bool:
         return all(_entry(folder, folder / file["name"]) == file for file in files)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def discard_torn(folder: Path) -> None:
+    """Removes the checkpoints below that were never sealed: what a full disk left of them is of no use, and takes room."""
+    for torn in folder.glob(f"*/{PREFIX}-*"):
+        if not (torn / MANIFEST).exists():
+            shutil.rmtree(torn, ignore_errors=True)
 
 
 def _entry(folder: Path, path: Path) -> dict[str, Any]:

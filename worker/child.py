@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from service.specs.reasons import Reason
+from worker import checkpoints, log
 from worker.failures import JobFailure
 from worker.pipeline import run as run_pipeline
 from worker.run import Run, Stopped
@@ -42,10 +43,11 @@ def main(document: dict[str, Any], pipe: Connection) -> None:
     """Runs one attempt, says how it ended, and exits."""
     work = Work(**document)
     os.setsid()  # a Ctrl-C at the terminal is the worker's to handle, not ours
-    _speak_into(work.folder / "log.txt")
+    log_file = work.folder / "log.txt"
+    log.speak_into(log_file)
     run = Run(pipe, Path(work.artifacts_root))
     signal.signal(signal.SIGTERM, lambda *_: _wish(run, "stop"))
-    threading.Thread(target=_listen, args=(pipe, run, work.lease_seconds), daemon=True).start()
+    threading.Thread(target=_listen, args=(pipe, run, work.lease_seconds, log_file), daemon=True).start()
     _choose_device(work)
     _attempt(work, run)
     sys.stdout.flush()
@@ -61,6 +63,8 @@ def _attempt(work: Work, run: Run) -> None:
     except BaseException as error:
         traceback.print_exc()
         failure = explained(error)
+        if failure.reason == Reason.OUT_OF_DISK:
+            checkpoints.discard_torn(work.folder)
         run.failed(failure.reason, failure.sentence, failure.where)
     else:
         run.succeeded()
@@ -95,8 +99,8 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _listen(pipe: Connection, run: Run, lease_seconds: float) -> None:
-    """Hears the supervisor. CLOCK_BOOTTIME counts on while the host sleeps, as the lease does."""
+def _listen(pipe: Connection, run: Run, lease_seconds: float, log_file: Path) -> None:
+    """Hears the supervisor, and keeps the log short. CLOCK_BOOTTIME counts on while the host sleeps, as the lease does."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     heard = time.clock_gettime(clock)
     while True:
@@ -108,23 +112,13 @@ def _listen(pipe: Connection, run: Run, lease_seconds: float) -> None:
                     _wish(run, word.decode())
         except (EOFError, OSError):
             os._exit(ORPHANED)
+        log.trim(log_file)
         if time.clock_gettime(clock) - heard > lease_seconds:
             os._exit(ORPHANED)
 
 
 def _wish(run: Run, wish: str) -> None:
     run.wish = "cancel" if wish == "cancel" or run.wish == "cancel" else "stop"
-
-
-def _speak_into(log: Path) -> None:
-    """Whatever this process and its libraries print goes into the attempt's log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
 def _choose_device(work: Work) -> None:

@@ -57,6 +57,8 @@ def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[s
         use_cpu=use_cpu,
         saved=work.saved(step.name),
         measured=work.measurements.get(step.name, []),
+        checkpoint_bytes=work.checkpoint_bytes.get(step.name, 0),
+        kept_free_bytes=work.kept_free_bytes,
     )
 
 

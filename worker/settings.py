@@ -21,6 +21,12 @@ class WorkerSettings(Places):
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a job stays with a worker that is not heard of.")
     flush_seconds: float = Field(default=0.5, gt=0, description="How long what a job says waits to be written together.")
     sweep_seconds: float = Field(default=10.0, gt=0, description="How often lost jobs and lost bells are looked for.")
+    min_free_bytes: int = Field(
+        default=1_000_000_000, ge=0, description="Kept free on the disk of the artifacts: a job that would need them is held."
+    )
+    health_file: Path | None = Field(
+        default=None, description="Touched after each sweep that reached the database and the broker: its age tells of health."
+    )
     grace_seconds: float = Field(default=120.0, gt=0, description="How long a job may take to stop at a checkpoint.")
 
     @cached_property

@@ -8,6 +8,7 @@ import logging
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,18 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from service.library import space
+from service.library.check import Roots
+from service.library.errors import LibraryError
+from service.library.space import StepSpace
+from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
 from service.store import artifacts, checkpoints, events, jobs, metrics, steps
 from service.store.errors import LeaseLost
 from service.store.jobs import Claim
 from service.store.session import Database
 from worker import warm
+from worker.disk import Disk
 from worker.settings import WorkerSettings
 from worker.warm import Child
 from worker.work import Work
@@ -43,26 +50,65 @@ class _Attempt:
     pipe_is_open: bool = True
 
 
-def run_next(database: Database, settings: WorkerSettings, device: str | None, stopping: threading.Event) -> bool:
-    """Claims the best ready job and keeps its attempt to the end. False when there was nothing to do."""
-    asked_at = time.monotonic()
-    with database.transaction() as session:
-        held = jobs.claim(session, settings.queue_names, settings.name, settings.lease_seconds)
-        work = _work(session, held, settings, device) if held else None
-    if held is None or work is None:
+def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: str | None, stopping: threading.Event) -> bool:
+    """Claims the best ready job that there is room for and keeps its attempt to the end. False when there was nothing to do."""
+    with disk.turn:
+        claimed = _claim(database, settings, disk, device)
+    if claimed is None:
         return False
-    logger.info("attempt %d of %s began", held.attempt, held.job_id)
-    attempt = _Attempt(held, warm.start(work.to_document()), asked_at + settings.lease_seconds)
+    held, work, asked_at = claimed
     try:
-        _keep(database, settings, attempt, stopping)
+        logger.info("attempt %d of %s began", held.attempt, held.job_id)
+        attempt = _Attempt(held, warm.start(work.to_document()), asked_at + settings.lease_seconds)
+        try:
+            _keep(database, settings, attempt, stopping)
+        finally:
+            attempt.child.kill()
+            attempt.child.wait(5)
+            attempt.child.close()
     finally:
-        attempt.child.kill()
-        attempt.child.wait(5)
-        attempt.child.close()
+        disk.done(held.job_id)
     return True
 
 
-def _work(session: Session, held: Claim, settings: WorkerSettings, device: str | None) -> Work:
+def _claim(database: Database, settings: WorkerSettings, disk: Disk, device: str | None) -> tuple[Claim, Work, float] | None:
+    """The first that fits, with its room promised, and when it was asked for.
+
+    A job that does not fit is held with the reason, and looked at again when the sweep rings for it.
+    """
+    with database.reading() as session:
+        ready = jobs.ready(session, settings.queue_names)
+    for job_id in ready:
+        with database.reading() as session:
+            needed = _still_to_write(session, settings, job_id)
+        lack = disk.lack(needed)
+        asked_at = time.monotonic()
+        with database.transaction() as session:
+            if lack is not None:
+                jobs.hold(session, job_id, settings.name, lack)
+                continue
+            held = jobs.claim(session, settings.queue_names, settings.name, settings.lease_seconds, only=job_id)
+            work = _work(session, held, settings, device, needed) if held else None
+        if held is not None and work is not None:
+            disk.promise(job_id, work.folder, needed)
+            return held, work, asked_at
+    return None
+
+
+def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> dict[str, StepSpace]:
+    """By step. Nothing where that cannot be known: what is wrong with the job's files is for its attempt to say."""
+    resolved = ResolvedJob.model_validate_json(orjson.dumps(jobs.resolved_document(session, job_id)))
+    done = [step.name for step in steps.of_job(session, job_id)]
+    n_saved = Counter(checkpoint.step for checkpoint in checkpoints.of_job(session, job_id))
+    try:
+        return space.still_to_write(Roots(settings.models_root, settings.datasets_root), resolved, done, n_saved)
+    except (LibraryError, OSError):
+        return {}
+
+
+def _work(
+    session: Session, held: Claim, settings: WorkerSettings, device: str | None, needed: dict[str, StepSpace] | None = None
+) -> Work:
     """All that the child needs, read in the transaction that claimed the job."""
     saved: dict[str, list[dict[str, Any]]] = {}
     for checkpoint in checkpoints.of_job(session, held.job_id):
@@ -85,6 +131,8 @@ def _work(session: Session, held: Claim, settings: WorkerSettings, device: str |
         outputs={step.name: step.output for step in steps.of_job(session, held.job_id)},
         checkpoints=saved,
         measurements=measured,
+        checkpoint_bytes={name: step.checkpoint_bytes for name, step in (needed or {}).items()},
+        kept_free_bytes=settings.min_free_bytes,
     )
 
 

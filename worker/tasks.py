@@ -12,6 +12,7 @@ from service.dispatch import TASK
 from service.store import jobs
 from service.store.session import Database
 from worker import supervise, warm
+from worker.disk import Disk
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ class Worker:
         self._app = app
         self._settings = settings
         self._database = database
+        self._disk = Disk(settings.artifacts_root, settings.min_free_bytes)
         self._stopping = threading.Event()
         self._slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         gpus = settings.gpus
@@ -45,7 +47,7 @@ class Worker:
         try:
             warm.wait_until_warm()
             while not self._stopping.is_set():
-                if not supervise.run_next(self._database, self._settings, device, self._stopping):
+                if not supervise.run_next(self._database, self._settings, self._disk, device, self._stopping):
                     return
         finally:
             self._slots.put(device)
@@ -56,6 +58,14 @@ class Worker:
             jobs.rescue(session)
             unheard = jobs.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
         self._ring(unheard)
+        self._tell_health()
+
+    def _tell_health(self) -> None:
+        if self._settings.health_file is None:
+            return
+        with self._app.connection_for_write() as connection:  # a sweep with no bell to ring has not asked the broker
+            connection.ensure_connection(max_retries=0, timeout=3)
+        self._settings.health_file.touch()
 
     def _ring(self, queues: Iterable[str]) -> None:
         for name in queues:

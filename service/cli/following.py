@@ -85,7 +85,7 @@ def heading(job: Job) -> str:
     """The step and where it stands among the others, or what the job waits for."""
     progress = job.get("progress") or {}
     if job["state"] == "queued":
-        return "waiting for a worker"
+        return progress.get("held") or "waiting for a worker"
     if job["state"] != "running" or not progress.get("step"):
         return job["state"]
     place = f" {progress['position']}/{progress['steps']}" if progress.get("steps", 1) > 1 else ""

@@ -2,13 +2,17 @@
 
 import typer
 
+from service.cli.backup import backup
 from service.cli.cancel import cancel
 from service.cli.connection import Connection
 from service.cli.demo import demo
+from service.cli.init import init
 from service.cli.jobs import jobs
 from service.cli.logs import logs
 from service.cli.metrics import metrics
 from service.cli.migrate import migrate
+from service.cli.restore import restore
+from service.cli.serve import serve
 from service.cli.submit import submit
 from service.cli.up import up
 from service.cli.version import version
@@ -28,5 +32,5 @@ def finebits(
     context.obj = Connection(url, api_key)
 
 
-for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, migrate, version):
+for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, init, serve, migrate, backup, restore, version):
     app.command()(command)

@@ -54,6 +54,15 @@ def updates(training_rows: int, step: ResolvedStep) -> int:
     return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
 
 
+def origin(resolved: ResolvedJob, step: ResolvedStep) -> str:
+    """The model in the operator's folder that the step's model goes back to: what a step makes has its own model's shape."""
+    by_name = {other.name: other for other in resolved.steps}
+    name = step.model.model_name_or_path
+    while name.startswith("@"):
+        name = by_name[name[1:]].model.model_name_or_path
+    return name
+
+
 def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
     planned = PlannedStep(step.name, step.finetuning.stage, step.finetuning.finetuning_type)
     _count_parameters(planned, roots, resolved, step)
@@ -68,7 +77,7 @@ def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> Planned
 
 
 def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> None:
-    model = models.find(roots.models, _origin(resolved, step))
+    model = models.find(roots.models, origin(resolved, step))
     tensors = weights.tensors_of(model)
     if tensors is None:
         not_safetensors = "The weights are not safetensors, which alone can be counted without loading them."
@@ -78,15 +87,6 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
     planned.trainable_parameters = weights.trainable(tensors, step.finetuning, model)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
-
-
-def _origin(resolved: ResolvedJob, step: ResolvedStep) -> str:
-    """The model in the operator's folder that the step's model goes back to: what a step makes has its own model's shape."""
-    by_name = {other.name: other for other in resolved.steps}
-    name = step.model.model_name_or_path
-    while name.startswith("@"):
-        name = by_name[name[1:]].model.model_name_or_path
-    return name
 
 
 def _rows(roots: Roots, step: ResolvedStep) -> int | None:

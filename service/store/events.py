@@ -16,6 +16,7 @@ class Kind(StrEnum):
 
     SUBMITTED = "submitted"
     NOTICE = "notice"  # something accepted whose effect the client should know
+    HELD = "held"  # a worker does not take the job now, since its disk has no room for what the job would write
     STARTED = "started"  # an attempt began
     STEP_STARTED = "step_started"
     DATA_LOADED = "data_loaded"  # how many rows, how many tokens are trained on, what was cut

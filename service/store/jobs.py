@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Table, false, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Table, false, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from service.specs.job import ResolvedJob
@@ -160,6 +160,7 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
         raise NotFound("job", job_id)
     if job.state in (State.QUEUED, State.PAUSED):
         _move(session, job_id, State.CANCELLED)
+        _forget_hold(session, job)
         events.add(session, job_id, Kind.CANCELLED, "Cancelled before it ran on.")
     elif job.state == State.RUNNING:
         if job.cancel_requested_at is None:
@@ -171,9 +172,15 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
     return job
 
 
-def claim(session: Session, queues: Sequence[str], worker: str, lease_seconds: float) -> Claim | None:
-    """The best job that is ready: priority, then the owner with the fewest running, then age. None when none is."""
-    job_id = session.scalar(_best_ready(queues))
+def ready(session: Session, queues: Sequence[str], limit: int = 100) -> Sequence[str]:
+    """The jobs that could be claimed, the best first: priority, then the owner with the fewest running, then age."""
+    return session.scalars(_ready(queues).limit(limit)).all()
+
+
+def claim(session: Session, queues: Sequence[str], worker: str, lease_seconds: float, only: str | None = None) -> Claim | None:
+    """The best job that is ready, or the one that is named, if it is ready still. None when there is none."""
+    wanted = _ready(queues) if only is None else _ready(queues).where(Job.id == only)
+    job_id = session.scalar(wanted.limit(1).with_for_update(of=Job, skip_locked=True))
     if job_id is None:
         return None
     moved = _move(
@@ -188,21 +195,45 @@ def claim(session: Session, queues: Sequence[str], worker: str, lease_seconds: f
     )
     if moved is None:
         return None
+    _forget_hold(session, moved)
     held = Claim(job_id, moved.attempt, worker)
     session.execute(insert(Attempt).values(job_id=job_id, number=held.attempt, worker=worker, started_at=now()))
     events.add(session, job_id, Kind.STARTED, f"Attempt {held.attempt} began on {worker}.", {"worker": worker})
     return held
 
 
-def _best_ready(queues: Sequence[str]) -> Any:
+def _ready(queues: Sequence[str]) -> Select[str]:
     running = aliased(Job)
     running_of_owner = select(func.count()).where(running.owner == Job.owner, running.state == State.RUNNING).scalar_subquery()
     return (
         select(Job.id)
         .where(Job.state == State.QUEUED, Job.queue.in_(queues), Job.cancel_requested_at.is_(None))
         .order_by(Job.priority.desc(), running_of_owner, Job.created_at, Job.id)
-        .limit(1)
-        .with_for_update(of=Job, skip_locked=True)
+    )
+
+
+def hold(session: Session, job_id: str, worker: str, why: str) -> None:
+    """Says of a job that waits why a worker does not take it: once as an event, and as it changes among its progress."""
+    job = _locked(session, Job.id == job_id, Job.state == State.QUEUED)
+    if job is None or (job.progress or {}).get("held") == why:
+        return
+    if "held" not in (job.progress or {}):
+        events.add(session, job_id, Kind.HELD, why, {"worker": worker})
+    _note(session, job_id, {**(job.progress or {}), "held": why})
+
+
+def _forget_hold(session: Session, job: Job) -> None:
+    """What held the job is no matter any more."""
+    if "held" in (job.progress or {}):
+        _note(session, job.id, {name: value for name, value in (job.progress or {}).items() if name != "held"})
+
+
+def _note(session: Session, job_id: str, progress: dict[str, Any]) -> None:
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id)
+        .values(progress=progress or None, version=Job.version + 1, changed_at=now())
+        .execution_options(synchronize_session=False)
     )
 
 

@@ -79,6 +79,7 @@ def _sqlite(url: str, pool_size: int, read_only: bool = False) -> Engine:
     if not file or file == ":memory:":
         raise ValueError("The database must be a file: memory is lost when the process ends.")
     Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).touch(mode=0o600)  # SQLite would make it readable by all; the files beside it get the permissions of this one
     engine = create_engine(
         url,
         pool_size=pool_size,

@@ -218,3 +218,19 @@ def test_the_api_itself_takes_what_the_client_sends(tmp_path: Path) -> None:
         with Client(service.url) as stranger, pytest.raises(Problem) as caught:
             stranger.measures()
         assert caught.value.status == 401
+
+
+def test_a_log_that_grew_long_is_turned_over_while_its_process_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "LOG_BYTES", 1000)
+    log = tmp_path / "api.log"
+    with log.open("ab") as opened:
+        process = subprocess.Popen(
+            ["sh", "-c", "yes old | head -c 2000; read line; echo new"], stdin=subprocess.PIPE, stdout=opened
+        )
+    while log.stat().st_size < 2000:
+        time.sleep(0.01)
+    child = embedded.Child("api", process, log, 1)
+    child.check()
+    process.communicate(b"go on\n", timeout=10)
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "api.log.1").read_text() == "old\n" * 500

@@ -113,3 +113,20 @@ def test_the_names_in_a_folder_inside_reach_the_disk_too(folder, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: did.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name) or flush(fd))
     checkpoints.seal(folder)
     assert "deeper" in did
+
+
+def test_what_a_full_disk_left_unsealed_is_removed_and_nothing_else(tmp_path):
+    for name in ("checkpoint-2", "checkpoint-4"):
+        (tmp_path / "sft" / name).mkdir(parents=True)
+        (tmp_path / "sft" / name / "model.bin").write_bytes(b"0123")
+    (tmp_path / "sft" / "loss.png").write_bytes(b"png")
+    checkpoints.seal(tmp_path / "sft" / "checkpoint-2")
+    checkpoints.discard_torn(tmp_path)
+    assert checkpoints.is_complete(tmp_path / "sft" / "checkpoint-2")
+    assert sorted(path.name for path in (tmp_path / "sft").iterdir()) == ["checkpoint-2", "loss.png"]
+
+
+def test_a_checkpoint_s_folder_has_the_name_that_the_trainer_gives_it():
+    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+    assert checkpoints.PREFIX == PREFIX_CHECKPOINT_DIR

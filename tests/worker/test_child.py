@@ -6,6 +6,7 @@ import resource
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,7 +135,7 @@ def test_cancel_wins_over_stop(run, words, wish):
 def _listen_and_wait(pipe, theirs, lease_seconds):
     theirs.close()
     run = Run(Pipe(), "/artifacts")
-    threading.Thread(target=child._listen, args=(pipe, run, lease_seconds), daemon=True).start()
+    threading.Thread(target=child._listen, args=(pipe, run, lease_seconds, Path("/nowhere/log.txt")), daemon=True).start()
     deadline = time.monotonic() + 20
     while run.wish is None and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -196,6 +196,23 @@ def test_a_job_that_keeps_losing_its_process_fails_in_the_end(running: Running) 
     assert "max_lost" in ended.sentence
 
 
+@ON_SQLITE
+def test_a_job_that_would_fill_the_disk_is_held_with_the_reason_until_there_is_room(running: Running) -> None:
+    full = running.start_worker(FINEBITS_MIN_FREE_BYTES=str(10**18))
+    job_id = running.submit(job(training={"max_steps": 5}))
+    held = running.wait(job_id, lambda found: "held" in (found.progress or {}))
+    assert (held.state, held.attempt) == ("queued", 0)
+    assert "its checkpoint would take" in held.progress["held"]
+    time.sleep(2)  # some sweeps later
+    assert running.kinds(job_id) == ["submitted", "held"]
+    full.terminate()
+    full.wait(30)
+    running.start_worker()
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 1, 0)
+    assert "held" not in ended.progress
+
+
 def sentences(running: Running, job_id: str) -> str:
     from service.store import events
 

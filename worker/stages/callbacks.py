@@ -15,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from service.specs.reasons import Reason
 from service.specs.training import TrainingArguments
-from worker import checkpoints
+from worker import checkpoints, disk
 from worker.failures import JobFailure
 from worker.run import Run, Stopped
 from worker.stages.measuring import Measuring
@@ -149,12 +149,18 @@ class Saving(TrainerCallback):
     def on_step_end(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
         if state.global_step >= state.max_steps:
             control.should_save = True
+        self._require_room(control)
         return control
 
     def on_epoch_end(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
         if state.global_step == self._sealed_at:  # the epoch ended with an update that made a checkpoint
             control.should_save = False
+        self._require_room(control)
         return control
+
+    def _require_room(self, control: TrainerControl) -> None:
+        if control.should_save:
+            disk.require(self._work.artifacts_root, self._work.checkpoint_bytes, self._work.kept_free_bytes)
 
     def on_save(
         self, args: TransformersArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any

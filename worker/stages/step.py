@@ -21,6 +21,8 @@ class StepWork:
     use_cpu: bool
     saved: list[SavedCheckpoint]  # complete checkpoints of earlier attempts, oldest first
     measured: list[dict[str, Any]]  # what earlier attempts measured: global_step, split, documents
+    checkpoint_bytes: int = 0  # what one of the step's checkpoints will take, as far as it is known
+    kept_free_bytes: int = 0  # on the disk of the artifacts
 
     @property
     def name(self) -> str:

@@ -8,7 +8,22 @@ import pytest
 from tests.service.cli.conftest import Finebits
 from tests.service.fake_service import Answer, FakeService, a_job, problem
 
-COMMANDS = {"up", "demo", "submit", "watch", "jobs", "metrics", "cancel", "logs", "migrate", "version"}
+COMMANDS = {
+    "up",
+    "demo",
+    "submit",
+    "watch",
+    "jobs",
+    "metrics",
+    "cancel",
+    "logs",
+    "init",
+    "serve",
+    "migrate",
+    "backup",
+    "restore",
+    "version",
+}
 
 
 def test_help_names_every_command_and_each_is_in_the_file_of_its_name(finebits: Finebits) -> None:

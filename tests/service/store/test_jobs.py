@@ -687,3 +687,67 @@ def test_deleting_a_job_takes_its_events_and_attempts_along(database: Database) 
         assert session.scalar(select(func.count()).select_from(Job)) == 0
     assert events_of(database, held.job_id) == []
     assert attempts_of(database, held.job_id) == []
+
+
+# Held
+
+
+def held_back(database: Database, job_id: str, why: str = "Held: no room.", worker: str = "worker-1") -> None:
+    with database.transaction() as session:
+        jobs.hold(session, job_id, worker, why)
+
+
+def test_what_is_ready_is_told_in_the_order_in_which_it_would_be_claimed(database: Database) -> None:
+    old, new, first = submit(database, created_at=1), submit(database, created_at=2), submit(database, priority=5)
+    submit(database, queue="other")
+    with database.reading() as session:
+        assert list(jobs.ready(session, ["default"])) == [first, old, new]
+        assert list(jobs.ready(session, ["default"], limit=1)) == [first]
+
+
+def test_a_named_job_is_claimed_though_another_is_better(database: Database) -> None:
+    submit(database, priority=5)
+    job_id = submit(database)
+    with database.transaction() as session:
+        held = jobs.claim(session, ["default"], "worker-1", 60, only=job_id)
+    assert held is not None
+    assert held.job_id == job_id
+    with database.transaction() as session:
+        assert jobs.claim(session, ["default"], "worker-2", 60, only=job_id) is None
+
+
+def test_why_a_job_is_held_is_told_once_and_kept_up_to_date(database: Database) -> None:
+    job_id = submit(database)
+    for why in ("Held: 1 GB is free.", "Held: 1 GB is free.", "Held: 2 GB are free."):
+        held_back(database, job_id, why)
+    job = job_of(database, job_id)
+    assert (job.state, job.progress) == (State.QUEUED, {"held": "Held: 2 GB are free."})
+    assert kinds_of(database, job_id) == ["submitted", "held"]
+    version = job.version
+    held_back(database, job_id, "Held: 2 GB are free.")
+    assert job_of(database, job_id).version == version
+
+
+def test_a_job_that_begins_or_is_cancelled_is_held_no_more(database: Database) -> None:
+    begun = submit(database)
+    held_back(database, begun)
+    assert take(database) is not None
+    assert job_of(database, begun).progress is None
+    cancelled = submit(database)
+    held_back(database, cancelled)
+    cancel(database, cancelled)
+    assert job_of(database, cancelled).progress is None
+    held_back(database, begun)
+    held_back(database, cancelled)
+    assert "held" not in kinds_of(database, begun)[2:] + kinds_of(database, cancelled)[2:]
+
+
+def test_a_hold_leaves_the_progress_of_earlier_attempts(database: Database) -> None:
+    held = hold(database)
+    renew(database, held, {"global_step": 7})
+    with database.transaction() as session:
+        jobs.give_back(session, held, "The worker stops.")
+    held_back(database, held.job_id)
+    assert job_of(database, held.job_id).progress == {"global_step": 7, "held": "Held: no room."}
+    take(database)
+    assert job_of(database, held.job_id).progress == {"global_step": 7}

@@ -1,3 +1,5 @@
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,18 @@ def test_sqlite_writes_ahead_syncs_in_full_and_keeps_its_references(database: Da
     assert pragma(database, "synchronous") == full
     assert pragma(database, "foreign_keys") == 1
     assert pragma(database, "busy_timeout") == 30_000
+
+
+def test_a_new_sqlite_file_and_those_beside_it_are_its_owner_s_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        database = Database(f"sqlite:///{tmp_path}/finebits.db")
+        schema.upgrade(database)
+        made = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+        database.close()
+    finally:
+        os.umask(before)
+    assert made == dict.fromkeys(("finebits.db", "finebits.db-wal", "finebits.db-shm"), 0o600)
 
 
 @only_sqlite

@@ -1,0 +1,18 @@
+"""finebits backup"""
+
+from pathlib import Path
+
+import typer
+
+from service.backup import BackupError, save
+from service.cli.screen import Screen, give_up
+from service.cli.serving import read_settings
+
+
+def backup(folder: Path = typer.Argument(help="A new folder for the copy.", file_okay=False)) -> None:
+    """Copy the database and the artifacts of `finebits up` (FINEBITS_HOME) into a new folder, also while it runs."""
+    try:
+        save(read_settings(), folder)
+    except BackupError as error:
+        give_up(str(error))
+    Screen().say(f"The database and the artifacts are in {folder}.")

@@ -1,0 +1,38 @@
+"""An attempt's log: whatever the training process and its libraries print, and no more of it than a disk can bear."""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+MOST_BYTES = 64_000_000
+LEFT_OUT = b"[Finebits: the log grew too long, and lines between here and there were left out.]\n"
+
+
+def speak_into(log: Path) -> None:
+    """From now on standard output and standard error of this process, C libraries' too, are the log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def trim(log: Path, most_bytes: int = MOST_BYTES) -> None:
+    """Leaves out the middle of a log that is too long: how it began and what was said last are what people look for.
+
+    In place, since whoever writes it has it open and appends. What is written in this very moment may be lost.
+    """
+    with suppress(OSError):
+        size = log.stat().st_size
+        if size <= most_bytes:
+            return
+        with log.open("r+b") as file:
+            head = file.read(most_bytes // 4)
+            file.seek(size - most_bytes // 4)
+            tail = file.read(most_bytes // 4)
+            file.truncate(head.rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write(LEFT_OUT + tail[tail.find(b"\n") + 1 :])
