@@ -53,7 +53,7 @@ def http() -> Iterator[str]:
     for path, methods in app.openapi()["paths"].items():
         for method, operation in methods.items():
             yield f"| `{method.upper()}` | `{path}` | {_cell(operation.get('description') or operation.get('summary', ''))} |"
-    yield "\nErrors are problem documents (RFC 9457): `code` is for programs, `detail` for people, `errors` point into the request."
+    yield "\nErrors are problem documents (RFC 9457): `code` is for programs, `detail` for people, `errors` point into the body."
 
 
 def _fate(fate: Fate) -> str:
