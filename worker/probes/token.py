@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
-from worker.information.vocabulary import Head, TokenStatistics, full_precision_products, token_statistics
+from worker.information.vocabulary.head import Head, full_precision_products
+from worker.information.vocabulary.result import TokenStatistics
+from worker.information.vocabulary.tokens import token_statistics
 
 UNSCORED = -100
 
