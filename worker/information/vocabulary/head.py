@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from worker.information.vocabulary.on_torch import Tiles
+from worker.information.vocabulary.tiles import Tiles, shaped
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -34,8 +34,9 @@ class Head:
     @torch.no_grad()
     def logits(self, hidden_RD: torch.Tensor) -> torch.Tensor:
         """[R, V] in fp32, for a few rows at a time; `token_statistics` is for many."""
+        tiles = HeadTiles(hidden_RD, self, self.size).over(0, self.size)
         with full_precision_products():
-            return HeadTiles(hidden_RD, self, len(hidden_RD), self.size).over(0, self.size)(0, len(hidden_RD))
+            return tiles.of(slice(0, len(hidden_RD)), tiles.room(len(hidden_RD)))
 
     @torch.no_grad()
     def logits_of(self, hidden_ND: torch.Tensor, tokens_N: torch.Tensor, rows: int = 1024) -> torch.Tensor:
@@ -60,42 +61,36 @@ class Head:
 
 
 class HeadTiles:
-    """The logits of N hidden states in tiles of at most rows × columns; all tiles share their buffers.
+    """The logits of N hidden states, by columns.
 
     bf16 products are exact in fp32 and are summed there: on a GPU by `torch.mm(out_dtype=float32)` straight from the bf16
-    numbers, elsewhere from a tile of the weight that is made fp32 once for all rows.
+    numbers, elsewhere from columns of the weight that are made fp32 once for all rows.
     """
 
-    def __init__(self, hidden_ND: torch.Tensor, head: Head, rows: int, columns: int) -> None:
-        device, dtype = head.weight_VD.device, head.weight_VD.dtype
+    def __init__(self, hidden_ND: torch.Tensor, head: Head, columns: int) -> None:
         self._head = head
-        self._states_ND = hidden_ND.to(device)
-        self._straight = device.type == "cuda" and dtype in HALF and hidden_ND.dtype == dtype
-        self._logits = torch.empty(rows * columns, dtype=torch.float32, device=device)
-        D = hidden_ND.shape[1]
-        converted = not self._straight and dtype != torch.float32
-        self._weight_CD = torch.empty(columns if converted else 0, D, dtype=torch.float32, device=device)
-        converted = not self._straight and hidden_ND.dtype != torch.float32
-        self._states_RD = torch.empty(rows if converted else 0, D, dtype=torch.float32, device=device)
+        self._hidden_ND = hidden_ND.to(head.weight_VD.device)
+        dtype = head.weight_VD.dtype
+        self._straight = self._hidden_ND.is_cuda and dtype in HALF and hidden_ND.dtype == dtype
+        as_is = self._straight or dtype == torch.float32
+        self._room_CD = head.weight_VD.new_empty(0 if as_is else columns, hidden_ND.shape[1], dtype=torch.float32)
 
     def over(self, first: int, last: int) -> Tiles:
-        """The tiles of columns first to last − 1."""
-        weight_CD = self._as_multiplied(self._head.weight_VD[first:last], self._weight_CD)
+        """Of columns first to last − 1, until the next columns are asked for."""
+        weight_CD = self._head.weight_VD[first:last]
+        if len(self._room_CD):
+            weight_CD = self._room_CD[: last - first].copy_(weight_CD)
         bias_C = None if self._head.bias_V is None else self._head.bias_V[first:last]
 
-        def tile(start: int, stop: int) -> torch.Tensor:
-            states_RD = self._as_multiplied(self._states_ND[start:stop], self._states_RD)
-            out_RC = self._logits[: (stop - start) * (last - first)].view(stop - start, last - first)
+        def product(part: slice, room: torch.Tensor) -> torch.Tensor:
+            out_RC = shaped(room, part, last - first)
             if self._straight:
-                torch.mm(states_RD, weight_CD.T, out_dtype=torch.float32, out=out_RC)
+                torch.mm(self._hidden_ND[part], weight_CD.T, out_dtype=torch.float32, out=out_RC)
             else:
-                torch.mm(states_RD, weight_CD.T, out=out_RC)
+                torch.mm(self._hidden_ND[part].float(), weight_CD.T, out=out_RC)
             return self._head.transform_(out_RC, bias_C)
 
-        return tile
-
-    def _as_multiplied(self, rows: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
-        return room[: len(rows)].copy_(rows) if len(room) else rows
+        return Tiles(last - first, weight_CD.device, product)
 
 
 @contextmanager

@@ -5,71 +5,67 @@ other has not.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from worker.information.vocabulary.sums import LG_E, Norm, Sums, needs_base
+from worker.information.vocabulary.tiles import Tiles
 
 
 def column_sums(
-    tiles: Callable[[int, int], Any],
-    y_N: Any,
-    threshold_N: Any,
+    tiles: Tiles,
+    y_N: torch.Tensor,
+    threshold_N: torch.Tensor | None,
     names: tuple[str, ...],
     rows: int,
-    base_tiles: Callable[[int, int], Any] | None = None,
+    base_tiles: Tiles | None = None,
 ) -> Sums:
-    """The sums over some columns for N tokens, `rows` at a time; torch's tensors on any device, or arrays."""
+    """The sums over some columns for N tokens, `rows` at a time. y counts from the first of these columns."""
     made = {name: np.empty(len(y_N)) for name in names}
+    room, base_room = tiles.room(rows), torch.empty(0) if base_tiles is None else base_tiles.room(rows)
     for start in range(0, len(y_N), rows):
         part = slice(start, min(start + rows, len(y_N)))
-        z_RC = float64(tiles(part.start, part.stop))
-        w_RC = None if base_tiles is None else float64(base_tiles(part.start, part.stop))
-        threshold_R = None if threshold_N is None else float64(threshold_N[part])
-        for name, sum_R in tile_sums(z_RC, np.asarray(y_N[part].cpu()), threshold_R, names, w_RC).items():
+        w_RC = None if base_tiles is None else base_tiles.of(part, base_room)
+        threshold_R = None if threshold_N is None else threshold_N[part]
+        for name, sum_R in tile_sums(tiles.of(part, room), y_N[part], threshold_R, names, w_RC).items():
             made[name][part] = sum_R
     return made
 
 
-def column_distances(
-    tiles: Callable[[int, int], Any], base_tiles: Callable[[int, int], Any], norm: Norm, base_norm: Norm, rows: int
-) -> Sums:
+def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Norm, rows: int) -> Sums:
     """Of the second pass: the share of these columns in the total variation and in the Jensen–Shannon divergence, in bits."""
-    made = {name: np.empty(len(norm[0])) for name in ("total_variation", "jensen_shannon")}
-    for start in range(0, len(norm[0]), rows):
-        part = slice(start, min(start + rows, len(norm[0])))
-        z_RC, w_RC = float64(tiles(part.start, part.stop)), float64(base_tiles(part.start, part.stop))
-        norm_R, base_norm_R = (norm[0][part], norm[1][part]), (base_norm[0][part], base_norm[1][part])
-        for name, sum_R in tile_distances(z_RC, w_RC, norm_R, base_norm_R).items():
-            made[name][part] = sum_R
+    N = len(norm[0])
+    made = {name: np.empty(N) for name in ("total_variation", "jensen_shannon")}
+    room, base_room = tiles.room(rows), base_tiles.room(rows)
+    for start in range(0, N, rows):
+        part = slice(start, min(start + rows, N))
+        p_RC = _probabilities(tiles.of(part, room), norm, part)
+        q_RC = _probabilities(base_tiles.of(part, base_room), base_norm, part)
+        mean_RC = (p_RC + q_RC) / 2
+        made["total_variation"][part] = np.abs(p_RC - q_RC).sum(1) / 2
+        made["jensen_shannon"][part] = (_x_lg_x_over(p_RC, mean_RC) + _x_lg_x_over(q_RC, mean_RC)).sum(1) / 2
     return made
 
 
 def tile_sums(
-    z_RC: np.ndarray,
-    y_R: np.ndarray,
-    threshold_R: np.ndarray | None,
-    names: tuple[str, ...],
-    w_RC: np.ndarray | None = None,
+    logits_RC: Any, targets_R: Any, thresholds_R: Any, names: tuple[str, ...], base_logits_RC: Any = None
 ) -> Sums:
-    """The sums of one tile of float64 logits. y counts from the tile's first column and may lie outside of it; threshold is z_y, for the rank."""
+    """The sums of one tile of numpy's arrays or torch's tensors.
+
+    The targets count from the tile's first column and may lie outside of it; a threshold is z_y, for the rank.
+    """
+    z_RC, y_R = float64(logits_RC), float64(targets_R).astype(np.int64)
     with np.errstate(all="ignore"):
-        made = _of_model(z_RC, y_R, threshold_R)
-        if w_RC is not None and needs_base(names):
-            made |= _of_base(z_RC, w_RC, y_R)
+        made = _of_model(z_RC, y_R, None if thresholds_R is None else float64(thresholds_R))
+        if base_logits_RC is not None and needs_base(names):
+            made |= _of_base(z_RC, float64(base_logits_RC), y_R)
     return {name: made[name] for name in names}
 
 
-def tile_distances(z_RC: np.ndarray, w_RC: np.ndarray, norm: Norm, base_norm: Norm) -> Sums:
-    """Of a second pass: a tile's share in the total variation and in the Jensen–Shannon divergence, in bits; shares add up."""
-    with np.errstate(all="ignore"):
-        p_RC, q_RC = _probabilities(z_RC, norm), _probabilities(w_RC, base_norm)
-        mean_RC = (p_RC + q_RC) / 2
-        gain_RC = _x_lg_x_over(p_RC, mean_RC) + _x_lg_x_over(q_RC, mean_RC)
-    return {"total_variation": np.abs(p_RC - q_RC).sum(1) / 2, "jensen_shannon": gain_RC.sum(1) / 2}
+def float64(array: Any) -> np.ndarray:
+    return array.double().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array, dtype=np.float64)
 
 
 def _of_model(z_RC: np.ndarray, y_R: np.ndarray, threshold_R: np.ndarray | None) -> Sums:
@@ -123,14 +119,12 @@ def _target(z_RC: np.ndarray, y_R: np.ndarray) -> np.ndarray:
     return np.where(inside_R, z_RC[np.arange(len(y_R)), np.where(inside_R, y_R, 0)], -math.inf)
 
 
-def _probabilities(z_RC: np.ndarray, norm: Norm) -> np.ndarray:
-    maximum_R, lg_sum_R = norm
-    return np.exp2((z_RC - maximum_R[:, None]) * LG_E - lg_sum_R[:, None])
+def _probabilities(logits_RC: Any, norm: Norm, part: slice) -> np.ndarray:
+    maximum_R1, lg_sum_R1 = (float64(each[part])[:, None] for each in norm)
+    with np.errstate(all="ignore"):
+        return np.exp2((float64(logits_RC) - maximum_R1) * LG_E - lg_sum_R1)
 
 
 def _x_lg_x_over(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    return np.where(x == 0, 0.0, x * np.log2(x / np.where(mean == 0, 1.0, mean)))
-
-
-def float64(array: Any) -> np.ndarray:
-    return array.double().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array, dtype=np.float64)
+    """x lg(x/mean), 0 lg 0 = 0."""
+    return x * np.log2(np.where(x == 0, 1.0, x) / np.where(x == 0, 1.0, mean))

@@ -4,64 +4,66 @@
 which adds pairwise, instead of a dot product, whose fp32 error grows with the tile.
 """
 
-from collections.abc import Callable
-
 import torch
 
 from worker.information.vocabulary import on_numpy
-from worker.information.vocabulary.sums import LG_E, Norm, Sums, needs_base
-
-# (start, stop) -> the fp32 logits of those tokens in the columns at hand, [R, C]; valid until the next call, not to be written to
-Tiles = Callable[[int, int], torch.Tensor]
-
-
-class Buffers:
-    """Room for a tile's u, 2^u and products, and with a base its v and 2^v."""
-
-    def __init__(self, elements: int, base: bool, device: torch.device) -> None:
-        self._flat = torch.empty(5 if base else 3, elements, dtype=torch.float32, device=device)
-
-    def shaped(self, R: int, C: int) -> list[torch.Tensor]:
-        return [flat[: R * C].view(R, C) for flat in self._flat]
+from worker.information.vocabulary.sums import LG_E, Norm, Sums
+from worker.information.vocabulary.threads import Threads
+from worker.information.vocabulary.tiles import Buffers, Tiles
 
 
-@torch.no_grad()
 def column_sums(
     tiles: Tiles,
     y_N: torch.Tensor,
     threshold_N: torch.Tensor | None,
     names: tuple[str, ...],
     rows: int,
-    buffers: Buffers,
+    threads: Threads,
     base_tiles: Tiles | None = None,
 ) -> Sums:
     """The sums over some columns for N tokens, `rows` at a time. y counts from the first of these columns."""
     made = torch.empty(len(names), len(y_N), dtype=torch.float64, device=y_N.device)
-    for start in range(0, len(y_N), rows):
-        part = slice(start, min(start + rows, len(y_N)))
-        z_RC = tiles(part.start, part.stop)
-        u_RC, e_RC, x_RC, *of_base = buffers.shaped(*z_RC.shape)
-        sums = _of_model(z_RC, y_N[part], None if threshold_N is None else threshold_N[part], names, u_RC, e_RC, x_RC)
+
+    def fold(part: slice, buffers: Buffers) -> None:
+        z_RC, threshold_R = tiles.of(part, buffers.logits), None if threshold_N is None else threshold_N[part]
+        u_RC, e_RC, x_RC = buffers.of_model(*z_RC.shape)
+        sums = _of_model(z_RC, y_N[part], threshold_R, names, u_RC, e_RC, x_RC)
         if base_tiles is not None:
-            sums |= _of_base(base_tiles(part.start, part.stop), y_N[part], names, u_RC, e_RC, x_RC, *of_base)
+            w_RC = base_tiles.of(part, buffers.base_logits)
+            sums |= _of_base(w_RC, y_N[part], names, u_RC, e_RC, x_RC, *buffers.of_base(*w_RC.shape))
         for row, name in zip(made, names, strict=True):
             row[part] = sums[name]
-    _redo_what_is_not_finite(made, tiles, y_N, threshold_N, names, rows, base_tiles)
+
+    def redo(part: slice, buffers: Buffers) -> None:
+        if finite_N[part].all():
+            return
+        w_RC = None if base_tiles is None else base_tiles.of(part, buffers.base_logits)
+        threshold_R = None if threshold_N is None else threshold_N[part]
+        sums = on_numpy.tile_sums(tiles.of(part, buffers.logits), y_N[part], threshold_R, names, w_RC)
+        for row, name in zip(made, names, strict=True):
+            row[part] = torch.from_numpy(sums[name])
+
+    threads.over(len(y_N), rows, fold)
+    # 0 · −∞ is not a number in the sums above. Where a logit was −∞ the reference, which knows, does the rows once more.
+    finite_N = made[[k for k, name in enumerate(names) if name not in ("z_y", "w_y")]].isfinite().all(0)
+    if not finite_N.all():
+        threads.over(len(y_N), rows, redo)
     return dict(zip(names, made, strict=True))
 
 
-@torch.no_grad()
-def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Norm, rows: int, buffers: Buffers) -> Sums:
+def column_distances(
+    tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Norm, rows: int, threads: Threads
+) -> Sums:
     """Of the second pass: the share of these columns in the total variation and in the Jensen–Shannon divergence, in bits.
 
     With d = (p−q)/(p+q) the latter is ¼ Σ (p+q) [(1+d) lg(1+d) + (1−d) lg(1−d)], which is exactly 0 where p is q.
     """
     N, device = len(norm[0]), norm[0].device
     made = {name: torch.empty(N, dtype=torch.float64, device=device) for name in ("total_variation", "jensen_shannon")}
-    for start in range(0, N, rows):
-        part = slice(start, min(start + rows, N))
-        z_RC, w_RC = tiles(part.start, part.stop), base_tiles(part.start, part.stop)
-        p_RC, q_RC, d_RC, total_RC, x_RC = buffers.shaped(*z_RC.shape)
+
+    def fold(part: slice, buffers: Buffers) -> None:
+        z_RC, w_RC = tiles.of(part, buffers.logits), base_tiles.of(part, buffers.base_logits)
+        (p_RC, q_RC, x_RC), (d_RC, total_RC) = buffers.of_model(*z_RC.shape), buffers.of_base(*z_RC.shape)
         _probabilities(z_RC, norm, part, p_RC)
         _probabilities(w_RC, base_norm, part, q_RC)
         torch.sub(p_RC, q_RC, out=d_RC)
@@ -72,6 +74,8 @@ def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Nor
         _x_ln_x(torch.add(d_RC, 1, out=p_RC), x_RC)
         _x_ln_x(d_RC.neg_().add_(1), q_RC)
         made["jensen_shannon"][part] = x_RC.add_(q_RC).mul_(total_RC).sum(1).double() * (LG_E / 4)
+
+    threads.over(N, rows, fold)
     return made
 
 
@@ -143,35 +147,6 @@ def _target(z_RC: torch.Tensor, y_R: torch.Tensor) -> tuple[torch.Tensor, torch.
     C = z_RC.shape[1]
     inside_R = (y_R >= 0) & (y_R < C)
     return inside_R, torch.where(inside_R, z_RC.gather(1, y_R.clamp(0, C - 1)[:, None])[:, 0], -torch.inf)
-
-
-def _redo_what_is_not_finite(
-    made: torch.Tensor,
-    tiles: Tiles,
-    y_N: torch.Tensor,
-    threshold_N: torch.Tensor | None,
-    names: tuple[str, ...],
-    rows: int,
-    base_tiles: Tiles | None,
-) -> None:
-    """0 · −∞ is not a number in the sums above. Where a logit was −∞ the reference, which knows, does the rows once more."""
-    of_sums = torch.tensor([name not in ("z_y", "w_y") for name in names], device=made.device)
-    finite_N = made[of_sums].isfinite().all(0)
-    if finite_N.all():
-        return
-    for start in range(0, len(y_N), rows):
-        part = slice(start, min(start + rows, len(y_N)))
-        if finite_N[part].all():
-            continue
-        threshold_R = None if threshold_N is None else threshold_N[part]
-        of_base = None if base_tiles is None else _later(base_tiles, part.start)
-        sums = on_numpy.column_sums(_later(tiles, part.start), y_N[part], threshold_R, names, rows, of_base)
-        for row, name in zip(made, names, strict=True):
-            row[part] = torch.from_numpy(sums[name])
-
-
-def _later(tiles: Tiles, first: int) -> Tiles:
-    return lambda start, stop: tiles(first + start, first + stop)
 
 
 def _probabilities(z_RC: torch.Tensor, norm: Norm, part: slice, out_RC: torch.Tensor) -> None:

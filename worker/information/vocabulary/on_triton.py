@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from worker.information.vocabulary.on_torch import Tiles
+from worker.information.vocabulary.tiles import Tiles
 from worker.information.vocabulary.sums import BASE_SUMS, MAXIMA, MODEL_SUMS, Norm, Sums, needs_base, needs_target_logits
 
 BLOCK = 2048  # logits that a program holds at once: 8 a thread, so that the sums of all lanes fit in registers
@@ -37,10 +37,10 @@ def column_sums(
 ) -> Sums:
     """`before` with some more columns folded in, `rows` tokens at a launch. y counts from the first of these columns."""
     state = _packed(before, len(y_N), y_N.device)
+    room, base_room = tiles.room(rows), torch.empty(0) if base_tiles is None else base_tiles.room(rows)
     for start in range(0, len(y_N), rows):
         part = slice(start, min(start + rows, len(y_N)))
-        z_RC = tiles(part.start, part.stop)
-        w_RC = None if base_tiles is None else base_tiles(part.start, part.stop)
+        z_RC, w_RC = tiles.of(part, room), None if base_tiles is None else base_tiles.of(part, base_room)
         fold(z_RC, w_RC, y_N[part], None if threshold_N is None else threshold_N[part], names, state[:, part], block, warps)
     return {name: state[STATE.index(name)] for name in names}
 
@@ -88,9 +88,10 @@ def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Nor
     """Of the second pass: the share of these columns in the total variation and in the Jensen–Shannon divergence, in bits."""
     made = torch.zeros(2, len(norm[0]), dtype=torch.float64, device=norm[0].device)
     norms = torch.stack([*norm, *base_norm])
+    room, base_room = tiles.room(rows), base_tiles.room(rows)
     for start in range(0, len(norm[0]), rows):
         part = slice(start, min(start + rows, len(norm[0])))
-        z_RC, w_RC = tiles(part.start, part.stop), base_tiles(part.start, part.stop)
+        z_RC, w_RC = tiles.of(part, room), base_tiles.of(part, base_room)
         R, C = z_RC.shape
         _distances_kernel[(R,)](
             z_RC,

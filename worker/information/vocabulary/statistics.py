@@ -8,11 +8,14 @@ import numpy as np
 import torch
 
 from worker.information.vocabulary import on_numpy, on_torch
-from worker.information.vocabulary.on_torch import Buffers, Tiles
 from worker.information.vocabulary.result import TokenStatistics, statistics_of
 from worker.information.vocabulary.sums import Norm, Sums, merge, needs_base, needs_target_logits, sums_for
+from worker.information.vocabulary.threads import Threads
+from worker.information.vocabulary.tiles import Buffers, Tiles, given
 
 Backend = Literal["numpy", "torch", "triton"]
+
+TWO_PASSES = ("total_variation", "jensen_shannon")
 
 CPU_TILE = 2**18  # logits, 1 MB in fp32: a few such buffers lie in the caches of one core
 GPU_TILE = 2**23  # logits, 33 MB in fp32: meant to stay in an H100's 50 MB of L2
@@ -53,29 +56,18 @@ class VocabularyStatistics:
     def update(self, logits_NC: Any, start: int, base_logits_NC: Any = None) -> None:
         """Take in the logits of columns start to start + C, and the base's of the same; numpy's arrays or torch's tensors."""
         self._require_shapes(logits_NC, base_logits_NC)
-        z_NC = torch.as_tensor(logits_NC).detach()
-        w_NC = None if base_logits_NC is None else torch.as_tensor(base_logits_NC).detach()
-        rows = max(1, min(len(z_NC), tile_elements(z_NC.device) // max(1, z_NC.shape[1])))
-        tiles, base_tiles = self._given(z_NC, rows), None if w_NC is None else self._given(w_NC, rows)
-        self.fold(tiles, start, z_NC.shape[1], z_NC.device, rows, base_tiles=base_tiles)
+        tiles = self._given(logits_NC)
+        rows = self.rows(tiles)
+        with self.threads(rows * tiles.C, tiles.device) as threads:
+            self.fold(tiles, start, rows, threads, None if base_logits_NC is None else self._given(base_logits_NC))
 
-    def fold(
-        self,
-        tiles: Tiles,
-        start: int,
-        C: int,
-        device: torch.device,
-        rows: int | None = None,
-        buffers: Buffers | None = None,
-        base_tiles: Tiles | None = None,
-    ) -> None:
-        """The same of logits that are made when they are asked for, `rows` tokens at a time, on one device."""
+    def fold(self, tiles: Tiles, start: int, rows: int, threads: Threads, base_tiles: Tiles | None = None) -> None:
+        """The same of logits that may be made only when they are asked for, `rows` tokens at a time, on any of the threads."""
         if needs_base(self.names) != (base_tiles is not None):
             raise ValueError("a base's logits are needed exactly where a statistic that compares with a base is wanted")
-        rows = rows or max(1, tile_elements(device) // C)
-        y_N = self.targets_N.to(device) - start
-        threshold_N = self._thresholds(device)
-        self._see(start, C)
+        self._see(start, tiles.C)
+        y_N = self.targets_N.to(tiles.device) - start
+        threshold_N = self._thresholds(tiles.device)
         if self.backend == "triton":
             before = None if self.sums is None else {name: torch.as_tensor(sum_N) for name, sum_N in self.sums.items()}
             self.sums = _on_triton().column_sums(tiles, y_N, threshold_N, self.names, rows, before, base_tiles)
@@ -83,12 +75,11 @@ class VocabularyStatistics:
         if self.backend == "numpy":
             part = on_numpy.column_sums(tiles, y_N, threshold_N, self.names, rows, base_tiles)
         else:
-            buffers = buffers or Buffers(min(rows, len(y_N)) * C, needs_base(self.names), device)
-            part = on_torch.column_sums(tiles, y_N, threshold_N, self.names, rows, buffers, base_tiles)
+            part = on_torch.column_sums(tiles, y_N, threshold_N, self.names, rows, threads, base_tiles)
         self.sums = part if self.sums is None else merge(self.sums, _like(part, self.sums))
 
-    def distances(self, tiles: Tiles, base_tiles: Tiles, C: int, rows: int, buffers: Buffers | None = None) -> Sums:
-        """Of a second pass over the same logits, when the first is done: what C columns add to total variation and Jensen–Shannon."""
+    def distances(self, tiles: Tiles, base_tiles: Tiles, rows: int, threads: Threads) -> Sums:
+        """Of a second pass over the same logits, when the first is done: what these columns add to TWO_PASSES."""
         if self.sums is None or "sq" not in self.sums:
             raise ValueError("a second pass compares with a base, and the first had none")
         norm, base_norm = _norm(self.sums["m"], self.sums["s"]), _norm(self.sums["n"], self.sums["sq"])
@@ -96,8 +87,18 @@ class VocabularyStatistics:
             return _on_triton().column_distances(tiles, base_tiles, norm, base_norm, rows)
         if self.backend == "numpy":
             return on_numpy.column_distances(tiles, base_tiles, norm, base_norm, rows)
-        buffers = buffers or Buffers(min(rows, len(norm[0])) * C, True, norm[0].device)
-        return on_torch.column_distances(tiles, base_tiles, norm, base_norm, rows, buffers)
+        return on_torch.column_distances(tiles, base_tiles, norm, base_norm, rows, threads)
+
+    def rows(self, tiles: Tiles) -> int:
+        """How many tokens at a time: as many as their tile fits a cache, or all where one kernel takes logits at hand."""
+        if self.backend == "triton" and tiles.at_hand:
+            return max(1, len(self.targets_N))
+        return max(1, min(len(self.targets_N), tile_elements(tiles.device) // max(1, tiles.C)))
+
+    def threads(self, elements: int, device: torch.device) -> Threads:
+        """What `fold` works on, for tiles of at most so many logits."""
+        base = needs_base(self.names)
+        return Threads(lambda: Buffers(elements, base, device), device if self.backend == "torch" else None)
 
     def merge(self, other: "VocabularyStatistics") -> "VocabularyStatistics":
         """The statistics of both parts of the vocabulary. Neither is changed."""
@@ -110,8 +111,8 @@ class VocabularyStatistics:
             made.sums = other.sums if made.sums is None else merge(made.sums, _like(other.sums, made.sums))
         return made
 
-    def result(self) -> TokenStatistics:
-        """All that is wanted, for each token. The columns seen are the vocabulary: every target must be among them."""
+    def result(self, want: tuple[str, ...] | None = None) -> TokenStatistics:
+        """All that is wanted, or what is named here of it. The columns seen are the vocabulary: every target is among them."""
         if self.sums is None:
             raise ValueError("no logits were taken in, so there is nothing to tell")
         unseen_N = torch.ones(len(self.targets_N), dtype=torch.bool, device=self.targets_N.device)
@@ -120,7 +121,7 @@ class VocabularyStatistics:
         if unseen_N.any():
             token = int(unseen_N.nonzero()[0])
             raise ValueError(f"token {token} has the target {int(self.targets_N[token])}, which is in no column that was taken in")
-        return statistics_of({name: _numpy(sum_N) for name, sum_N in self.sums.items()}, self.want)
+        return statistics_of({name: _numpy(sum_N) for name, sum_N in self.sums.items()}, self.want if want is None else want)
 
     def _require_shapes(self, logits_NC: Any, base_logits_NC: Any) -> None:
         if logits_NC.ndim != 2 or len(logits_NC) != len(self.targets_N):
@@ -130,10 +131,8 @@ class VocabularyStatistics:
         if needs_base(self.names) != (base_logits_NC is not None):
             raise ValueError("a base's logits are needed exactly where a statistic that compares with a base is wanted")
 
-    def _given(self, logits_NC: torch.Tensor, rows: int) -> Tiles:
-        if self.backend == "numpy":
-            return lambda start, stop: logits_NC[start:stop]  # the reference keeps the digits of float64
-        return given(logits_NC, rows)
+    def _given(self, logits_NC: Any) -> Tiles:
+        return given(torch.as_tensor(logits_NC).detach(), convert=self.backend == "torch")
 
     def _thresholds(self, device: torch.device) -> torch.Tensor | None:
         if self.target_logits_N is None or not needs_target_logits(self.names):
@@ -145,15 +144,6 @@ class VocabularyStatistics:
             if start < last and first < start + C:
                 raise ValueError(f"columns {start} to {start + C - 1} overlap columns {first} to {last - 1}, taken in before")
         self.seen.append((start, start + C))
-
-
-def given(logits_NC: torch.Tensor, rows: int) -> Tiles:
-    """Tiles of logits that are there already; what is not fp32 is converted a tile at a time, in one buffer."""
-    if logits_NC.dtype == torch.float32:
-        return lambda start, stop: logits_NC[start:stop]
-    C = logits_NC.shape[1]
-    room = torch.empty(rows, C, dtype=torch.float32, device=logits_NC.device)
-    return lambda start, stop: room[: stop - start].copy_(logits_NC[start:stop])
 
 
 def _on_triton() -> ModuleType:

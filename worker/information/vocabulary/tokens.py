@@ -11,14 +11,13 @@ import torch
 
 from worker.information.vocabulary.head import Head, HeadTiles, full_precision_products
 from worker.information.vocabulary.on_numpy import float64
-from worker.information.vocabulary.on_torch import Buffers, Tiles
 from worker.information.vocabulary.result import TokenStatistics
-from worker.information.vocabulary.statistics import Backend, VocabularyStatistics, best_backend, given, tile_elements
+from worker.information.vocabulary.statistics import TWO_PASSES, Backend, VocabularyStatistics, best_backend
 from worker.information.vocabulary.sums import needs_target_logits, sums_for
+from worker.information.vocabulary.tiles import Tiles, given
 
 OF_MODEL: tuple[str, ...] = ()  # beside NLL and entropy
 WITH_A_BASE = ("kl_from_base", "kl_to_base", "base_nll", "base_entropy")
-TWO_PASSES = ("total_variation", "jensen_shannon")
 
 Columns = Callable[[int, int], Tiles]  # (first, last) -> the tiles of columns first to last − 1
 
@@ -41,22 +40,21 @@ def token_statistics(
     """
     if (base_hidden_ND is None) != (base_head is None):
         raise ValueError("a base is hidden states and a head: one came without the other")
-    device = head.weight_VD.device
-    columns = min(columns or (4096 if device.type == "cpu" else 2048), head.size)
-    rows = max(1, min(rows or tile_elements(device) // columns, len(hidden_ND)))
-    base = None
     if base_hidden_ND is not None and base_head is not None:
         _require_equal("tokens", len(hidden_ND), len(base_hidden_ND))
         _require_equal("vocabulary", head.size, base_head.size)
-        base = HeadTiles(base_hidden_ND.to(device), base_head, rows, columns).over
-    want = _wanted(want, base is not None)
+        base_hidden_ND = base_hidden_ND.to(head.weight_VD.device)
+    want = _wanted(want, base_head is not None)
     _require_targets(targets_N, head.size)
-    target_logits_N = None
+    columns = min(columns or (4096 if head.weight_VD.device.type == "cpu" else 2048), head.size)
+    tiles, base_tiles = HeadTiles(hidden_ND, head, columns).over, None
+    if base_hidden_ND is not None and base_head is not None:
+        base_tiles = HeadTiles(base_hidden_ND, base_head, columns).over
     with full_precision_products():
-        if needs_target_logits(sums_for(_of_one_pass(want))):
-            target_logits_N = head.logits_of(hidden_ND, targets_N)
-        tiles = HeadTiles(hidden_ND, head, rows, columns).over
-        return _passes(tiles, base, targets_N, target_logits_N, head.size, want, rows, columns, backend, device)
+        ranked = needs_target_logits(sums_for(_of_one_pass(want)))
+        target_logits_N = head.logits_of(hidden_ND, targets_N) if ranked else None
+        backend = backend or best_backend(head.weight_VD.device)
+        return _passes(tiles, base_tiles, targets_N, target_logits_N, head.size, want, rows, columns, backend)
 
 
 def token_statistics_from_logits(
@@ -71,19 +69,19 @@ def token_statistics_from_logits(
 ) -> TokenStatistics:
     """The same statistics of logits that are there already. A token whose logit is −∞ has no probability."""
     V = logits_NV.shape[1] if vocabulary is None else min(vocabulary, logits_NV.shape[1])
-    device = logits_NV.device
+    want, backend = _wanted(want, base_logits_NV is not None), backend or best_backend(logits_NV.device)
     # long rows: they are read from memory, which is slower in short pieces
-    columns = min(columns or (2**15 if device.type == "cpu" else 2**17), V)
-    rows = max(1, min(rows or tile_elements(device) // columns, len(logits_NV)))
-    base = None
+    columns = min(columns or (2**15 if logits_NV.device.type == "cpu" else V), V)
+    base_columns = None
     if base_logits_NV is not None:
         _require_equal("tokens", len(logits_NV), len(base_logits_NV))
         _require_equal("vocabulary", V, V if vocabulary else base_logits_NV.shape[1])
-        base = _columns_of(base_logits_NV, rows)
+        base_columns = _columns_of(base_logits_NV, backend)
     _require_targets(targets_N, V)
-    target_logits_N = logits_NV.gather(1, targets_N.to(device)[:, None])[:, 0].float()
-    want = _wanted(want, base is not None)
-    return _passes(_columns_of(logits_NV, rows), base, targets_N, target_logits_N, V, want, rows, columns, backend, device)
+    target_logits_N = logits_NV.detach().gather(1, targets_N.to(logits_NV.device)[:, None])[:, 0]
+    return _passes(
+        _columns_of(logits_NV, backend), base_columns, targets_N, target_logits_N, V, want, rows, columns, backend
+    )
 
 
 def _require_equal(what: str, model: int, base: int) -> None:
@@ -104,8 +102,8 @@ def _of_one_pass(want: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in want if name not in TWO_PASSES)
 
 
-def _columns_of(logits_NV: torch.Tensor, rows: int) -> Columns:
-    return lambda first, last: given(logits_NV[:, first:last], rows)
+def _columns_of(logits_NV: torch.Tensor, backend: Backend) -> Columns:
+    return lambda first, last: given(logits_NV.detach()[:, first:last], convert=backend == "torch")
 
 
 @torch.no_grad()
@@ -116,26 +114,27 @@ def _passes(
     target_logits_N: torch.Tensor | None,
     V: int,
     want: tuple[str, ...],
-    rows: int,
+    rows: int | None,
     columns: int,
-    backend: Backend | None,
-    device: torch.device,
+    backend: Backend,
 ) -> TokenStatistics:
     twice = tuple(name for name in want if name in TWO_PASSES)
     if twice and base_columns_of is None:
         raise ValueError(f"{' and '.join(twice)} compare with a base, and none came")
-    once = _of_one_pass(want) + (("base_nll",) if twice else ())
-    statistics = VocabularyStatistics(targets_N, once, backend or best_backend(device), target_logits_N)
-    buffers = Buffers(rows * columns, base_columns_of is not None, device)
-    for first in range(0, V, columns):
-        last = min(first + columns, V)
-        base_tiles = None if base_columns_of is None else base_columns_of(first, last)
-        statistics.fold(columns_of(first, last), first, last - first, device, rows, buffers, base_tiles)
-    result = replace(statistics.result(), **({} if "base_nll" in want else {"base_nll": None}))
-    if not twice or base_columns_of is None:
-        return result
-    shares = []
-    for first in range(0, V, columns):
-        last = min(first + columns, V)
-        shares.append(statistics.distances(columns_of(first, last), base_columns_of(first, last), last - first, rows, buffers))
+    once = _of_one_pass(want)
+    statistics = VocabularyStatistics(targets_N, once + (("base_nll",) if twice else ()), backend, target_logits_N)
+    first_tiles = columns_of(0, columns)
+    rows = min(rows or statistics.rows(first_tiles), max(1, len(targets_N)))
+    with statistics.threads(rows * columns, first_tiles.device) as threads:
+        for first in range(0, V, columns):
+            last = min(first + columns, V)
+            base_tiles = None if base_columns_of is None else base_columns_of(first, last)
+            statistics.fold(columns_of(first, last), first, rows, threads, base_tiles)
+        result = statistics.result(once)
+        if not twice or base_columns_of is None:
+            return result
+        shares = []
+        for first in range(0, V, columns):
+            last = min(first + columns, V)
+            shares.append(statistics.distances(columns_of(first, last), base_columns_of(first, last), rows, threads))
     return replace(result, **{name: sum(float64(share[name]) for share in shares) for name in twice})
