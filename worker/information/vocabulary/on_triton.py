@@ -167,7 +167,7 @@ def _fold_kernel(  # type: ignore[no-untyped-def]
     sq, q1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     xp, xq, bc = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     furthest, nearest = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)  # of u − v
-    c, chi = -float("inf"), tl.zeros((BLOCK,), tl.float32)
+    c, chi = tl.full((), -float("inf"), tl.float32), tl.zeros((BLOCK,), tl.float32)
 
     for first in range(0, C, BLOCK):
         columns = first + tl.arange(0, BLOCK)
