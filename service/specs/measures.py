@@ -24,6 +24,7 @@ from service.specs.catalogue import (
     quantum,
     shannon,
     thermodynamics,
+    vocabulary,
 )
 from service.specs.catalogue.measure import Measure
 
@@ -42,6 +43,7 @@ REGISTRY: tuple[Measure, ...] = (
     *processes.ROWS,
     *coding.ROWS,
     *thermodynamics.ROWS,
+    *vocabulary.ROWS,
 )
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
 

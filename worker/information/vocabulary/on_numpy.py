@@ -49,9 +49,7 @@ def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Nor
     return made
 
 
-def tile_sums(
-    logits_RC: Any, targets_R: Any, thresholds_R: Any, names: tuple[str, ...], base_logits_RC: Any = None
-) -> Sums:
+def tile_sums(logits_RC: Any, targets_R: Any, thresholds_R: Any, names: tuple[str, ...], base_logits_RC: Any = None) -> Sums:
     """The sums of one tile of numpy's arrays or torch's tensors.
 
     The targets count from the tile's first column and may lie outside of it; a threshold is z_y, for the rank.

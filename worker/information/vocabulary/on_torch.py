@@ -51,9 +51,7 @@ def column_sums(
     return dict(zip(names, made, strict=True))
 
 
-def column_distances(
-    tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Norm, rows: int, threads: Threads
-) -> Sums:
+def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Norm, rows: int, threads: Threads) -> Sums:
     """Of the second pass: the share of these columns in the total variation and in the Jensen–Shannon divergence, in bits.
 
     With d = (p−q)/(p+q) the latter is ¼ Σ (p+q) [(1+d) lg(1+d) + (1−d) lg(1−d)], which is exactly 0 where p is q.

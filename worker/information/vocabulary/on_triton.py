@@ -8,14 +8,12 @@ a row is float64, and is read and written once a tile.
 Not measured yet: no GPU was at hand. It is tested in Triton's interpreter (TRITON_INTERPRET=1).
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 
-from worker.information.vocabulary.tiles import Tiles
 from worker.information.vocabulary.sums import BASE_SUMS, MAXIMA, MODEL_SUMS, Norm, Sums, needs_base, needs_target_logits
+from worker.information.vocabulary.tiles import Tiles
 
 BLOCK = 2048  # logits that a program holds at once: 8 a thread, so that the sums of all lanes fit in registers
 WARPS = 8

@@ -120,7 +120,9 @@ class VocabularyStatistics:
             unseen_N &= (self.targets_N < start) | (self.targets_N >= stop)
         if unseen_N.any():
             token = int(unseen_N.nonzero()[0])
-            raise ValueError(f"token {token} has the target {int(self.targets_N[token])}, which is in no column that was taken in")
+            raise ValueError(
+                f"token {token} has the target {int(self.targets_N[token])}, which is in no column that was taken in"
+            )
         return statistics_of({name: _numpy(sum_N) for name, sum_N in self.sums.items()}, self.want if want is None else want)
 
     def _require_shapes(self, logits_NC: Any, base_logits_NC: Any) -> None:

@@ -88,14 +88,13 @@ def merge(a: Sums, b: Sums) -> Sums:
 
 
 def _merge(a: Sums, b: Sums, xp: Any) -> Sums:
-    made = {name: xp.maximum(a[name], b[name]) for name in ("m", "z_y", "n", "w_y") if name in a}
+    made: Sums = {name: xp.maximum(a[name], b[name]) for name in ("m", "z_y", "n", "w_y") if name in a}
     for part in (a, b):
         moved = _moved(part, made, xp)
         if "c" in a:
-            highest = made.get("c", moved["c"])
-            made_c = xp.maximum(highest, moved["c"])
-            made["chi"] = made.get("chi", 0) * _power(highest - made_c, xp) + moved["chi"] * _power(moved["c"] - made_c, xp)
-            made["c"] = made_c
+            before, c = made.get("c", moved["c"]), moved["c"]
+            made["c"] = xp.maximum(before, c)
+            made["chi"] = made.get("chi", 0) * _power(before - made["c"], xp) + moved["chi"] * _power(c - made["c"], xp)
         for name in moved.keys() - {"c", "chi"}:
             made[name] = made.get(name, 0) + moved[name]
     return made

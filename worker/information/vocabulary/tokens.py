@@ -6,6 +6,7 @@ rows the inner one, so that a tile of the head's weight is read, and made fp32, 
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -79,9 +80,7 @@ def token_statistics_from_logits(
         base_columns = _columns_of(base_logits_NV, backend)
     _require_targets(targets_N, V)
     target_logits_N = logits_NV.detach().gather(1, targets_N.to(logits_NV.device)[:, None])[:, 0]
-    return _passes(
-        _columns_of(logits_NV, backend), base_columns, targets_N, target_logits_N, V, want, rows, columns, backend
-    )
+    return _passes(_columns_of(logits_NV, backend), base_columns, targets_N, target_logits_N, V, want, rows, columns, backend)
 
 
 def _require_equal(what: str, model: int, base: int) -> None:
@@ -137,4 +136,5 @@ def _passes(
         for first in range(0, V, columns):
             last = min(first + columns, V)
             shares.append(statistics.distances(columns_of(first, last), base_columns_of(first, last), rows, threads))
-    return replace(result, **{name: sum(float64(share[name]) for share in shares) for name in twice})
+    distances: dict[str, Any] = {name: sum(float64(share[name]) for share in shares) for name in twice}
+    return replace(result, **distances)

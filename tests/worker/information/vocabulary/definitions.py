@@ -105,9 +105,7 @@ def _of_base(lp, p, lq, y):
         "bhattacharyya_coefficient": coefficient,
         "renyi_divergence_2": np.log2(np.where(p > 0, np.exp(2 * lp - lq), 0).sum(1)),
         "total_variation_at_least": hellinger,
-        "total_variation_at_most": np.minimum(
-            np.sqrt(hellinger * (1 + coefficient)), np.sqrt(np.minimum(kl_from, kl_to) / 2)
-        ),
+        "total_variation_at_most": np.minimum(np.sqrt(hellinger * (1 + coefficient)), np.sqrt(np.minimum(kl_from, kl_to) / 2)),
         "total_variation": np.abs(p - q).sum(1) / 2,
         "jensen_shannon": (times_log(p, np.log2(p / mean)) + times_log(q, np.log2(q / mean))).sum(1) / 2,
     }

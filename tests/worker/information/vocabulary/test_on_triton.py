@@ -89,7 +89,9 @@ def test_every_statistic_agrees_with_float64(interpreted, name):
 def test_tokens_without_probability(interpreted):
     given = CASES["absent tokens"]
     expected = by_definition(given["logits_NV"], given["targets_N"], given["base_logits_NV"])
-    assert [list(map(float, expected[name]))[i] == float("inf") for name, i in (("kl_from_base", 3), ("kl_to_base", 5))] == [True] * 2
+    assert [list(map(float, expected[name]))[i] == float("inf") for name, i in (("kl_from_base", 3), ("kl_to_base", 5))] == [
+        True
+    ] * 2
     assert_close(interpreted["absent tokens"], expected, NAMES)
 
 
