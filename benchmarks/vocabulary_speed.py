@@ -134,10 +134,14 @@ def print_memory_of(name: str) -> None:
 def compare_on_gpu(arguments: argparse.Namespace) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("--gpu measures the Triton kernel, and torch sees no GPU here: nothing was measured")
-    device = torch.device("cuda")
     N, V, D = arguments.tokens or 16_384, arguments.vocabulary or 128_256, arguments.width
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {N} x {V} bf16 logits, hidden states {D} wide")
-    z, w, y = logits(N, V, device, torch.bfloat16)
+    compare_from_logits(N, V, arguments)
+    compare_from_hidden_states(N, V, D, arguments)
+
+
+def compare_from_logits(N: int, V: int, arguments: argparse.Namespace) -> None:
+    z, w, y = logits(N, V, torch.device("cuda"), torch.bfloat16)
     read_ms = N * V * 2 / arguments.bandwidth / 1e9
     rivals = {"TRL's fused kernel": lambda: trl(z, y), "eager torch": lambda: eager(z, y)}
     ours = {name: a_pass(z, w, y, *of_set) for name, of_set in SETS.items()}
@@ -145,11 +149,10 @@ def compare_on_gpu(arguments: argparse.Namespace) -> None:
     for name, taken in seconds.items():
         floor_ms = read_ms * (2 if any(base and part in name for part, (base, _) in SETS.items()) else 1)
         print(f"{name:44s} {taken * 1e3:9.3f} ms   {taken * 1e3 / floor_ms:6.2f} x the floor of {floor_ms:.3f} ms")
-    del z, w
-    compare_from_hidden_states(N, V, D, y, arguments)
 
 
-def compare_from_hidden_states(N: int, V: int, D: int, y: torch.Tensor, arguments: argparse.Namespace) -> None:
+def compare_from_hidden_states(N: int, V: int, D: int, arguments: argparse.Namespace) -> None:
+    y = torch.randint(0, V, (N,), device="cuda")
     hidden = torch.randn(N, D, device="cuda", dtype=torch.bfloat16)
     weight = torch.randn(V, D, device="cuda", dtype=torch.bfloat16) / D**0.5
     head, floor_ms = Head(weight), 2 * N * V * D / arguments.tflops / 1e9

@@ -12,7 +12,7 @@ ROWS: tuple[Measure, ...] = (
         unit="bits²/token",
         definition="Var_p(−lg p(v)) = Σ_v p(v) lg² p(v) − H(p)²: how unevenly the surprise is spread over what the model "
         "considers; 0 where p is uniform on its support",
-        source="Kontoyiannis & Verdú 2014, Optimal lossless data compression: non-asymptotics and asymptotics, IEEE Trans. IT 60:777",
+        source="Kontoyiannis & Verdú 2014, Optimal lossless data compression, IEEE Trans. Information Theory 60:777",
         computed_on=_HELD_OUT,
         estimator=_ESTIMATOR,
         function=_PASS,

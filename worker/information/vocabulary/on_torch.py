@@ -1,7 +1,7 @@
 """The pass in torch, fp32 with float64 merges: a few operations on tiles that stay in cache, in buffers allocated once.
 
-2^x instead of e^x, since torch's exp2 is vectorised everywhere (MKL's exp takes more than twice its time on AMD), and torch's sum,
-which adds pairwise, instead of a dot product, whose fp32 error grows with the tile.
+2^x instead of e^x, since torch's exp2 is vectorised everywhere (MKL's exp takes more than twice its time on AMD), and torch's
+sum, which adds pairwise, instead of a dot product, whose fp32 error grows with the tile.
 """
 
 import torch

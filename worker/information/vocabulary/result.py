@@ -5,7 +5,7 @@ Nothing here subtracts large numbers: lg s and −t1/s are both ≥ 0, so the en
 
 Sources: Shannon 1948; Kullback and Leibler 1951; Rényi 1961; Tsallis 1988; Brier 1950; Bhattacharyya 1943; varentropy:
 Kontoyiannis and Verdú 2014 (IEEE Trans. IT 60:777); Min-K%++: Zhang et al. 2024 (arXiv 2404.02936); Cover and Thomas, Elements of
-Information Theory, 2nd ed. 2006, ch. 2; bounds of total variation: Tsybakov, Introduction to Nonparametric Estimation, 2009, §2.4.
+Information Theory, 2nd ed. 2006, ch. 2; bounds of total variation: Tsybakov, Nonparametric Estimation, 2009, §2.4.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The kernels' machine code for an H100 or H200, which needs no GPU: `python compiled.py` prints the size of each and its spills."""
+"""The kernels' machine code for an H100 or H200, which needs no GPU: `python compiled.py` prints what each uses."""
 
 import json
 import subprocess

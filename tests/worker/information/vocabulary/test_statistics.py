@@ -1,6 +1,7 @@
 """The state of the pass: three backends against float64, in any tiling and order."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def in_parts(z, w, y, cuts, order, backend="torch"):
     """Each part of the columns by a state of its own; merged in that order, now from the left and now from the right."""
     edges = [0, *cuts, z.shape[1]]
     parts = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         part = tokens(y, z, backend=backend)
         if stop > start:
             part.update(z[:, start:stop], start, w[:, start:stop])

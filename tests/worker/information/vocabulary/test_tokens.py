@@ -82,7 +82,7 @@ def test_a_small_divergence_keeps_its_digits():
     assert 1e-7 < exact["kl_to_base"].mean() < 1e-6
     statistics = token_statistics_from_logits(z, y, w)
     assert_close(statistics, exact, tolerance=1e-6)
-    # the mean, whose rounding errors cancel, to 1 %; by Σ2^u v instead of Σ2^u (u−v) it is not even of the right order
+    # of the mean the rounding errors cancel in part
     assert statistics.kl_to_base.mean() * NATS == pytest.approx(exact["kl_to_base"].mean(), rel=0.1)
 
 
