@@ -30,6 +30,7 @@ from service.specs.catalogue import (
     secrecy,
     shannon,
     thermodynamics,
+    vocabulary,
 )
 from service.specs.catalogue.measure import Measure
 
@@ -54,6 +55,7 @@ FAMILIES = (
     dynamics,
     coding,
     thermodynamics,
+    vocabulary,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)

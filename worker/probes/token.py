@@ -19,9 +19,12 @@ import numpy as np
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 
-from worker.information.vocabulary import Head, TokenStatistics, full_precision_products, token_statistics
+from worker.information.vocabulary.head import Head, full_precision_products
+from worker.information.vocabulary.result import TokenStatistics
+from worker.information.vocabulary.tokens import token_statistics
 
 UNSCORED = -100
+DIVERGENCES = ("kl_from_base", "kl_to_base")
 
 Model = Any  # a transformers causal language model, or peft's wrapper around one
 
@@ -98,7 +101,8 @@ def measure(
     hidden_ND, targets_N = final_hidden_states(model, documents, batch_documents), _targets(documents)
     if base is None:
         return _sums(documents, token_statistics(hidden_ND, head, targets_N))
-    return _sums(documents, token_statistics(hidden_ND, head, targets_N, base.hidden_ND, base.head))
+    statistics = token_statistics(hidden_ND, head, targets_N, base.hidden_ND, base.head, want=DIVERGENCES)
+    return _sums(documents, statistics)
 
 
 def measure_base(base: Base, documents: list[Document]) -> DocumentSums:

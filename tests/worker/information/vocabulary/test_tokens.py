@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from worker.information import vocabulary
-from worker.information.vocabulary import Head, token_statistics, token_statistics_from_logits
+from worker.information.vocabulary import result
+from worker.information.vocabulary.head import Head
+from worker.information.vocabulary.threads import Threads
+from worker.information.vocabulary.tokens import token_statistics, token_statistics_from_logits
 
 NATS = math.log(2)
 
@@ -78,7 +80,10 @@ def test_a_small_divergence_keeps_its_digits():
     y = torch.zeros(50, dtype=torch.long)
     exact = by_definition(z.numpy(), y.numpy(), w.numpy())
     assert 1e-7 < exact["kl_to_base"].mean() < 1e-6
-    assert_close(token_statistics_from_logits(z, y, w), exact, tolerance=1e-6)
+    statistics = token_statistics_from_logits(z, y, w)
+    assert_close(statistics, exact, tolerance=1e-6)
+    # of the mean the rounding errors cancel in part
+    assert statistics.kl_to_base.mean() * NATS == pytest.approx(exact["kl_to_base"].mean(), rel=0.1)
 
 
 def test_uniform_over_eight_is_three_bits():
@@ -125,7 +130,7 @@ def test_divergence_bounds():
 
 
 def test_only_rounding_is_clipped():
-    clipped = vocabulary._not_below_zero(torch.tensor([-1e-7, -1e-2, 0.3, float("nan")]))
+    clipped = result._not_below_zero(np.array([-1e-7, -1e-2, 0.3, float("nan")]))
     assert clipped[:3].tolist() == pytest.approx([0.0, -1e-2, 0.3])
     assert math.isnan(clipped[3])
 
@@ -192,21 +197,84 @@ def test_a_coarser_setting_for_products_is_overruled_and_comes_back():
     assert seen == ["ieee"]
 
 
-def largest_allocations(N, rows, V=5_000):
-    """How often anything as large as a chunk of logits was allocated, by the profiler's account."""
+def largest_allocations(N, rows, V=5_000, columns=1_000):
+    """How often anything as large as a tile of logits was allocated, by the profiler's account."""
     generator = torch.Generator().manual_seed(7)
     hidden, weight = torch.randn(N, 8, generator=generator), torch.randn(V, 8, generator=generator)
     y = torch.zeros(N, dtype=torch.long)
     head = Head(weight, scale=2.0, softcap=30.0)
     with torch.profiler.profile(profile_memory=True, record_shapes=False) as profile:
-        token_statistics(hidden, head, y, hidden, head, rows=rows)
-    return [e.self_cpu_memory_usage for e in profile.events() if e.self_cpu_memory_usage >= rows * V * 4]
+        token_statistics(hidden, head, y, hidden, head, rows=rows, columns=columns)
+    return [e.self_cpu_memory_usage for e in profile.events() if e.self_cpu_memory_usage >= rows * columns * 4]
 
 
 @pytest.mark.filterwarnings("default")  # the profiler warns of its own deprecated parts
-def test_buffers_are_allocated_once_whatever_the_number_of_chunks():
-    assert largest_allocations(N=64, rows=16) == [5 * 16 * 5_000 * 4]
-    assert largest_allocations(N=256, rows=16) == [5 * 16 * 5_000 * 4]
+def test_buffers_are_allocated_once_whatever_the_number_of_tiles():
+    assert largest_allocations(N=64, rows=16) == [7 * 16 * 1_000 * 4] * torch.get_num_threads()
+    assert largest_allocations(N=256, rows=16) == [7 * 16 * 1_000 * 4] * torch.get_num_threads()
+
+
+def test_two_threads_give_what_one_gives_and_torch_its_threads_back():
+    generator = torch.Generator().manual_seed(9)
+    z, w = torch.randn(2, 50, 3_000, generator=generator) * 3
+    y = torch.randint(0, 3_000, (50,), generator=generator)
+    before = torch.get_num_threads()
+    made = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            made.append(token_statistics_from_logits(z, y, w, rows=4, columns=1_000))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    for name in ("nll", "entropy", "kl_from_base", "kl_to_base"):
+        assert getattr(made[0], name).tolist() == getattr(made[1], name).tolist()
+
+
+def test_what_goes_wrong_in_a_thread_is_raised_outside():
+    def work(part, buffers):
+        raise ArithmeticError("in a thread")
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ArithmeticError, match="in a thread"), Threads(lambda: None, torch.device("cpu")) as threads:
+            threads.over(4, 1, work)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_total_variation_and_jensen_shannon_come_of_a_second_pass():
+    """Coins of ¾ and ½: TV = ¼, JS = h(⅝) − ½h(¾) − ½; of nothing in common TV = JS = 1; of one with itself 0 exactly."""
+
+    def h(p):
+        return -p * math.log2(p) - (1 - p) * math.log2(1 - p)
+
+    z, w = logits_of([[0.75, 0.25], [1, 0], [0.3, 0.7]]), logits_of([[0.5, 0.5], [0, 1], [0.3, 0.7]])
+    want = ("total_variation", "jensen_shannon")
+    statistics = token_statistics_from_logits(z, torch.zeros(3, dtype=torch.long), w, want=want)
+    assert statistics.total_variation == pytest.approx([0.25, 1, 0], abs=1e-7)
+    assert statistics.jensen_shannon == pytest.approx([h(5 / 8) - h(3 / 4) / 2 - 1 / 2, 1, 0], abs=1e-6)
+    assert statistics.total_variation[2] == statistics.jensen_shannon[2] == 0
+    assert statistics.base_nll is None
+
+
+def test_a_second_pass_needs_a_base():
+    with pytest.raises(ValueError, match="total_variation compare with a base, and none came"):
+        token_statistics_from_logits(torch.zeros(1, 2), torch.tensor([0]), want=("total_variation",))
+
+
+def test_rank_from_hidden_states_never_counts_the_target_itself():
+    """The target's logit is made first, by another product, which may round below the tile's."""
+    generator = torch.Generator().manual_seed(10)
+    hidden, weight = torch.randn(300, 64, generator=generator), torch.randn(900, 64, generator=generator)
+    z = hidden @ weight.T
+    y = z.argmax(1)
+    first = token_statistics(hidden, Head(weight, softcap=5.0), y, want=("target_rank", "mass_above_target"), columns=100)
+    assert first.target_rank.tolist() == first.mass_above_target.tolist() == [0] * 300
+    y = torch.randint(0, 900, (300,), generator=generator)
+    ranks = token_statistics(hidden, Head(weight), y, want=("target_rank",), columns=100, rows=7).target_rank
+    assert ranks.tolist() == (z > z.gather(1, y[:, None])).sum(1).tolist()
 
 
 def test_no_tokens_no_statistics():
