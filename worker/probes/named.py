@@ -21,6 +21,6 @@ def named(name: str) -> Callable[..., Any]:
 
 def function(path: str) -> Callable[..., Any]:
     """What a row's `function` stands for: "shannon.entropy" is `entropy` in `worker/information/shannon.py`."""
-    module, _, attribute = path.partition(".")
+    module, _, attribute = path.rpartition(".")
     found: Callable[..., Any] = getattr(import_module(f"worker.information.{module}"), attribute)
     return found

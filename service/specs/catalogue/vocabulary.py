@@ -8,16 +8,6 @@ _ESTIMATOR = "exact for each token, over the whole vocabulary, from fp32 logits"
 
 ROWS: tuple[Measure, ...] = (
     Measure(
-        name="varentropy",
-        unit="bits²/token",
-        definition="Var_p(−lg p(v)) = Σ_v p(v) lg² p(v) − H(p)²: how unevenly the surprise is spread over what the model "
-        "considers; 0 where p is uniform on its support",
-        source="Kontoyiannis & Verdú 2014, Optimal lossless data compression, IEEE Trans. Information Theory 60:777",
-        computed_on=_HELD_OUT,
-        estimator=_ESTIMATOR,
-        function=_PASS,
-    ),
-    Measure(
         name="brier_score",
         unit="1",
         definition="Σ_v (p(v) − [v = y])² = 1 − 2 p(y) + Σ_v p(v)²; 0 for certainty in the target, 2 for certainty in another",
