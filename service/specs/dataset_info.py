@@ -1,6 +1,7 @@
 """dataset_info.json, in LLaMA-Factory's own format: which data sets there are, and how their rows read."""
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +85,59 @@ def _read_entry(folder: Path, name: str, entry: object) -> DatasetEntry:
         raise DatasetInfoError(f"dataset_info.json in {folder.name!r} has a bad entry: {place}: {first['msg']}.") from None
 
 
-def files_of(folder: Path, entry: DatasetEntry) -> list[Path]:
-    """The files that hold an entry's rows: one file, or all of a folder in order of name."""
+# The kinds of file that are read, by extension: the files of a folder are all of one kind.
+KINDS = {".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
+
+# What a file of a folder is called whose rows belong to one split, as data sets on hubs have it.
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+def files_of(folder: Path, entry: DatasetEntry, split: str = "train") -> list[Path]:
+    """The files that hold the rows of an entry's split: one file, or those of a folder in order of name.
+
+    Where every file of a folder is named after a split (train-00000.parquet, test.jsonl), each belongs to its own; where not, all
+    are the split train. Raises DatasetInfoError: files of several kinds or of one that is not read, a split that is not there.
+    """
     path = folder / (entry.file_name or "")
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        if split != "train":
+            raise DatasetInfoError(f"{entry.file_name} is one file, whose rows are the split train; there is no split {split!r}.")
+        _refuse_kinds([path])
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = _of_split(files, split, entry.file_name or "")
+    _refuse_kinds(files)
+    return files
+
+
+def _of_split(files: list[Path], split: str, name: str) -> list[Path]:
+    split_of = {file: _split_in(file.stem) for file in files}
+    splits = sorted({found for found in split_of.values() if found is not None})
+    if None in split_of.values() or not splits:
+        splits, split_of = ["train"], dict.fromkeys(files, "train")
+    if files and split not in splits:
+        raise DatasetInfoError(f"The folder {name} has no files of the split {split!r}; there are: {', '.join(splits)}.")
+    return [file for file in files if split_of[file] == split]
+
+
+def _split_in(stem: str) -> str | None:
+    for split, words in _SPLIT_WORDS.items():
+        if re.match(rf"({'|'.join(words)})(?![a-z])", stem, re.IGNORECASE):
+            return split
+    return None
+
+
+def _refuse_kinds(files: list[Path]) -> None:
+    first_of: dict[str, Path] = {}
+    for file in files:
+        kind = KINDS.get(file.suffix.lower())
+        if kind is None:
+            raise DatasetInfoError(f"{file.name} has an extension that is not read; these are: {', '.join(KINDS)}.")
+        first_of.setdefault(kind, file)
+    if len(first_of) > 1:
+        named = ", ".join(f"{file.name} ({kind})" for kind, file in first_of.items())
+        raise DatasetInfoError(f"The files of a folder must be of one kind, and here are several: {named}.")

@@ -14,7 +14,6 @@ from service.specs.reasons import Reason
 from worker.data.files import Row
 from worker.failures import JobFailure
 
-
 Role = Literal["user", "assistant", "observation", "function"]
 
 
