@@ -44,7 +44,7 @@ class Tags(BaseModel):
 
 
 class DatasetEntry(BaseModel):
-    """One data set: a local file (other sources are not read yet)."""
+    """One data set: local files, or a repository on a hub."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,10 +55,33 @@ class DatasetEntry(BaseModel):
     script_url: str | None = None
     subset: str | None = None
     folder: str | None = None
-    formatting: Literal["alpaca", "sharegpt"] = "alpaca"
+    formatting: Literal["alpaca", "sharegpt", "openai"] = "alpaca"
     ranking: bool = False
     columns: Columns = Columns()
     tags: Tags = Tags()
+
+    @property
+    def holds(self) -> Literal["conversations", "pairs", "labels"]:
+        """What a row is: a conversation, one with two ends of which one is chosen, or one with a label."""
+        if self.ranking or self.columns.chosen or self.columns.rejected:
+            return "pairs"
+        return "labels" if self.columns.kto_tag else "conversations"
+
+
+def why_not_for(stage: str, name: str, entry: DatasetEntry) -> str | None:
+    """Why a stage cannot learn from the data set, or None where it can."""
+    if entry.holds == "labels":
+        return f"The data set {name!r} labels its answers as good or bad (kto_tag); no stage learns from labels."
+    if entry.holds == "pairs":
+        preferences = stage in ("rm", "dpo")
+        return (
+            None if preferences else f"The data set {name!r} holds preferences (ranking), for the stages rm and dpo, not {stage}."
+        )
+    if stage in ("rm", "dpo"):
+        return f"The data set {name!r} holds single answers; the stage {stage} needs a chosen and a rejected one (ranking)."
+    if stage == "pt" and entry.formatting != "alpaca":
+        return f"The data set {name!r} holds conversations ({entry.formatting}); the stage pt learns texts, one column of a row."
+    return None
 
 
 def read_dataset_info(folder: Path) -> dict[str, DatasetEntry]:
