@@ -114,6 +114,8 @@ def pretrain(models_root: Path, name: str, out: Path) -> None:
             artifacts_root=folder,
             models_root=str(models_root),
             datasets_root=str(HERE),
+            cache_root=folder,
+            hub=False,
             device=None,
             threads=1,
             lease_seconds=60,

@@ -18,6 +18,9 @@ class Places(BaseSettings):
     models_root: Path = Field(default=Path(), description="The models that jobs may name; `home`/models when not given.")
     datasets_root: Path = Field(default=Path(), description="The data sets; `home`/datasets when not given.")
 
+    cache_root: Path = Field(default=Path(), description="Tokenised data sets and hubs' files; `home`/cache when not given.")
+    hub: bool = Field(default=False, description="Whether jobs may name models and data sets that lie on a hub.")
+
     @model_validator(mode="before")
     @classmethod
     def _follow_home(cls, values: dict[str, object]) -> dict[str, object]:
@@ -28,9 +31,10 @@ class Places(BaseSettings):
             "artifacts_root": home / "artifacts",
             "models_root": home / "models",
             "datasets_root": home / "datasets",
+            "cache_root": home / "cache",
         }
         given = {name: value for name, value in values.items() if value != ""}
-        for root in ("artifacts_root", "models_root", "datasets_root"):
+        for root in ("artifacts_root", "models_root", "datasets_root", "cache_root"):
             if root in given:
                 given[root] = Path(str(given[root])).absolute()
         return {**defaults, **given, "home": home}

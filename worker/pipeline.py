@@ -54,6 +54,8 @@ def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[s
         job_model=_model(job.steps[0].model.model_name_or_path, models_root, outputs),
         artifacts_root=Path(work.artifacts_root),
         datasets_root=Path(work.datasets_root),
+        cache_root=Path(work.cache_root),
+        hub=work.hub,
         use_cpu=use_cpu,
         saved=work.saved(step.name),
         measured=work.measurements.get(step.name, []),

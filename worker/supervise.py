@@ -79,6 +79,8 @@ def _work(session: Session, held: Claim, settings: WorkerSettings, device: str |
         artifacts_root=str(settings.artifacts_root),
         models_root=str(settings.models_root),
         datasets_root=str(settings.datasets_root),
+        cache_root=str(settings.cache_root),
+        hub=settings.hub,
         device=device,
         threads=settings.job_threads,
         lease_seconds=settings.lease_seconds,

@@ -16,10 +16,11 @@ from service.specs.refusals import Refusal
 
 @dataclass(frozen=True)
 class Roots:
-    """The folders that the operator opens to jobs."""
+    """The folders that the operator opens to jobs, and whether hubs may be reached."""
 
     models: Path
     datasets: Path
+    hub: bool = False
 
 
 def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
@@ -68,8 +69,8 @@ def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...
         except LibraryError:
             return  # said once, of the folder
         try:
-            datasets.find(known, name, step.finetuning.stage)
+            datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hub)
         except LibraryError as error:
-            yield argument, str(error)
+            yield error.argument or argument, str(error)
         except OSError as error:
             yield argument, f"The data set {name!r} cannot be read: {error.strerror}."

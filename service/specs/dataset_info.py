@@ -61,6 +61,11 @@ class DatasetEntry(BaseModel):
     tags: Tags = Tags()
 
     @property
+    def is_remote(self) -> bool:
+        """Whether it lies on a hub (or is a script); a local file beside that is not read, as in LLaMA-Factory."""
+        return bool(self.hf_hub_url or self.ms_hub_url or self.script_url)
+
+    @property
     def holds(self) -> Literal["conversations", "pairs", "labels"]:
         """What a row is: a conversation, one with two ends of which one is chosen, or one with a label."""
         if self.ranking or self.columns.chosen or self.columns.rejected:
