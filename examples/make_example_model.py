@@ -116,6 +116,7 @@ def pretrain(models_root: Path, name: str, out: Path) -> None:
             datasets_root=str(HERE),
             cache_root=folder,
             hub=False,
+            modelscope=False,
             device=None,
             threads=1,
             lease_seconds=60,

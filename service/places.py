@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -20,6 +20,11 @@ class Places(BaseSettings):
 
     cache_root: Path = Field(default=Path(), description="Tokenised data sets and hubs' files; `home`/cache when not given.")
     hub: bool = Field(default=False, description="Whether jobs may name models and data sets that lie on a hub.")
+    modelscope: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("modelscope", "USE_MODELSCOPE_HUB"),
+        description="Whether what lies on ModelScope too is taken from there; the variable is USE_MODELSCOPE_HUB.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -81,6 +81,7 @@ def _work(session: Session, held: Claim, settings: WorkerSettings, device: str |
         datasets_root=str(settings.datasets_root),
         cache_root=str(settings.cache_root),
         hub=settings.hub,
+        modelscope=settings.modelscope,
         device=device,
         threads=settings.job_threads,
         lease_seconds=settings.lease_seconds,

@@ -28,6 +28,7 @@ class Work:
     datasets_root: str
     cache_root: str
     hub: bool  # whether hubs may be reached
+    modelscope: bool  # whether ModelScope is asked first
     device: str | None  # CUDA_VISIBLE_DEVICES of the child; None: no GPU
     threads: int
     lease_seconds: float

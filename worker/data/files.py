@@ -37,7 +37,7 @@ class Row:
 def read_rows(folder: Path, name: str, entry: DatasetEntry, split: str = "train") -> Iterator[Row]:
     """The rows of the data set `name`, file by file. Reads no further than it is asked, so later errors may go unseen."""
     if entry.file_name is None:
-        raise JobFailure(Reason.BAD_DATA, f"The data set {name!r} is not a local file; other sources are not read yet.")
+        raise JobFailure(Reason.BAD_DATA, f"The data set {name!r} has neither a file_name nor a hf_hub_url or ms_hub_url.")
     files = _files(folder, name, entry, split)
     if entry.file_sha1 is not None:
         _check_sha1(files, name, entry.file_sha1)
@@ -46,6 +46,13 @@ def read_rows(folder: Path, name: str, entry: DatasetEntry, split: str = "train"
         file = path.relative_to(root).as_posix()
         for number, values in READERS[path.suffix.lower()](path, file):
             yield Row(values, file, number, entry)
+
+
+def stamps(folder: Path, name: str, entry: DatasetEntry, split: str) -> list[tuple[str, int, int]]:
+    """(name, size, time of the last change) of each file of the data set: enough to notice that one is another."""
+    root = folder.resolve()
+    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in _files(folder, name, entry, split)]
+    return [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
 
 
 def _files(folder: Path, name: str, entry: DatasetEntry, split: str) -> list[Path]:

@@ -212,11 +212,11 @@ def test_a_link_in_a_folder_is_not_followed_out_of_it(tmp_path):
     assert refusal(tmp_path / "data", "many").reason == Reason.BAD_DATA
 
 
-def test_a_data_set_from_elsewhere_is_refused(tmp_path):
-    failure = refusal(tmp_path, None, hf_hub_url="somebody/something")
+def test_a_data_set_that_is_nowhere_is_refused(tmp_path):
+    failure = refusal(tmp_path, None)
     assert (failure.reason, failure.sentence) == (
         Reason.BAD_DATA,
-        "The data set 'it' is not a local file; other sources are not read yet.",
+        "The data set 'it' has neither a file_name nor a hf_hub_url or ms_hub_url.",
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
 from service.specs.reasons import Reason
-from worker.data.load import load_pretraining, load_rows, load_supervised
+from worker.data import load
+from worker.data.load import Places, Wanted
 from worker.data.tokenize import MASKED
 from worker.failures import JobFailure
 
@@ -32,6 +33,19 @@ def root(tmp_path):
     return tmp_path
 
 
+def load_supervised(root, data, measures, tokenizer, seed):
+    return load.load_supervised(Places(root, root / "cache"), Wanted("sft", data, measures, seed), tokenizer)
+
+
+def load_pretraining(root, data, measures, tokenizer, seed):
+    return load.load_pretraining(Places(root, root / "cache"), Wanted("pt", data, measures, seed), tokenizer)
+
+
+def load_rows(root, data, names, stage="pt"):
+    by_dataset = load.load_rows(Places(root, root / "cache"), Wanted(stage, data, MeasureArguments(), seed=1), names)
+    return [row for rows in by_dataset for row in rows]
+
+
 def data(dataset="numbers", **arguments) -> DataArguments:
     return DataArguments(dataset=dataset, template="default", **arguments)
 
@@ -49,6 +63,14 @@ def refusal(function, *arguments) -> JobFailure:
 def test_data_sets_follow_one_another_with_the_first_rows_of_each(root):
     rows = load_rows(root, data(max_samples=2), ("letters", "numbers"))
     assert [row.values["instruction"] for row in rows] == ["letters 0", "letters 1", "numbers 0", "numbers 1"]
+
+
+def test_a_data_set_that_the_stage_cannot_learn_from_is_refused(root):
+    info = json.loads((root / "data" / "dataset_info.json").read_text())
+    info["pairs"] = {"file_name": "numbers.json", "ranking": True}
+    (root / "data" / "dataset_info.json").write_text(json.dumps(info))
+    failure = refusal(load_rows, root, data(), ("numbers", "pairs"), "sft")
+    assert (failure.reason, "holds preferences" in failure.sentence) == (Reason.BAD_DATA, True)
 
 
 def test_an_unknown_data_set_is_refused_with_the_known_ones(root):

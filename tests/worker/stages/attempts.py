@@ -122,6 +122,7 @@ class Host:
             datasets_root=str(self.datasets),
             cache_root=str(self.root / "cache"),
             hub=False,
+            modelscope=False,
             device=None,
             threads=1,
             lease_seconds=60,
