@@ -34,6 +34,7 @@ def kept_or_made(root: Path, name: str, key: dict[str, Any], overwrite: bool, ma
     Raises JobFailure where what is kept was made of something else than `key`.
     """
     folder = _folder(root, name)
+    key = json.loads(json.dumps(key))  # as it will be read again: without tuples
     if folder.exists() and not overwrite:
         _require_same(folder, name, key)
         return _noted(_load(folder, name), f"The tokenised examples are taken from the cache {name!r}.")
