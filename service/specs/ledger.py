@@ -102,7 +102,7 @@ LEDGER: dict[str, Fate] = {
     "data.train_on_prompt": WORKS,
     "data.streaming": WORKS,
     "data.buffer_size": works_if("streaming is on"),
-    "data.mix_strategy": works_if("several data sets are named"),
+    "data.mix_strategy": WORKS,
     "data.interleave_probs": works_if("mix_strategy interleaves"),
     "data.overwrite_cache": WORKS,
     "data.preprocessing_num_workers": WORKS,

@@ -86,13 +86,28 @@ def streaming_is_not_packed(step: ResolvedStep) -> Complaints:
 
 def streaming_tokenises_as_it_trains(step: ResolvedStep) -> Complaints:
     if step.data.streaming and (step.data.preprocessing_num_workers or 1) > 1:
-        why = "Rows that are streamed are tokenised while it trains; training.dataloader_num_workers does that beside."
+        why = "Rows that are streamed are tokenised by the training process, while it trains: leave it out."
         yield "data.preprocessing_num_workers", why
+
+
+def streaming_reads_in_the_training_process(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.training.dataloader_num_workers:
+        yield "training.dataloader_num_workers", "Rows that are streamed are read by the training process: leave it out."
 
 
 def split_is_a_name(step: ResolvedStep) -> Complaints:
     if not re.fullmatch(r"\w+(\.\w+)*", step.data.split):
         yield "data.split", "split is the name of one split, such as train; max_samples takes a part of it."
+
+
+def several_are_interleaved(step: ResolvedStep) -> Complaints:
+    if step.data.mix_strategy != "concat" and len(step.data.dataset or ()) < 2:
+        yield "data.mix_strategy", "There is one data set, and nothing to interleave it with."
+
+
+def cache_path_is_a_name(step: ResolvedStep) -> Complaints:
+    if step.data.cache_path is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", step.data.cache_path):
+        yield "data.cache_path", "cache_path is a name among the operator's caches: letters, digits, dots and dashes, no folders."
 
 
 def interleave_probs_fit(step: ResolvedStep) -> Complaints:
@@ -193,7 +208,10 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     streaming_is_not_cached,
     streaming_is_not_packed,
     streaming_tokenises_as_it_trains,
+    streaming_reads_in_the_training_process,
     split_is_a_name,
+    several_are_interleaved,
+    cache_path_is_a_name,
     interleave_probs_fit,
     quantization_needs_lora,
     quantized_base_keeps_its_adapter,
@@ -215,7 +233,6 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "finetuning_type is lora": lambda step: step.finetuning.finetuning_type == "lora",
     "optim is adamw_torch": lambda step: step.training.optim == "adamw_torch",
     "mix_strategy interleaves": lambda step: step.data.mix_strategy != "concat",
-    "several data sets are named": lambda step: len(step.data.dataset or ()) > 1,
     "streaming is on": lambda step: step.data.streaming,
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded

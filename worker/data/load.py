@@ -175,7 +175,8 @@ def _placeholders(rows: list[Row]) -> tuple[str, ...]:
         if any(isinstance(value, str) and ("{{name}}" in value or "{{author}}" in value) for value in row.values.values()):
             files[row.file] = files.get(row.file, 0) + 1
     return tuple(
-        f"{count} rows of {file} hold {{{{name}}}} or {{{{author}}}}, which are trained as they stand: fill them in in the file."
+        f"{'1 row' if count == 1 else f'{count} rows'} of {file} {'holds' if count == 1 else 'hold'} {{{{name}}}} or "
+        "{{author}}, trained as they stand: fill them in in the file."
         for file, count in files.items()
     )
 

@@ -91,6 +91,50 @@ def test_a_dataset_info_that_cannot_be_read_is_refused(root):
     assert refusal(load_rows, root, data(), ("numbers",)).reason == Reason.BAD_DATA
 
 
+@pytest.mark.parametrize("strategy", ["interleave_under", "interleave_over"])
+def test_mixed_rows_are_trained_and_none_that_is_held_out_comes_back(root, tokenizer, strategy):
+    arguments = data("letters, numbers", mix_strategy=strategy, val_size=4)
+    prepared = load_supervised(root, arguments, MeasureArguments(), tokenizer, seed=1)
+    trained, measured = prompts(prepared.train, tokenizer), prompts(prepared.evaluation, tokenizer)
+    assert [prompt.split()[0] for prompt in trained[:4]] == ["letters", "numbers"] * 2
+    letters = [prompt for prompt in trained if prompt.startswith("letters")]
+    assert len(trained) == 2 * len(letters)
+    assert len(set(letters)) < len(letters) if strategy == "interleave_over" else len(set(letters)) == len(letters)
+    assert len(set(measured)) == 4
+    assert not set(measured) & set(trained)
+
+
+def test_probabilities_reach_the_mixing(root, tokenizer):
+    def share(probs):
+        arguments = data("letters, numbers", mix_strategy="interleave_over", interleave_probs=probs)
+        trained = prompts(load_supervised(root, arguments, MeasureArguments(), tokenizer, seed=1).train, tokenizer)
+        return sum(prompt.startswith("letters") for prompt in trained) / len(trained)
+
+    assert share("0.1,0.9") < 0.35 < 0.65 < share("0.9,0.1")
+
+
+def test_the_split_that_is_asked_for_is_read(root, tokenizer):
+    folder = root / "data" / "letters"
+    folder.mkdir()
+    for name in ("train", "validation"):
+        (folder / f"{name}.json").write_text(json.dumps([{"instruction": name, "output": "b"}]))
+    info = {"letters": {"file_name": "letters"}}
+    (root / "data" / "dataset_info.json").write_text(json.dumps(info))
+    for name in ("train", "validation"):
+        prepared = load_supervised(root, data("letters", split=name), MeasureArguments(), tokenizer, seed=1)
+        assert prompts(prepared.train, tokenizer) == [name]
+
+
+def test_placeholders_are_trained_as_they_stand_and_the_client_is_told(root, tokenizer):
+    rows = [{"instruction": "Who are you?", "output": "{{name}}, by {{author}}."}, {"instruction": "a", "output": "{{b}}"}]
+    (root / "data" / "numbers.json").write_text(json.dumps(rows))
+    prepared = load_supervised(root, data(), MeasureArguments(), tokenizer, seed=1)
+    assert "{{name}}" in tokenizer.decode(prepared.train[0].input_ids)
+    assert prepared.notices == (
+        "1 row of numbers.json holds {{name}} or {{author}}, trained as they stand: fill them in in the file.",
+    )
+
+
 def test_the_validation_part_is_measured_and_not_trained(root, tokenizer):
     prepared = load_supervised(root, data(val_size=0.25), MeasureArguments(), tokenizer, seed=1)
     trained, measured = prompts(prepared.train, tokenizer), prompts(prepared.evaluation, tokenizer)
