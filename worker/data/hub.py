@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx2
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from service.specs.dataset_info import DatasetEntry
 from service.specs.reasons import Reason
@@ -104,10 +105,10 @@ def _guarded(ask: Any, name: str, repository: str) -> Any:
         return ask()
     except JobFailure:
         raise
-    except datasets.exceptions.DatasetNotFoundError as error:
-        sentence = f"The data set {name!r} is not on the hub, or is not open to this worker: {_first_line(error)}"
+    except (datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError):
+        sentence = f"The data set {name!r} ({repository}) is not on the hub, or is not open to this worker."
         raise JobFailure(Reason.MISSING_DATA, sentence, file=repository) from None
-    except (HfHubHTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         sentence = f"{repository} could not be fetched from the hub: {_first_line(error)}"
         raise JobFailure(Reason.MISSING_DATA, sentence, file=repository) from None
     except (datasets.exceptions.DatasetsError, RuntimeError, ValueError) as error:
