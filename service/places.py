@@ -1,6 +1,7 @@
 """Where everything is: the database, the broker and the folders, which the service and the workers share."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -9,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Places(BaseSettings):
     """Read from the environment (prefix FINEBITS_). `home` holds the embedded default's data; the rest follows from it."""
 
-    model_config = SettingsConfigDict(env_prefix="FINEBITS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FINEBITS_", extra="ignore", frozen=True, populate_by_name=True)
 
     home: Path = Field(default=Path("finebits-data"), description="The folder of the embedded default's data.")
     database_url: str = Field(default="", description="SQLAlchemy's URL; SQLite in `home` when not given.")
@@ -22,9 +23,16 @@ class Places(BaseSettings):
     hub: bool = Field(default=False, description="Whether jobs may name models and data sets that lie on a hub.")
     modelscope: bool = Field(
         default=False,
-        validation_alias=AliasChoices("modelscope", "USE_MODELSCOPE_HUB"),
-        description="Whether what lies on ModelScope too is taken from there; the variable is USE_MODELSCOPE_HUB.",
+        validation_alias=AliasChoices("FINEBITS_MODELSCOPE", "USE_MODELSCOPE_HUB"),
+        description="Whether what lies on ModelScope is taken from there; USE_MODELSCOPE_HUB says so too.",
     )
+
+    @property
+    def hubs(self) -> frozenset[Literal["huggingface", "modelscope"]]:
+        """Those that jobs may reach."""
+        if not self.hub:
+            return frozenset()
+        return frozenset(("huggingface", "modelscope") if self.modelscope else ("huggingface",))
 
     @model_validator(mode="before")
     @classmethod

@@ -3,13 +3,17 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from service.library.errors import LibraryError
 from service.specs.dataset_info import DatasetEntry, DatasetInfoError, files_of, read_dataset_info, why_not_for
 from service.specs.roots import OutsideRoot, inside
+
+# Where a data set may lie that is no file of the operator's.
+Hub = Literal["huggingface", "modelscope"]
 
 # Counting reads the whole file (a .json file is held in memory for it); larger ones are left to the worker.
 LARGEST_JSON = 64_000_000
@@ -38,8 +42,8 @@ class Known:
         self.by_name = by_name
 
 
-def find(known: Known, name: str, stage: str, split: str, hub: bool) -> list[Path]:
-    """The files of a data set that a step of that stage can read; none where it lies on a hub, which `hub` lets be reached.
+def find(known: Known, name: str, stage: str, split: str, hubs: Set[Hub]) -> list[Path]:
+    """The files of a data set that a step of that stage can read; none where it lies on one of the hubs that may be reached.
 
     Raises LibraryError.
     """
@@ -51,7 +55,7 @@ def find(known: Known, name: str, stage: str, split: str, hub: bool) -> list[Pat
     if why := why_not_for(stage, name, entry):
         raise LibraryError(why)
     if entry.is_remote:
-        _refuse_remote(name, entry, hub)
+        _refuse_remote(name, entry, hubs)
         return []
     files = _files(known.folder, name, entry, split)
     for path in files:
@@ -83,11 +87,13 @@ def why_not_counted(files: list[Path]) -> str | None:
     return None
 
 
-def _refuse_remote(name: str, entry: DatasetEntry, hub: bool) -> None:
+def _refuse_remote(name: str, entry: DatasetEntry, hubs: Set[Hub]) -> None:
     if entry.script_url:
         raise LibraryError(f"The data set {name!r} is a script (script_url), which would run its code: scripts are not run.")
-    if not hub:
+    if not hubs:
         raise LibraryError(f"The data set {name!r} is on a hub, which is reached only where the operator sets FINEBITS_HUB=1.")
+    if not entry.hf_hub_url and "modelscope" not in hubs:
+        raise LibraryError(f"The data set {name!r} is on ModelScope only, which is reached where USE_MODELSCOPE_HUB=1 is set.")
 
 
 def _files(folder: Path, name: str, entry: DatasetEntry, split: str) -> list[Path]:

@@ -93,7 +93,7 @@ def _rows(roots: Roots, step: ResolvedStep) -> tuple[int | None, str]:
     known = datasets.entries(roots.datasets, step.data.dataset_dir)
     counts = []
     for name in step.data.dataset or ():
-        files = datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hub)
+        files = datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hubs)
         if why := datasets.why_not_counted(files):
             return None, why
         counts.append(datasets.rows(files, step.data.max_samples) or 0)

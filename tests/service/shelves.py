@@ -28,6 +28,7 @@ DATASET_INFO = {
     "pairs": {"file_name": "letters.json", "ranking": True},
     "labels": {"file_name": "letters.json", "columns": {"kto_tag": "good"}},
     "hub": {"hf_hub_url": "someone/something"},
+    "scope": {"ms_hub_url": "someone/something"},
     "script": {"script_url": "something"},
     "nothing": {"formatting": "alpaca"},
     "sheet": {"file_name": "sheet.xlsx"},

@@ -10,6 +10,7 @@ import pytest
 from service.library import datasets, models, plan, weights
 from service.library.check import check
 from service.library.errors import LibraryError
+from service.places import Places
 from service.specs.dataset_info import KINDS
 from service.specs.finetuning import FinetuningArguments
 from service.specs.job import resolve, with_lora_defaults
@@ -263,11 +264,35 @@ def test_conversations_are_for_supervised_training_and_not_for_pretraining(roots
 
 def test_a_data_set_on_a_hub_is_accepted_where_the_operator_lets_hubs_be_reached(roots):
     document = a_job(data={"dataset": "hub"})
-    roots = replace(roots, hub=True)
+    roots = replace(roots, hubs={"huggingface"})
     assert refusals_of(roots, document) == []
     [step] = planned(roots, data={"dataset": "hub"}, training={"max_steps": 5})
     assert (step.rows, step.updates) == (None, 5)
     assert step.why_unknown["rows"] == "The rows of a data set on a hub are known to the worker that fetches them."
+
+
+def test_a_data_set_on_modelscope_alone_needs_its_own_setting(roots):
+    document = a_job(data={"dataset": "scope"})
+    [(_, sentence)] = refusals_of(replace(roots, hubs={"huggingface"}), document)
+    assert "where USE_MODELSCOPE_HUB=1 is set" in sentence
+    assert refusals_of(replace(roots, hubs={"huggingface", "modelscope"}), document) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "hubs"),
+    [
+        ({}, set()),
+        ({"USE_MODELSCOPE_HUB": "1"}, set()),
+        ({"FINEBITS_HUB": "1"}, {"huggingface"}),
+        ({"FINEBITS_HUB": "1", "USE_MODELSCOPE_HUB": "1"}, {"huggingface", "modelscope"}),
+        ({"FINEBITS_HUB": "1", "FINEBITS_MODELSCOPE": "True"}, {"huggingface", "modelscope"}),
+    ],
+)
+def test_the_operators_environment_says_which_hubs_may_be_reached(monkeypatch, environment, hubs):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Places().hubs == hubs
+    assert Places(home="there").cache_root.name == "cache"
 
 
 def test_a_split_that_a_folder_does_not_have_is_refused_at_its_own_place(roots):
@@ -289,7 +314,7 @@ def test_rows_are_counted_as_the_worker_counts_them(roots, name, rows):
     from worker.data.files import read_rows
 
     known = datasets.entries(roots.datasets, "data")
-    assert datasets.rows(datasets.find(known, name, "pt", "train", hub=False), None) == rows
+    assert datasets.rows(datasets.find(known, name, "pt", "train", hubs=set()), None) == rows
     assert len(list(read_rows(known.folder, name, known.by_name[name]))) == rows
 
 
