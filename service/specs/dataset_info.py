@@ -5,7 +5,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+# A repository on a hub, "owner/name" or "name": never a path, which the libraries would read in its place.
+REPOSITORY = r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?$"
 
 
 class DatasetInfoError(ValueError):
@@ -50,8 +54,8 @@ class DatasetEntry(BaseModel):
 
     file_name: str | None = None
     file_sha1: str | None = None
-    hf_hub_url: str | None = None
-    ms_hub_url: str | None = None
+    hf_hub_url: str | None = Field(default=None, pattern=REPOSITORY)
+    ms_hub_url: str | None = Field(default=None, pattern=REPOSITORY)
     script_url: str | None = None
     subset: str | None = None
     folder: str | None = None
