@@ -1,7 +1,6 @@
 """Where everything is: the database, the broker and the folders, which the service and the workers share."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,13 +25,6 @@ class Places(BaseSettings):
         validation_alias=AliasChoices("FINEBITS_MODELSCOPE", "USE_MODELSCOPE_HUB"),
         description="Whether what lies on ModelScope is taken from there; USE_MODELSCOPE_HUB says so too.",
     )
-
-    @property
-    def hubs(self) -> frozenset[Literal["huggingface", "modelscope"]]:
-        """Those that jobs may reach."""
-        if not self.hub:
-            return frozenset()
-        return frozenset(("huggingface", "modelscope") if self.modelscope else ("huggingface",))
 
     @model_validator(mode="before")
     @classmethod

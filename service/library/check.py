@@ -21,7 +21,14 @@ class Roots:
 
     models: Path
     datasets: Path
-    hubs: frozenset[Hub] = frozenset()
+    hub: bool = False
+    modelscope: bool = False
+
+    @property
+    def hubs(self) -> frozenset[Hub]:
+        if not self.hub:
+            return frozenset()
+        return frozenset(("huggingface", "modelscope") if self.modelscope else ("huggingface",))
 
 
 def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from service.library import datasets, models, plan, weights
-from service.library.check import check
+from service.library.check import Roots, check
 from service.library.errors import LibraryError
 from service.places import Places
 from service.specs.dataset_info import KINDS
@@ -264,7 +264,7 @@ def test_conversations_are_for_supervised_training_and_not_for_pretraining(roots
 
 def test_a_data_set_on_a_hub_is_accepted_where_the_operator_lets_hubs_be_reached(roots):
     document = a_job(data={"dataset": "hub"})
-    roots = replace(roots, hubs={"huggingface"})
+    roots = replace(roots, hub=True)
     assert refusals_of(roots, document) == []
     [step] = planned(roots, data={"dataset": "hub"}, training={"max_steps": 5})
     assert (step.rows, step.updates) == (None, 5)
@@ -273,9 +273,9 @@ def test_a_data_set_on_a_hub_is_accepted_where_the_operator_lets_hubs_be_reached
 
 def test_a_data_set_on_modelscope_alone_needs_its_own_setting(roots):
     document = a_job(data={"dataset": "scope"})
-    [(_, sentence)] = refusals_of(replace(roots, hubs={"huggingface"}), document)
+    [(_, sentence)] = refusals_of(replace(roots, hub=True), document)
     assert "where USE_MODELSCOPE_HUB=1 is set" in sentence
-    assert refusals_of(replace(roots, hubs={"huggingface", "modelscope"}), document) == []
+    assert refusals_of(replace(roots, hub=True, modelscope=True), document) == []
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,8 @@ def test_a_data_set_on_modelscope_alone_needs_its_own_setting(roots):
 def test_the_operators_environment_says_which_hubs_may_be_reached(monkeypatch, environment, hubs):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert Places().hubs == hubs
+    places = Places()
+    assert Roots(places.models_root, places.datasets_root, places.hub, modelscope=places.modelscope).hubs == hubs
     assert Places(home="there").cache_root.name == "cache"
 
 

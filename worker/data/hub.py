@@ -1,6 +1,6 @@
 """Rows of data sets that lie on a hub, which `datasets` (or modelscope) fetches. Scripts are never run.
 
-An access token is the operator's: huggingface_hub reads HF_TOKEN, modelscope MODELSCOPE_API_TOKEN.
+Where a job brings no token, the operator's is used: huggingface_hub reads HF_TOKEN, modelscope MODELSCOPE_API_TOKEN.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,13 +25,14 @@ class Hub:
 
     cache: Path
     modelscope: bool = False  # USE_MODELSCOPE_HUB
+    token: str | None = None  # a job's own; None leaves it to the operator's, which the libraries read
 
 
 def hub_rows(hub: Hub | None, name: str, entry: DatasetEntry, split: str, streaming: bool) -> Iterator[Row]:
     """The rows of a split, counted from 1; their `file` is the repository's name. A stream fetches no more than is read."""
     hub = _required(hub, name, entry)
     fetch, repository = _place(hub, entry)
-    rows = iter(_guarded(lambda: fetch(hub.cache, repository, entry, split, streaming), name, repository))
+    rows = iter(_guarded(lambda: fetch(hub, repository, entry, split, streaming), name, repository))
     number = 0
     while (values := _guarded(lambda: next(rows, None), name, repository)) is not None:
         number += 1
@@ -42,10 +43,11 @@ def hub_rows(hub: Hub | None, name: str, entry: DatasetEntry, split: str, stream
 
 def commit(hub: Hub | None, name: str, entry: DatasetEntry) -> str | None:
     """What the repository now stands at; None on ModelScope, which is not asked."""
-    fetch, repository = _place(_required(hub, name, entry), entry)
+    hub = _required(hub, name, entry)
+    fetch, repository = _place(hub, entry)
     if fetch is not _fetch:
         return None
-    sha: str | None = _guarded(lambda: HfApi().dataset_info(repository).sha, name, repository)
+    sha: str | None = _guarded(lambda: HfApi(token=hub.token).dataset_info(repository).sha, name, repository)
     return sha
 
 
@@ -66,22 +68,23 @@ def _place(hub: Hub, entry: DatasetEntry) -> tuple["Fetch", str]:
     return _fetch, entry.hf_hub_url or ""
 
 
-# The folder for what is fetched, the repository, how it reads, the split, whether it is streamed.
-Fetch = Callable[[Path, str, DatasetEntry, str, bool], Any]
+# The repository, how it reads, the split, and whether it is streamed.
+Fetch = Callable[[Hub, str, DatasetEntry, str, bool], Any]
 
 
-def _fetch(cache: Path, repository: str, entry: DatasetEntry, split: str, streaming: bool) -> Any:
+def _fetch(hub: Hub, repository: str, entry: DatasetEntry, split: str, streaming: bool) -> Any:
     return datasets.load_dataset(
         repository,
         name=entry.subset,
         data_dir=entry.folder,
         split=split,
-        cache_dir=str(cache),
+        cache_dir=str(hub.cache),
+        token=hub.token,
         streaming=streaming,
     )
 
 
-def _fetch_modelscope(cache: Path, repository: str, entry: DatasetEntry, split: str, streaming: bool) -> Any:
+def _fetch_modelscope(hub: Hub, repository: str, entry: DatasetEntry, split: str, streaming: bool) -> Any:
     try:
         from modelscope import MsDataset
     except ImportError:
@@ -92,7 +95,7 @@ def _fetch_modelscope(cache: Path, repository: str, entry: DatasetEntry, split: 
         subset_name=entry.subset,
         data_dir=entry.folder,
         split=split,
-        cache_dir=str(cache),
+        cache_dir=str(hub.cache),
         use_streaming=streaming,
         trust_remote_code=False,
     )

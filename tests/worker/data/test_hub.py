@@ -1,6 +1,7 @@
 import json
 import sys
 import types
+from dataclasses import replace
 
 import datasets
 import huggingface_hub
@@ -59,6 +60,16 @@ def test_a_data_set_on_the_hub_is_read_split_by_split(hub, cache, streaming):
     ]
     assert len(rows_of(cache, "test", streaming)) == 1
     assert "Bearer hf_operators" in {token for _, _, token in hub.asked}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_job_s_own_token_goes_before_the_operators(hub, cache, streaming):
+    own = replace(cache, token="hf_jobs")
+    assert len(rows_of(own, streaming=streaming)) == 6
+    commit(own, "it", DatasetEntry(hf_hub_url="org/questions"))
+    told = {token for _, _, token in hub.asked}
+    assert "Bearer hf_jobs" in told
+    assert "Bearer hf_operators" not in told
 
 
 def test_a_subset_and_a_folder_are_those_of_the_entry(hub, cache):
