@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Places(BaseSettings):
     """Read from the environment (prefix FINEBITS_). `home` holds the embedded default's data; the rest follows from it."""
 
-    model_config = SettingsConfigDict(env_prefix="FINEBITS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FINEBITS_", extra="ignore", frozen=True, populate_by_name=True)
 
     home: Path = Field(default=Path("finebits-data"), description="The folder of the embedded default's data.")
     database_url: str = Field(default="", description="SQLAlchemy's URL; SQLite in `home` when not given.")
@@ -17,6 +17,14 @@ class Places(BaseSettings):
     artifacts_root: Path = Field(default=Path(), description="Where jobs' files are; `home`/artifacts when not given.")
     models_root: Path = Field(default=Path(), description="The models that jobs may name; `home`/models when not given.")
     datasets_root: Path = Field(default=Path(), description="The data sets; `home`/datasets when not given.")
+
+    cache_root: Path = Field(default=Path(), description="Tokenised data sets and hubs' files; `home`/cache when not given.")
+    hub: bool = Field(default=False, description="Whether jobs may name models and data sets that lie on a hub.")
+    modelscope: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("FINEBITS_MODELSCOPE", "USE_MODELSCOPE_HUB"),
+        description="Whether what lies on ModelScope is taken from there; USE_MODELSCOPE_HUB says so too.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -28,9 +36,10 @@ class Places(BaseSettings):
             "artifacts_root": home / "artifacts",
             "models_root": home / "models",
             "datasets_root": home / "datasets",
+            "cache_root": home / "cache",
         }
         given = {name: value for name, value in values.items() if value != ""}
-        for root in ("artifacts_root", "models_root", "datasets_root"):
+        for root in ("artifacts_root", "models_root", "datasets_root", "cache_root"):
             if root in given:
                 given[root] = Path(str(given[root])).absolute()
         return {**defaults, **given, "home": home}

@@ -8,6 +8,8 @@ import torch
 from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
+from worker.data.hub import Hub
+from worker.data.load import Places
 from worker.failures import JobFailure
 from worker.run import Run
 from worker.stages.plots import plot_loss
@@ -53,13 +55,19 @@ def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[s
         model=_model(step.model.model_name_or_path, models_root, outputs),
         job_model=_model(job.steps[0].model.model_name_or_path, models_root, outputs),
         artifacts_root=Path(work.artifacts_root),
-        datasets_root=Path(work.datasets_root),
+        places=_places(work),
         use_cpu=use_cpu,
         saved=work.saved(step.name),
         measured=work.measurements.get(step.name, []),
         checkpoint_bytes=work.checkpoint_bytes.get(step.name, 0),
         kept_free_bytes=work.kept_free_bytes,
     )
+
+
+def _places(work: Work) -> Places:
+    cache_root = Path(work.cache_root)
+    hub = Hub(cache_root / "hub", work.modelscope) if work.hub else None
+    return Places(Path(work.datasets_root), cache_root, hub)
 
 
 def _model(name: str, models_root: Path, outputs: dict[str, Path]) -> Path:

@@ -61,6 +61,9 @@ def warm_up() -> None:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # bars are for a screen; in a job's log each is a line of thousands of characters
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     _context.set_forkserver_preload(["worker.child"])
     multiprocessing.forkserver.ensure_running()
 

@@ -26,6 +26,9 @@ class Work:
     artifacts_root: str
     models_root: str
     datasets_root: str
+    cache_root: str
+    hub: bool  # whether hubs may be reached
+    modelscope: bool  # whether ModelScope is asked first
     device: str | None  # CUDA_VISIBLE_DEVICES of the child; None: no GPU
     threads: int
     lease_seconds: float

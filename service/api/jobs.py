@@ -53,7 +53,7 @@ def create_job(
     The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
     another document the key is refused.
     """
-    roots = Roots(settings.models_root, settings.datasets_root)
+    roots = Roots(settings.models_root, settings.datasets_root, settings.hub, modelscope=settings.modelscope)
     if dry_run:
         return _json(dry_run_of(document, roots))
     once = _Once(owner, idempotency_key, document)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.library import datasets, models, weights
+from service.library.datasets import Hub
 from service.library.errors import LibraryError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.read import place_of
@@ -16,10 +17,18 @@ from service.specs.refusals import Refusal
 
 @dataclass(frozen=True)
 class Roots:
-    """The folders that the operator opens to jobs."""
+    """The folders that the operator opens to jobs, and the hubs that may be reached."""
 
     models: Path
     datasets: Path
+    hub: bool = False
+    modelscope: bool = False
+
+    @property
+    def hubs(self) -> frozenset[Hub]:
+        if not self.hub:
+            return frozenset()
+        return frozenset(("huggingface", "modelscope") if self.modelscope else ("huggingface",))
 
 
 def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
@@ -68,8 +77,8 @@ def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...
         except LibraryError:
             return  # said once, of the folder
         try:
-            datasets.find(known, name, step.finetuning.stage)
+            datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hubs)
         except LibraryError as error:
-            yield argument, str(error)
+            yield error.argument or argument, str(error)
         except OSError as error:
             yield argument, f"The data set {name!r} cannot be read: {error.strerror}."

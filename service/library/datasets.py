@@ -1,20 +1,26 @@
 """The data sets in the operator's folder, as dataset_info.json lists them, and how many rows they hold."""
 
+import csv
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from service.library.errors import LibraryError
-from service.specs.dataset_info import DatasetEntry, DatasetInfoError, files_of, read_dataset_info
+from service.specs.dataset_info import DatasetEntry, DatasetInfoError, files_of, read_dataset_info, why_not_for
 from service.specs.roots import OutsideRoot, inside
 
-# The kinds of file that are read, by extension; the worker's `data/files.py` reads them, and a test keeps the two lists equal.
-EXTENSIONS = (".json", ".jsonl", ".txt")
+# Where a data set may lie that is no file of the operator's.
+Hub = Literal["huggingface", "modelscope"]
 
 # Counting reads the whole file (a .json file is held in memory for it); larger ones are left to the worker.
 LARGEST_JSON = 64_000_000
 LARGEST_LINES = 1_000_000_000
+
+# Columnar files, with the bytes that each begins and ends with (Arrow's stream has none); a library that is not here counts them.
+COLUMNAR = {".arrow": b"", ".parquet": b"PAR1"}
 
 
 def entries(root: Path, folder: str) -> "Known":
@@ -36,46 +42,71 @@ class Known:
         self.by_name = by_name
 
 
-def find(known: Known, name: str, stage: str) -> list[Path]:
-    """The files of a data set that a step of that stage can read. Raises LibraryError."""
+def find(known: Known, name: str, stage: str, split: str, hubs: Set[Hub]) -> list[Path]:
+    """The files of a data set that a step of that stage can read; none where it lies on one of the hubs that may be reached.
+
+    Raises LibraryError.
+    """
     entry = known.by_name.get(name)
     if entry is None:
         raise LibraryError(
             f"There is no data set {name!r} in dataset_info.json; there are: {', '.join(known.by_name) or 'none'}."
         )
-    _refuse_not_built(name, entry)
-    files = _files(known.folder, name, entry)
+    if why := why_not_for(stage, name, entry):
+        raise LibraryError(why)
+    if entry.is_remote:
+        _refuse_remote(name, entry, hubs)
+        return []
+    files = _files(known.folder, name, entry, split)
     for path in files:
         _refuse_unreadable(path, name, entry, stage)
     return files
 
 
 def rows(files: list[Path], at_most: int | None) -> int | None:
-    """How many rows there are, or `at_most`; None where a file is too large to be counted here. Raises LibraryError."""
+    """How many rows there are, or `at_most`; None where `why_not_counted` says why. Raises LibraryError."""
+    if why_not_counted(files):
+        return None
     total = 0
     for path in files:
         stat = path.stat()
-        if stat.st_size > (LARGEST_JSON if path.suffix.lower() == ".json" else LARGEST_LINES):
-            return None
         total += _rows(path, stat.st_mtime_ns, stat.st_size)
     return total if at_most is None else min(total, at_most)
 
 
-def _refuse_not_built(name: str, entry: DatasetEntry) -> None:
+def why_not_counted(files: list[Path]) -> str | None:
+    """Why the rows of a data set are not known here."""
+    if not files:
+        return "The rows of a data set on a hub are known to the worker that fetches them."
+    for path in files:
+        kind = path.suffix.lower()
+        if kind in COLUMNAR:
+            return f"The rows of {kind} files are counted by the worker."
+        if path.stat().st_size > (LARGEST_JSON if kind == ".json" else LARGEST_LINES):
+            return "The files are too large to be counted here; the worker counts them."
+    return None
+
+
+def _refuse_remote(name: str, entry: DatasetEntry, hubs: Set[Hub]) -> None:
+    if entry.script_url:
+        raise LibraryError(f"The data set {name!r} is a script (script_url), which would run its code: scripts are not run.")
+    if not hubs:
+        raise LibraryError(f"The data set {name!r} is on a hub, which is reached only where the operator sets FINEBITS_HUB=1.")
+    if not entry.hf_hub_url and "modelscope" not in hubs:
+        raise LibraryError(f"The data set {name!r} is on ModelScope only, which is reached where USE_MODELSCOPE_HUB=1 is set.")
+
+
+def _files(folder: Path, name: str, entry: DatasetEntry, split: str) -> list[Path]:
     if not entry.file_name:
-        raise LibraryError(f"The data set {name!r} is not a local file; hubs and scripts are not built yet.")
-    if entry.formatting != "alpaca":
-        raise LibraryError(f"The data set {name!r} has the format {entry.formatting}, which is not built yet; alpaca is.")
-    if entry.ranking:
-        raise LibraryError(f"The data set {name!r} holds preferences (ranking), for the stages rm and dpo: not built yet.")
-
-
-def _files(folder: Path, name: str, entry: DatasetEntry) -> list[Path]:
+        raise LibraryError(f"The data set {name!r} has neither a file_name nor a hf_hub_url or ms_hub_url.")
     try:
-        inside(folder, entry.file_name or "")
-        found = files_of(folder, entry)
+        inside(folder, entry.file_name)
+        found = files_of(folder, entry, split)
         for path in found:
             inside(folder, str(path.relative_to(folder)))
+    except DatasetInfoError as error:
+        argument = "data.split" if split != "train" else None
+        raise LibraryError(f"The data set {name!r} cannot be read: {error}", argument) from None
     except (OutsideRoot, ValueError) as error:
         raise LibraryError(f"The data set {name!r} has a bad file_name: {error}") from None
     if not found:
@@ -86,23 +117,32 @@ def _files(folder: Path, name: str, entry: DatasetEntry) -> list[Path]:
 def _refuse_unreadable(path: Path, name: str, entry: DatasetEntry, stage: str) -> None:
     if not path.is_file():
         raise LibraryError(f"The file {path.name} of the data set {name!r} is not there.")
-    if path.suffix.lower() not in EXTENSIONS:
-        raise LibraryError(f"{path.name} has an extension that is not read; these are: {', '.join(EXTENSIONS)}.")
     if _is_empty(path):
         raise LibraryError(f"{path.name} of the data set {name!r} holds no rows.")
     if path.suffix.lower() == ".txt":
         _refuse_lines(path, name, entry, stage)
+    if mark := COLUMNAR.get(path.suffix.lower()):
+        _refuse_unmarked(path, name, mark)
 
 
 def _refuse_lines(path: Path, name: str, entry: DatasetEntry, stage: str) -> None:
     """A line of a text file is a row with one column, `text`."""
     columns = entry.columns
-    if stage != "pt" and columns.response != "text":
+    if entry.formatting != "alpaca" or (stage != "pt" and columns.response != "text"):
         raise LibraryError(
             f"{path.name} of the data set {name!r} has lines of text, without answers: only the stage pt learns it."
         )
     if columns.model_fields_set and columns.prompt != "text":
         raise LibraryError(f"A line of {path.name} is the column text: the data set {name!r} must have the columns prompt: text.")
+
+
+def _refuse_unmarked(path: Path, name: str, mark: bytes) -> None:
+    with path.open("rb") as stream:
+        begins = stream.read(len(mark))
+        stream.seek(-len(mark), 2)
+        ends = stream.read()
+    if begins != mark or ends != mark or path.stat().st_size < 3 * len(mark):
+        raise LibraryError(f"{path.name} of the data set {name!r} is no Parquet file, or a part of one only.")
 
 
 def _is_empty(path: Path) -> bool:
@@ -113,7 +153,8 @@ def _is_empty(path: Path) -> bool:
 @lru_cache(maxsize=1024)
 def _rows(path: Path, mtime_ns: int, size: int) -> int:
     """The rows of one file. Time and size are for the cache: a file that changed is counted again."""
-    number = _json_rows(path) if path.suffix.lower() == ".json" else sum(1 for _ in _lines(path))
+    count = {".json": _json_rows, ".csv": _csv_rows}.get(path.suffix.lower(), _line_rows)
+    number = count(path)
     if number == 0:
         raise LibraryError(f"{path.name} holds no rows.")
     return number
@@ -133,16 +174,28 @@ def _json_rows(path: Path) -> int:
     return len(document)
 
 
+def _csv_rows(path: Path) -> int:
+    """Without the line of column names."""
+    csv.field_size_limit(sys.maxsize)
+    rows = csv.reader(_lines(path), strict=True)
+    try:
+        return max(sum(1 for cells in rows if cells) - 1, 0)
+    except csv.Error as error:
+        raise LibraryError(f"{path.name} is not valid CSV: {error}, at line {rows.line_num}.") from None
+
+
+def _line_rows(path: Path) -> int:
+    return sum(1 for line in _lines(path) if line.strip())
+
+
 def _lines(path: Path) -> Iterator[str]:
-    """The lines that are not blank; only \\n and \\r\\n end one."""
+    """Only \\n and \\r\\n end a line."""
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
             try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, error, number) from None
-            if line.strip():
-                yield line
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError, line: int | None = None) -> LibraryError:

@@ -33,7 +33,7 @@ def check_rows(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[R
     """What only counting finds out: a broken or empty file, and a validation part that leaves nothing to train on."""
     for index, step in enumerate(resolved.steps):
         try:
-            _split(step, _rows(roots, step))
+            _split(step, _rows(roots, step)[0])
         except LibraryError as error:
             yield Refusal(place_of(spec, index, error.argument or "data.dataset"), str(error))
         except OSError as error:
@@ -66,10 +66,9 @@ def origin(resolved: ResolvedJob, step: ResolvedStep) -> str:
 def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
     planned = PlannedStep(step.name, step.finetuning.stage, step.finetuning.finetuning_type)
     _count_parameters(planned, roots, resolved, step)
-    planned.rows = _rows(roots, step)
+    planned.rows, why = _rows(roots, step)
     if planned.rows is None:
-        too_large = "The files are too large to be counted here; the worker counts them."
-        planned.why_unknown |= dict.fromkeys(("rows", "training_rows", "validation_rows"), too_large)
+        planned.why_unknown |= dict.fromkeys(("rows", "training_rows", "validation_rows"), why)
     else:
         planned.training_rows, planned.validation_rows = _split(step, planned.rows)
     _count_updates(planned, step)
@@ -89,16 +88,20 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
 
 
-def _rows(roots: Roots, step: ResolvedStep) -> int | None:
-    """The rows that are read: of each data set the first max_samples."""
+def _rows(roots: Roots, step: ResolvedStep) -> tuple[int | None, str]:
+    """The rows that are read and mixed, of each data set the first max_samples; where they are not known, None and why."""
     known = datasets.entries(roots.datasets, step.data.dataset_dir)
-    total = 0
+    counts = []
     for name in step.data.dataset or ():
-        counted = datasets.rows(datasets.find(known, name, step.finetuning.stage), step.data.max_samples)
-        if counted is None:
-            return None
-        total += counted
-    return total
+        files = datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hubs)
+        if why := datasets.why_not_counted(files):
+            return None, why
+        counts.append(datasets.rows(files, step.data.max_samples) or 0)
+    if step.data.mix_strategy == "concat":
+        return sum(counts), ""
+    if step.data.interleave_probs is not None:
+        return None, "Which data set each row is drawn from is random: the worker draws with the seed, and counts."
+    return len(counts) * (min(counts) if step.data.mix_strategy == "interleave_under" else max(counts)), ""
 
 
 def _split(step: ResolvedStep, rows: int | None) -> tuple[int | None, int | None]:

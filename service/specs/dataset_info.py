@@ -1,10 +1,14 @@
 """dataset_info.json, in LLaMA-Factory's own format: which data sets there are, and how their rows read."""
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+# A repository on a hub, "owner/name" or "name": never a path, which the libraries would read in its place.
+REPOSITORY = r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?$"
 
 
 class DatasetInfoError(ValueError):
@@ -43,21 +47,49 @@ class Tags(BaseModel):
 
 
 class DatasetEntry(BaseModel):
-    """One data set: a local file (other sources are not read yet)."""
+    """One data set: local files, or a repository on a hub."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file_name: str | None = None
     file_sha1: str | None = None
-    hf_hub_url: str | None = None
-    ms_hub_url: str | None = None
+    hf_hub_url: str | None = Field(default=None, pattern=REPOSITORY)
+    ms_hub_url: str | None = Field(default=None, pattern=REPOSITORY)
     script_url: str | None = None
     subset: str | None = None
     folder: str | None = None
-    formatting: Literal["alpaca", "sharegpt"] = "alpaca"
+    formatting: Literal["alpaca", "sharegpt", "openai"] = "alpaca"
     ranking: bool = False
     columns: Columns = Columns()
     tags: Tags = Tags()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies on a hub (or is a script); a local file beside that is not read, as in LLaMA-Factory."""
+        return bool(self.hf_hub_url or self.ms_hub_url or self.script_url)
+
+    @property
+    def holds(self) -> Literal["conversations", "pairs", "labels"]:
+        """What a row is: a conversation, one with two ends of which one is chosen, or one with a label."""
+        if self.ranking or self.columns.chosen or self.columns.rejected:
+            return "pairs"
+        return "labels" if self.columns.kto_tag else "conversations"
+
+
+def why_not_for(stage: str, name: str, entry: DatasetEntry) -> str | None:
+    """Why a stage cannot learn from the data set, or None where it can."""
+    if entry.holds == "labels":
+        return f"The data set {name!r} labels its answers as good or bad (kto_tag); no stage learns from labels."
+    if entry.holds == "pairs":
+        preferences = stage in ("rm", "dpo")
+        return (
+            None if preferences else f"The data set {name!r} holds preferences (ranking), for the stages rm and dpo, not {stage}."
+        )
+    if stage in ("rm", "dpo"):
+        return f"The data set {name!r} holds single answers; the stage {stage} needs a chosen and a rejected one (ranking)."
+    if stage == "pt" and entry.formatting != "alpaca":
+        return f"The data set {name!r} holds conversations ({entry.formatting}); the stage pt learns texts, one column of a row."
+    return None
 
 
 def read_dataset_info(folder: Path) -> dict[str, DatasetEntry]:
@@ -84,7 +116,59 @@ def _read_entry(folder: Path, name: str, entry: object) -> DatasetEntry:
         raise DatasetInfoError(f"dataset_info.json in {folder.name!r} has a bad entry: {place}: {first['msg']}.") from None
 
 
-def files_of(folder: Path, entry: DatasetEntry) -> list[Path]:
-    """The files that hold an entry's rows: one file, or all of a folder in order of name."""
+# The kinds of file that are read, by extension: the files of a folder are all of one kind.
+KINDS = {".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
+
+# What a file of a folder is called whose rows belong to one split, as data sets on hubs have it.
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+def files_of(folder: Path, entry: DatasetEntry, split: str = "train") -> list[Path]:
+    """The files that hold the rows of an entry's split: one file, or those of a folder in order of name.
+
+    Where every file of a folder is named after a split (train-00000.parquet, test.jsonl), each belongs to its own; where not, all
+    are the split train. Raises DatasetInfoError: files of several kinds or of one that is not read, a split that is not there.
+    """
     path = folder / (entry.file_name or "")
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        if split != "train":
+            raise DatasetInfoError(f"{entry.file_name} is one file, whose rows are the split train; there is no split {split!r}.")
+        _refuse_kinds([path])
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = _of_split(files, split, entry.file_name or "")
+    _refuse_kinds(files)
+    return files
+
+
+def _of_split(files: list[Path], split: str, name: str) -> list[Path]:
+    split_of = {file: _split_in(file.stem) for file in files}
+    splits = sorted({found for found in split_of.values() if found is not None})
+    if None in split_of.values() or not splits:
+        splits, split_of = ["train"], dict.fromkeys(files, "train")
+    if files and split not in splits:
+        raise DatasetInfoError(f"The folder {name} has no files of the split {split!r}; there are: {', '.join(splits)}.")
+    return [file for file in files if split_of[file] == split]
+
+
+def _split_in(stem: str) -> str | None:
+    for split, words in _SPLIT_WORDS.items():
+        if re.match(rf"({'|'.join(words)})(?![a-z])", stem, re.IGNORECASE):
+            return split
+    return None
+
+
+def _refuse_kinds(files: list[Path]) -> None:
+    first_of: dict[str, Path] = {}
+    for file in files:
+        kind = KINDS.get(file.suffix.lower())
+        if kind is None:
+            raise DatasetInfoError(f"{file.name} has an extension that is not read; these are: {', '.join(KINDS)}.")
+        first_of.setdefault(kind, file)
+    if len(first_of) > 1:
+        named = ", ".join(f"{file.name} ({kind})" for kind, file in first_of.items())
+        raise DatasetInfoError(f"The files of a folder must be of one kind, and here are several: {named}.")

@@ -51,8 +51,6 @@ _HUB = refused("Models are read from the operator's models folder only; hubs are
 _QUANTIZED = refused("Quantized loading is not built yet.")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
 _PREFERENCE = refused("The stages rm, ppo and dpo are not built yet.")
-_MIXING = refused("Mixing other than concatenation is not built yet.")
-_STREAMING = refused("Streaming data sets are not built yet.")
 _GENERATION = refused("No step that generates text is built yet.")
 _EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
 
@@ -98,22 +96,22 @@ LEDGER: dict[str, Fate] = {
     "data.template": WORKS,
     "data.dataset": WORKS,
     "data.dataset_dir": WORKS,
-    "data.split": refused("Local files have one split, train; others come with hub data sets, which are not built yet."),
+    "data.split": WORKS,
     "data.cutoff_len": WORKS,
     "data.reserved_label_len": WORKS,
     "data.train_on_prompt": WORKS,
-    "data.streaming": _STREAMING,
-    "data.buffer_size": _STREAMING,
-    "data.mix_strategy": _MIXING,
-    "data.interleave_probs": _MIXING,
-    "data.overwrite_cache": moot("Data sets are tokenised afresh by every attempt, so there is no cache to overwrite."),
+    "data.streaming": WORKS,
+    "data.buffer_size": works_if("streaming is on"),
+    "data.mix_strategy": WORKS,
+    "data.interleave_probs": works_if("mix_strategy interleaves"),
+    "data.overwrite_cache": WORKS,
     "data.preprocessing_num_workers": WORKS,
     "data.max_samples": WORKS,
     "data.eval_num_beams": _GENERATION,
     "data.ignore_pad_token_for_loss": WORKS,
     "data.val_size": WORKS,
     "data.sft_packing": refused("Packing is not built yet."),
-    "data.cache_path": refused("The tokenised cache is not built yet."),
+    "data.cache_path": WORKS,
     "data.overlength": WORKS,
     "finetuning.stage": refused("The stages rm, ppo and dpo are not built yet; pt and sft are.", "pt", "sft"),
     "finetuning.finetuning_type": WORKS,

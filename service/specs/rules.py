@@ -4,6 +4,7 @@ Each yields (the argument's "group.field", why and what to do). `read.py` finds 
 The sources of the rules are the argument dataclasses' own checks; the arguments are LLaMA-Factory's.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
@@ -57,6 +58,58 @@ def streaming_takes_all(step: ResolvedStep) -> Complaints:
         yield "data.max_samples", "max_samples does not go with streaming."
 
 
+def streaming_is_counted_in_steps(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.training.save_strategy == "epoch":
+        yield "training.save_strategy", "A stream has no epochs to save after: use save_strategy steps."
+
+
+def streaming_keeps_its_order(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.training.group_by_length:
+        yield (
+            "training.group_by_length",
+            "Rows that are streamed come in the order of the buffer; they cannot be grouped by length.",
+        )
+
+
+def streaming_is_not_cached(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.data.cache_path is not None:
+        yield "data.cache_path", "Rows that are streamed are not all read, so they cannot be cached: leave out cache_path."
+
+
+def streaming_is_not_packed(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.data.sft_packing:
+        yield (
+            "data.sft_packing",
+            "Packing looks for examples that fit together among all of them, and does not go with streaming.",
+        )
+
+
+def streaming_tokenises_as_it_trains(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and (step.data.preprocessing_num_workers or 1) > 1:
+        why = "Rows that are streamed are tokenised by the training process, while it trains: leave it out."
+        yield "data.preprocessing_num_workers", why
+
+
+def streaming_reads_in_the_training_process(step: ResolvedStep) -> Complaints:
+    if step.data.streaming and step.training.dataloader_num_workers:
+        yield "training.dataloader_num_workers", "Rows that are streamed are read by the training process: leave it out."
+
+
+def split_is_a_name(step: ResolvedStep) -> Complaints:
+    if not re.fullmatch(r"\w+(\.\w+)*", step.data.split):
+        yield "data.split", "split is the name of one split, such as train; max_samples takes a part of it."
+
+
+def several_are_interleaved(step: ResolvedStep) -> Complaints:
+    if step.data.mix_strategy != "concat" and len(step.data.dataset or ()) < 2:
+        yield "data.mix_strategy", "There is one data set, and nothing to interleave it with."
+
+
+def cache_path_is_a_name(step: ResolvedStep) -> Complaints:
+    if step.data.cache_path is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", step.data.cache_path):
+        yield "data.cache_path", "cache_path is a name among the operator's caches: letters, digits, dots and dashes, no folders."
+
+
 def interleave_probs_fit(step: ResolvedStep) -> Complaints:
     probs = step.data.interleave_probs
     if probs is None:
@@ -66,8 +119,8 @@ def interleave_probs_fit(step: ResolvedStep) -> Complaints:
     except ValueError:
         yield "data.interleave_probs", "interleave_probs are numbers, with commas between them."
         return
-    if any(not 0 <= number <= 1 for number in numbers):
-        yield "data.interleave_probs", "A probability is a number from 0 to 1."
+    if any(not 0 < number <= 1 for number in numbers):
+        yield "data.interleave_probs", "A probability is a number above 0 and up to 1; leave out a data set that is never drawn."
         return
     if len(numbers) != len(step.data.dataset or ()):
         yield "data.interleave_probs", f"There are {len(numbers)} probabilities for {len(step.data.dataset or ())} data sets."
@@ -150,6 +203,15 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     streaming_has_an_end,
     streaming_counts_its_validation,
     streaming_takes_all,
+    streaming_is_counted_in_steps,
+    streaming_keeps_its_order,
+    streaming_is_not_cached,
+    streaming_is_not_packed,
+    streaming_tokenises_as_it_trains,
+    streaming_reads_in_the_training_process,
+    split_is_a_name,
+    several_are_interleaved,
+    cache_path_is_a_name,
     interleave_probs_fit,
     quantization_needs_lora,
     quantized_base_keeps_its_adapter,
@@ -170,6 +232,8 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "finetuning_type is freeze": lambda step: step.finetuning.finetuning_type == "freeze",
     "finetuning_type is lora": lambda step: step.finetuning.finetuning_type == "lora",
     "optim is adamw_torch": lambda step: step.training.optim == "adamw_torch",
+    "mix_strategy interleaves": lambda step: step.data.mix_strategy != "concat",
+    "streaming is on": lambda step: step.data.streaming,
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,

@@ -26,7 +26,15 @@ DATASET_INFO = {
     "table": {"file_name": "table.parquet"},
     "chats": {"file_name": "letters.json", "formatting": "sharegpt"},
     "pairs": {"file_name": "letters.json", "ranking": True},
+    "labels": {"file_name": "letters.json", "columns": {"kto_tag": "good"}},
     "hub": {"hf_hub_url": "someone/something"},
+    "scope": {"ms_hub_url": "someone/something"},
+    "script": {"script_url": "something"},
+    "nothing": {"formatting": "alpaca"},
+    "sheet": {"file_name": "sheet.xlsx"},
+    "mixed": {"file_name": "mixed"},
+    "parts": {"file_name": "parts"},
+    "cells": {"file_name": "cells.csv"},
 }
 
 
@@ -72,7 +80,12 @@ def write_datasets(folder: Path) -> Path:
     (folder / "empty.json").touch()
     (folder / "no_rows.json").write_text(" [] \n")
     (folder / "broken.json").write_text('[{"instruction": 1},\n oops]')
-    (folder / "table.parquet").write_bytes(b"PAR1")
+    (folder / "table.parquet").write_bytes(b"PAR1 and nothing more")
+    (folder / "sheet.xlsx").write_bytes(b"PK")
+    (folder / "cells.csv").write_text('instruction,output\na,"b\nc"\n\nd,e\nf,\n')
+    for name in ("mixed/a.txt", "mixed/b.csv", "parts/train.jsonl", "parts/validation.jsonl"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("\n".join(map(json.dumps, rows[: 2 if "train" in name else 1])))
     return folder
 
 

@@ -3,12 +3,15 @@
 import json
 import os
 import random
+from dataclasses import replace
 
 import pytest
 
 from service.library import datasets, models, plan, weights
-from service.library.check import check
+from service.library.check import Roots, check
 from service.library.errors import LibraryError
+from service.places import Places
+from service.specs.dataset_info import KINDS
 from service.specs.finetuning import FinetuningArguments
 from service.specs.job import resolve, with_lora_defaults
 from service.specs.read import read_job
@@ -216,10 +219,14 @@ def test_what_the_model_does_not_have_is_refused_at_its_own_argument(roots, fine
         ("gone", "is not there"),
         ("outside", "leaves its folder"),
         ("absolute", "leaves its folder"),
-        ("table", "not read"),
-        ("chats", "not built yet"),
-        ("pairs", "not built yet"),
-        ("hub", "not built yet"),
+        ("table", "is no Parquet file"),
+        ("sheet", "extension that is not read"),
+        ("pairs", "holds preferences (ranking), for the stages rm and dpo, not sft"),
+        ("labels", "no stage learns from labels"),
+        ("hub", "where the operator sets FINEBITS_HUB=1"),
+        ("script", "scripts are not run"),
+        ("nothing", "neither a file_name nor"),
+        ("mixed", "must be of one kind"),
         ("lines", "only the stage pt"),
     ],
 )
@@ -249,19 +256,73 @@ def test_lines_of_text_are_for_pretraining(roots):
     assert refusals_of(roots, document) == []
 
 
-@pytest.mark.parametrize(("name", "rows"), [("letters", 10), ("records", 10), ("lines", 3)])
+def test_conversations_are_for_supervised_training_and_not_for_pretraining(roots):
+    assert refusals_of(roots, a_job(data={"dataset": "chats"})) == []
+    [(pointer, sentence)] = refusals_of(roots, a_job(finetuning={"stage": "pt"}, data={"dataset": "chats"}))
+    assert (pointer, "the stage pt learns texts" in sentence) == ("/data/dataset", True)
+
+
+def test_a_data_set_on_a_hub_is_accepted_where_the_operator_lets_hubs_be_reached(roots):
+    document = a_job(data={"dataset": "hub"})
+    roots = replace(roots, hub=True)
+    assert refusals_of(roots, document) == []
+    [step] = planned(roots, data={"dataset": "hub"}, training={"max_steps": 5})
+    assert (step.rows, step.updates) == (None, 5)
+    assert step.why_unknown["rows"] == "The rows of a data set on a hub are known to the worker that fetches them."
+
+
+def test_a_data_set_on_modelscope_alone_needs_its_own_setting(roots):
+    document = a_job(data={"dataset": "scope"})
+    [(_, sentence)] = refusals_of(replace(roots, hub=True), document)
+    assert "where USE_MODELSCOPE_HUB=1 is set" in sentence
+    assert refusals_of(replace(roots, hub=True, modelscope=True), document) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "hubs"),
+    [
+        ({}, set()),
+        ({"USE_MODELSCOPE_HUB": "1"}, set()),
+        ({"FINEBITS_HUB": "1"}, {"huggingface"}),
+        ({"FINEBITS_HUB": "1", "USE_MODELSCOPE_HUB": "1"}, {"huggingface", "modelscope"}),
+        ({"FINEBITS_HUB": "1", "FINEBITS_MODELSCOPE": "True"}, {"huggingface", "modelscope"}),
+    ],
+)
+def test_the_operators_environment_says_which_hubs_may_be_reached(monkeypatch, environment, hubs):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    places = Places()
+    assert Roots(places.models_root, places.datasets_root, places.hub, modelscope=places.modelscope).hubs == hubs
+    assert Places(home="there").cache_root.name == "cache"
+
+
+def test_a_split_that_a_folder_does_not_have_is_refused_at_its_own_place(roots):
+    assert refusals_of(roots, a_job(data={"dataset": "parts", "split": "validation"})) == []
+    [(pointer, sentence)] = refusals_of(roots, a_job(data={"dataset": "parts", "split": "test"}))
+    assert (pointer, "there are: train, validation" in sentence) == ("/data/split", True)
+    assert planned(roots, data={"dataset": "parts", "split": "validation"})[0].rows == 1
+    assert planned(roots, data={"dataset": "parts"})[0].rows == 2
+
+
+def test_columnar_files_are_counted_by_the_worker(roots):
+    (roots.datasets / "data" / "table.parquet").write_bytes(b"PAR1 and so on PAR1")
+    [step] = planned(roots, data={"dataset": "table"})
+    assert (step.rows, step.why_unknown["rows"]) == (None, "The rows of .parquet files are counted by the worker.")
+
+
+@pytest.mark.parametrize(("name", "rows"), [("letters", 10), ("records", 10), ("lines", 3), ("cells", 3)])
 def test_rows_are_counted_as_the_worker_counts_them(roots, name, rows):
     from worker.data.files import read_rows
 
     known = datasets.entries(roots.datasets, "data")
-    assert datasets.rows(datasets.find(known, name, "pt"), None) == rows
+    assert datasets.rows(datasets.find(known, name, "pt", "train", hubs=set()), None) == rows
     assert len(list(read_rows(known.folder, name, known.by_name[name]))) == rows
 
 
 def test_the_kinds_of_files_are_those_that_the_worker_reads():
     from worker.data.files import READERS
 
-    assert tuple(READERS) == datasets.EXTENSIONS
+    assert READERS.keys() == KINDS.keys()
 
 
 def test_a_file_that_is_too_large_to_count_is_left_to_the_worker(roots, monkeypatch):
@@ -310,6 +371,20 @@ def test_what_only_counting_finds_is_refused_too(roots):
 def test_max_samples_cuts_each_data_set(roots):
     [step] = planned(roots, data={"dataset": "letters,records", "max_samples": 4})
     assert step.rows == 8
+
+
+@pytest.mark.parametrize(("strategy", "rows"), [("concat", 13), ("interleave_under", 6), ("interleave_over", 20)])
+def test_mixed_rows_are_counted_as_the_worker_mixes_them(roots, strategy, rows):
+    from worker.data.mixing import mix
+
+    assert planned(roots, data={"dataset": "letters,cells", "mix_strategy": strategy})[0].rows == rows
+    assert len(mix([range(10), range(3)], strategy, None, seed=1)) == rows
+
+
+def test_rows_that_are_drawn_at_random_are_counted_by_the_worker(roots):
+    probs = {"mix_strategy": "interleave_under", "interleave_probs": "0.5,0.5"}
+    [step] = planned(roots, data={"dataset": "letters,cells", **probs})
+    assert (step.rows, "is random" in step.why_unknown["rows"]) == (None, True)
 
 
 @pytest.mark.parametrize("val_size", [0, 0.07, 0.1, 0.25, 0.3, 0.99, 1, 3, 9])

@@ -2,11 +2,13 @@
 
 _ADAPTERS = "tests/worker/models/test_adapters.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
+_CACHE = "tests/worker/data/test_cache.py"
 _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
+_STREAMING = "tests/worker/data/test_streaming.py"
 _SUPERVISED = "tests/worker/stages/test_supervised.py"
 _TOKENIZE = "tests/worker/data/test_tokenize.py"
 
@@ -18,6 +20,13 @@ EFFECTS: dict[str, str] = {
     "model.disable_gradient_checkpointing": (
         f"{_SUPERVISED}::test_losses_are_the_same_without_gradient_checkpointing_and_the_layers_run_once"
     ),
+    "data.split": f"{_LOAD}::test_the_split_that_is_asked_for_is_read",
+    "data.streaming": f"{_STREAMING}::test_no_more_rows_are_read_than_are_trained_and_wait_in_the_buffer",
+    "data.buffer_size": f"{_STREAMING}::test_rows_come_in_an_order_that_the_buffer_and_the_seed_decide",
+    "data.mix_strategy": f"{_LOAD}::test_mixed_rows_are_trained_and_none_that_is_held_out_comes_back",
+    "data.interleave_probs": f"{_LOAD}::test_probabilities_reach_the_mixing",
+    "data.overwrite_cache": f"{_CACHE}::test_overwrite_cache_makes_it_anew",
+    "data.cache_path": f"{_CACHE}::test_the_second_run_does_not_tokenise_and_has_the_same",
     "data.template": f"{_SUPERVISED}::test_the_template_and_the_data_sets_decide_what_is_trained",
     "data.dataset": f"{_SUPERVISED}::test_the_template_and_the_data_sets_decide_what_is_trained",
     "data.dataset_dir": f"{_LOAD}::test_a_folder_that_is_not_there_or_not_inside_is_refused",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.specs.dataset_info import Columns, DatasetEntry, DatasetInfoError, Tags, files_of, read_dataset_info
+from service.specs.dataset_info import Columns, DatasetEntry, DatasetInfoError, Tags, files_of, read_dataset_info, why_not_for
 
 SHARED_GPT: dict[str, Any] = {
     "file_name": "talks.json",
@@ -87,8 +87,11 @@ def test_sources_that_are_not_read_yet_are_still_understood(folder: Path) -> Non
         ({"file": "x.json"}, "file"),
         ({"columns": {"promt": "instruction"}}, "columns.promt"),
         ({"tags": {"role": "from"}}, "tags.role"),
-        ({"formatting": "openai"}, "formatting"),
+        ({"formatting": "openia"}, "formatting"),
         ({"ranking": "maybe"}, "ranking"),
+        ({"hf_hub_url": "../secret"}, "hf_hub_url"),
+        ({"ms_hub_url": "/etc/passwd"}, "ms_hub_url"),
+        ({"hf_hub_url": "https://huggingface.co/a/b"}, "hf_hub_url"),
         ({"file_name": 3}, "file_name"),
         ({"columns": ["prompt"]}, "columns"),
         ({"tags": {"role_tag": None}}, "tags.role_tag"),
@@ -150,3 +153,20 @@ def test_the_files_of_an_entry_are_its_one_file_or_all_of_its_folder_by_name(fol
         (parts / name).touch()
     assert files_of(folder, DatasetEntry(file_name="letters.jsonl")) == [folder / "letters.jsonl"]
     assert files_of(folder, DatasetEntry(file_name="parts")) == [parts / "a.jsonl", parts / "b.jsonl", parts / "c.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "learns", "says"),
+    [
+        ({}, {"pt", "sft", "ppo"}, "single answers"),
+        ({"formatting": "sharegpt"}, {"sft", "ppo"}, "holds conversations"),
+        ({"formatting": "openai"}, {"sft", "ppo"}, "holds conversations"),
+        ({"ranking": True}, {"rm", "dpo"}, "holds preferences"),
+        ({"columns": {"chosen": "good", "rejected": "bad"}}, {"rm", "dpo"}, "holds preferences"),
+        ({"columns": {"kto_tag": "label"}}, set(), "no stage learns from labels"),
+    ],
+)
+def test_each_stage_learns_from_what_it_can(entry: dict[str, Any], learns: set[str], says: str) -> None:
+    why = {stage: why_not_for(stage, "it", DatasetEntry.model_validate(entry)) for stage in ("pt", "sft", "rm", "ppo", "dpo")}
+    assert {stage for stage, sentence in why.items() if sentence is None} == learns
+    assert any(says in sentence for sentence in why.values() if sentence)

@@ -112,7 +112,6 @@ def test_a_llama_factory_file_gets_a_notice_for_every_line_that_is_met_otherwise
         "/report_to",
         "/ddp_timeout",
         "/resume_from_checkpoint",
-        "/overwrite_cache",
     ]
 
 
@@ -449,6 +448,11 @@ def test_a_reference_to_an_adapter_is_refused_since_it_is_no_whole_model() -> No
 
 # ---------------------------------------------------------------------------------------------------- rules
 
+
+def a_stream(data: dict[str, Any] | None = None, training: dict[str, Any] | None = None) -> dict[str, Any]:
+    return a_job(data={"streaming": True, **(data or {})}, training={"max_steps": 9, **(training or {})})
+
+
 # For each rule, documents that break it and no other rule: (document, pointer, part of the sentence). What an argument's
 # fate refuses as well is refused twice, once for each reason; FATES holds the pointers that the ledger adds.
 BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
@@ -474,12 +478,39 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.streaming_takes_all: [
         (a_job(data={"streaming": True, "max_samples": 5}, training={"max_steps": 9}), "/data/max_samples", "go with streaming"),
     ],
+    rules.streaming_is_counted_in_steps: [
+        (a_stream(training={"save_strategy": "epoch"}), "/training/save_strategy", "use save_strategy steps"),
+    ],
+    rules.streaming_keeps_its_order: [
+        (a_stream(training={"group_by_length": True}), "/training/group_by_length", "cannot be grouped by length"),
+    ],
+    rules.streaming_is_not_cached: [(a_stream(data={"cache_path": "mine"}), "/data/cache_path", "leave out cache_path")],
+    rules.streaming_is_not_packed: [(a_stream(data={"sft_packing": True}), "/data/sft_packing", "does not go with streaming")],
+    rules.streaming_tokenises_as_it_trains: [
+        (a_stream(data={"preprocessing_num_workers": 2}), "/data/preprocessing_num_workers", "by the training process"),
+    ],
+    rules.streaming_reads_in_the_training_process: [
+        (a_stream(training={"dataloader_num_workers": 1}), "/training/dataloader_num_workers", "by the training process"),
+    ],
+    rules.split_is_a_name: [
+        (a_job(data={"split": "train[:10%]"}), "/data/split", "the name of one split"),
+        (a_job(data={"split": ""}), "/data/split", "the name of one split"),
+    ],
+    rules.several_are_interleaved: [
+        (a_job(data={"mix_strategy": "interleave_under"}), "/data/mix_strategy", "nothing to interleave it with"),
+    ],
+    rules.cache_path_is_a_name: [
+        (a_job(data={"cache_path": "../mine"}), "/data/cache_path", "no folders"),
+        (a_job(data={"cache_path": "/cache"}), "/data/cache_path", "no folders"),
+        (a_job(data={"cache_path": "."}), "/data/cache_path", "no folders"),
+    ],
     rules.interleave_probs_fit: [
         (a_job(data={"interleave_probs": "a"}), "/data/interleave_probs", "are numbers"),
         (a_job(data={"interleave_probs": "0.5,0.5"}), "/data/interleave_probs", "2 probabilities for 1 data sets"),
         (a_job(data={"interleave_probs": "0.5,0.4", "dataset": "a,b"}), "/data/interleave_probs", "add up to 0.9"),
-        (a_job(data={"interleave_probs": "2,-1", "dataset": "a,b"}), "/data/interleave_probs", "from 0 to 1"),
-        (a_job(data={"interleave_probs": "nan"}), "/data/interleave_probs", "from 0 to 1"),
+        (a_job(data={"interleave_probs": "2,-1", "dataset": "a,b"}), "/data/interleave_probs", "above 0 and up to 1"),
+        (a_job(data={"interleave_probs": "1,0", "dataset": "a,b"}), "/data/interleave_probs", "that is never drawn"),
+        (a_job(data={"interleave_probs": "nan"}), "/data/interleave_probs", "above 0 and up to 1"),
     ],
     rules.quantization_needs_lora: [
         (a_job(model={"quantization_bit": 4}, finetuning=FULL), "/model/quantization_bit", "only be trained with"),
@@ -531,9 +562,7 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
 }
 
 FATES: dict[Callable[..., Any], set[str]] = {
-    rules.streaming_has_an_end: {"/data/streaming"},
-    rules.streaming_counts_its_validation: {"/data/streaming"},
-    rules.streaming_takes_all: {"/data/streaming"},
+    rules.streaming_is_not_packed: {"/data/sft_packing"},
     rules.interleave_probs_fit: {"/data/interleave_probs"},
     rules.quantization_needs_lora: {"/model/quantization_bit"},
     rules.quantized_base_keeps_its_adapter: {
@@ -586,6 +615,9 @@ def test_no_other_rule_complains(rule: Callable[..., Any], document: Any, pointe
         a_job(data={"val_size": 200.0}),
         a_job(data={"reserved_label_len": 7, "cutoff_len": 8}),
         a_job(training={"max_steps": 1}),
+        a_stream(data={"val_size": 7, "preprocessing_num_workers": 1, "buffer_size": 1}),
+        a_job(data={"cache_path": "alpaca-2048.v1", "overwrite_cache": True}),
+        a_job(data={"dataset": "a,b", "mix_strategy": "interleave_over", "interleave_probs": "0.999999,0.000001"}),
         a_job(training={"warmup_steps": 10}),
         a_job(measures={"names": []}),
         a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": -3}),

@@ -1,22 +1,27 @@
 """From a job's data arguments to what it trains on and what it is measured on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from service.specs.data import DataArguments
-from service.specs.dataset_info import DatasetInfoError, read_dataset_info
+from service.specs.dataset_info import DatasetEntry, DatasetInfoError, read_dataset_info, why_not_for
 from service.specs.measures import MeasureArguments
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
-from worker.data.files import Row, read_rows
+from worker.data import cache
+from worker.data.files import Row, read_rows, stamps
 from worker.data.formats import conversation_of, text_of
+from worker.data.hub import Hub, commit, hub_rows
+from worker.data.mixing import mix, probabilities_of
+from worker.data.prepared import Prepared, Split, Streamed
 from worker.data.splits import sample, split
+from worker.data.streaming import Encode, MixedRows, Source, Stream, stream_blocks
 from worker.data.templates import TEMPLATES
 from worker.data.tokenize import (
     Coverage,
@@ -30,64 +35,85 @@ from worker.data.tokenize import (
 )
 from worker.failures import JobFailure
 
-# Where the text that is measured comes from: held out, a data set of its own, or (with neither) rows that are trained on.
-Split = Literal["validation", "dataset", "train"]
+
+@dataclass(frozen=True)
+class Places:
+    """Where data comes from, and where what was made of it is kept."""
+
+    datasets_root: Path
+    cache_root: Path
+    hub: Hub | None = None  # None where hubs may not be reached
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Examples in the order of their rows; `coverage` is of the training part."""
+class Wanted:
+    """What of a job decides which examples there are, and (`data_seed`) in which order those of a stream come."""
 
-    train: list[Example]
-    evaluation: list[Example]
-    coverage: Coverage
-    split: Split
+    stage: str
+    data: DataArguments
+    measures: MeasureArguments
+    seed: int
+    data_seed: int | None = None
 
 
-def load_supervised(
-    datasets_root: Path, data: DataArguments, measures: MeasureArguments, tokenizer: PreTrainedTokenizerBase, seed: int
-) -> Prepared:
+def load_supervised(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
     """Conversations, one an example. What is measured is encoded as what is trained."""
-    parts = _parts(datasets_root, data, measures, seed)
-    encode = partial(_encode_row, data=data, tokenizer=tokenizer)
-    train = _kept(map_in_processes(encode, parts.train, data.preprocessing_num_workers))
-    evaluation = _kept(map_in_processes(encode, parts.evaluation, data.preprocessing_num_workers))
-    why = f": every row is longer than cutoff_len {data.cutoff_len}" if data.overlength == "drop" else ""
-    _refuse_empty(train, f"train on{why}")
-    _refuse_empty(evaluation, f"measure on{why}")
-    documents = [replace(example, document=document) for document, example in enumerate(evaluation)]
-    return Prepared(train, documents, coverage_of(len(parts.train), train), parts.split)
+    if not wanted.data.streaming:
+        return _kept_or_made(places, wanted, tokenizer, _conversations)
+    parts = _streamed_parts(places, wanted)
+    encode = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+    return _streamed(wanted, parts, partial(map, encode), _measured_conversations(parts.evaluation, wanted.data, tokenizer))
 
 
-def load_pretraining(
-    datasets_root: Path, data: DataArguments, measures: MeasureArguments, tokenizer: PreTrainedTokenizerBase, seed: int
-) -> Prepared:
+def load_pretraining(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
     """Texts, packed into blocks to train on; to measure on, each text by itself."""
-    parts = _parts(datasets_root, data, measures, seed)
+    if not wanted.data.streaming:
+        return _kept_or_made(places, wanted, tokenizer, _texts)
+    parts = _streamed_parts(places, wanted)
+    encode = partial(_encode_blocks, tokenizer=tokenizer, cutoff_len=wanted.data.cutoff_len)
+    return _streamed(wanted, parts, encode, _measured_texts(parts.evaluation, wanted.data, tokenizer))
+
+
+def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list[Row]]:
+    """The rows of each of the named data sets, of every one the first max_samples."""
+    return [list(islice(source.read(), wanted.data.max_samples)) for source in _sources(places, wanted, names)]
+
+
+def _conversations(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    parts = _parts(places, wanted)
+    encode = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
+    _refuse_empty(train, "train on", wanted.data)
+    evaluation = _measured_conversations(parts.evaluation, wanted.data, tokenizer)
+    return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
+
+
+def _measured_conversations(rows: list[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    encode = partial(_encode_row, data=data, tokenizer=tokenizer)
+    examples = _not_dropped(map_in_processes(encode, rows, data.preprocessing_num_workers))
+    _refuse_empty(examples, "measure on", data)
+    return [replace(example, document=document) for document, example in enumerate(examples)]
+
+
+def _texts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    parts = _parts(places, wanted)
     encode = partial(_encode_training_text, tokenizer=tokenizer)
-    texts = map_in_processes(encode, parts.train, data.preprocessing_num_workers)
-    blocks = pack_blocks(texts, tokenizer.eos_token_id, data.cutoff_len)
-    measured = partial(_encode_measured_text, tokenizer=tokenizer, cutoff_len=data.cutoff_len)
-    windows = map_in_processes(measured, list(enumerate(parts.evaluation)), data.preprocessing_num_workers)
-    evaluation = list(chain.from_iterable(windows))
-    _refuse_empty(evaluation, "measure on")
+    texts = map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers)
+    blocks = pack_blocks(texts, tokenizer.eos_token_id, wanted.data.cutoff_len)
     tokens = sum(len(text) + 1 for text in texts)
-    coverage = Coverage(len(parts.train), truncated=0, dropped=0, tokens=tokens, trained_tokens=len(blocks) * data.cutoff_len)
-    return Prepared(blocks, evaluation, coverage, parts.split)
+    trained_tokens = len(blocks) * wanted.data.cutoff_len
+    coverage = Coverage(len(parts.train), truncated=0, dropped=0, tokens=tokens, trained_tokens=trained_tokens)
+    return Prepared(blocks, _measured_texts(parts.evaluation, wanted.data, tokenizer), coverage, parts.split, parts.notices)
 
 
-def load_rows(datasets_root: Path, data: DataArguments, names: Sequence[str]) -> list[Row]:
-    """The rows of the named data sets one after another, the first max_samples of each."""
-    folder = _dataset_folder(datasets_root, data.dataset_dir)
-    try:
-        entries = read_dataset_info(folder)
-    except DatasetInfoError as error:
-        raise JobFailure(Reason.BAD_DATA, str(error)) from None
-    for name in names:
-        if name not in entries:
-            known = ", ".join(entries) or "none"
-            raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
-    return [row for name in names for row in islice(read_rows(folder, name, entries[name]), data.max_samples)]
+def _measured_texts(rows: list[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    encode = partial(_encode_measured_text, tokenizer=tokenizer, cutoff_len=data.cutoff_len)
+    windows = list(chain.from_iterable(map_in_processes(encode, list(enumerate(rows)), data.preprocessing_num_workers)))
+    _refuse_empty(windows, "measure on", data)
+    return windows
+
+
+# -- which rows ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,17 +121,96 @@ class _Parts:
     train: list[Row]
     evaluation: list[Row]
     split: Split
+    notices: tuple[str, ...]
 
 
-def _parts(datasets_root: Path, data: DataArguments, measures: MeasureArguments, seed: int) -> _Parts:
-    train, held_out = split(load_rows(datasets_root, data, data.dataset or ()), data.val_size, seed)
+def _parts(places: Places, wanted: Wanted) -> _Parts:
+    """Rows are held out before any are mixed: a data set that comes round again must not bring one back."""
+    data, measures, seed = wanted.data, wanted.measures, wanted.seed
+    by_dataset = load_rows(places, wanted, data.dataset or ())
+    numbered = [(index, row) for index, rows in enumerate(by_dataset) for row in rows]
+    left, held_out = split(numbered, data.val_size, seed)
+    of_each = [[row for index, row in left if index == dataset] for dataset in range(len(by_dataset))]
+    train = mix(of_each, data.mix_strategy, probabilities_of(data), seed)
+    notices = _placeholders([*chain.from_iterable(by_dataset)])
     if measures.dataset:
-        rows = load_rows(datasets_root, data, measures.dataset)
-        return _Parts(train, sample(rows, measures.max_documents, seed), "dataset")
+        rows = [*chain.from_iterable(load_rows(places, wanted, measures.dataset))]
+        return _Parts(train, sample(rows, measures.max_documents, seed), "dataset", notices)
     if held_out:
-        return _Parts(train, sample(held_out, measures.max_documents, seed), "validation")
+        return _Parts(train, sample([row for _, row in held_out], measures.max_documents, seed), "validation", notices)
     stand_in = sample(train, measures.train_documents, seed)
-    return _Parts(train, sample(stand_in, measures.max_documents, seed), "train")
+    return _Parts(train, sample(stand_in, measures.max_documents, seed), "train", notices)
+
+
+@dataclass(frozen=True)
+class _StreamedParts:
+    train: MixedRows
+    evaluation: list[Row]
+    split: Split
+
+
+def _streamed_parts(places: Places, wanted: Wanted) -> _StreamedParts:
+    """As `_parts`, but what is held out, or stands in for it, are the first rows: the others are not known yet."""
+    data, measures, seed = wanted.data, wanted.measures, wanted.seed
+    rows = MixedRows(_sources(places, wanted, data.dataset or ()), data, seed)
+    held_out = rows.hold_out(int(data.val_size)) if data.val_size else []
+    if measures.dataset:
+        others = [*chain.from_iterable(load_rows(places, wanted, measures.dataset))]
+        return _StreamedParts(rows, sample(others, measures.max_documents, seed), "dataset")
+    if held_out:
+        return _StreamedParts(rows, sample(held_out, measures.max_documents, seed), "validation")
+    stand_in = rows.first(measures.train_documents)
+    return _StreamedParts(rows, sample(stand_in, measures.max_documents, seed), "train")
+
+
+def _streamed(wanted: Wanted, parts: _StreamedParts, encode: Encode, evaluation: list[Example]) -> Streamed:
+    seed = wanted.seed if wanted.data_seed is None else wanted.data_seed
+    return Streamed(Stream(parts.train, encode, wanted.data.buffer_size, seed), evaluation, parts.split)
+
+
+def _placeholders(rows: list[Row]) -> tuple[str, ...]:
+    """LLaMA-Factory's identity data set leaves who speaks to be filled in."""
+    files: dict[str, int] = {}
+    for row in rows:
+        if any(isinstance(value, str) and ("{{name}}" in value or "{{author}}" in value) for value in row.values.values()):
+            files[row.file] = files.get(row.file, 0) + 1
+    return tuple(
+        f"{'1 row' if count == 1 else f'{count} rows'} of {file} {'holds' if count == 1 else 'hold'} {{{{name}}}} or "
+        "{{author}}, trained as they stand: fill them in in the file."
+        for file, count in files.items()
+    )
+
+
+# -- where they come from -----------------------------------------------------------------------------------------------
+
+
+def _sources(places: Places, wanted: Wanted, names: Sequence[str]) -> list[Source]:
+    """The named data sets, which the stage can learn from."""
+    folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
+    entries = [_entry(folder, name, wanted.stage) for name in names]
+    return [
+        Source(entry, partial(_read, places, folder, name, entry, wanted.data))
+        for name, entry in zip(names, entries, strict=True)
+    ]
+
+
+def _entry(folder: Path, name: str, stage: str) -> DatasetEntry:
+    try:
+        entries = read_dataset_info(folder)
+    except DatasetInfoError as error:
+        raise JobFailure(Reason.BAD_DATA, str(error)) from None
+    if name not in entries:
+        known = ", ".join(entries) or "none"
+        raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
+    if why := why_not_for(stage, name, entries[name]):
+        raise JobFailure(Reason.BAD_DATA, why)
+    return entries[name]
+
+
+def _read(places: Places, folder: Path, name: str, entry: DatasetEntry, data: DataArguments) -> Iterator[Row]:
+    if entry.is_remote:
+        return hub_rows(places.hub, name, entry, data.split, data.streaming)
+    return read_rows(folder, name, entry, data.split)
 
 
 def _dataset_folder(datasets_root: Path, dataset_dir: str) -> Path:
@@ -116,6 +221,48 @@ def _dataset_folder(datasets_root: Path, dataset_dir: str) -> Path:
     if not folder.is_dir():
         raise JobFailure(Reason.MISSING_DATA, f"There is no folder {dataset_dir!r} among the data sets.")
     return folder
+
+
+# -- what is kept -------------------------------------------------------------------------------------------------------
+
+Make = Callable[[Places, Wanted, PreTrainedTokenizerBase], Prepared]
+
+# Arguments that change how examples are made or batched, but not which they are.
+_SAME_EXAMPLES = {"cache_path", "overwrite_cache", "preprocessing_num_workers", "eval_num_beams", "ignore_pad_token_for_loss"}
+
+
+def _kept_or_made(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase, make: Make) -> Prepared:
+    """From the cache where the job names one."""
+    name = wanted.data.cache_path
+    if name is None:
+        return make(places, wanted, tokenizer)
+    key = _made_of(places, wanted, tokenizer)
+    folder = places.cache_root / "tokenised"
+    return cache.kept_or_made(folder, name, key, wanted.data.overwrite_cache, lambda: make(places, wanted, tokenizer))
+
+
+def _made_of(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """All that decides the examples, as JSON: two jobs for which it is equal have the same."""
+    folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
+    datasets: dict[str, Any] = {}
+    for name in (*(wanted.data.dataset or ()), *(wanted.measures.dataset or ())):
+        entry = _entry(folder, name, wanted.stage)
+        stamp = commit(places.hub, name, entry) if entry.is_remote else stamps(folder, name, entry, wanted.data.split)
+        datasets[f"the data set {name}"] = [entry.model_dump(mode="json", exclude_defaults=True), stamp]
+    data = wanted.data.model_dump(mode="json", exclude=_SAME_EXAMPLES)
+    measures = wanted.measures.model_dump(mode="json", include={"dataset", "max_documents", "train_documents"})
+    return {
+        "the version of Finebits": cache.code(),
+        "the tokenizer": cache.fingerprint(tokenizer),
+        "finetuning.stage": wanted.stage,
+        "training.seed": wanted.seed,
+        **{f"data.{argument}": value for argument, value in data.items()},
+        **{f"measures.{argument}": value for argument, value in measures.items()},
+        **datasets,
+    }
+
+
+# -- how they are encoded -----------------------------------------------------------------------------------------------
 
 
 def _encode_row(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Example | None:
@@ -139,10 +286,17 @@ def _encode_measured_text(numbered: tuple[int, Row], tokenizer: PreTrainedTokeni
     return encode_document(text_of(row), tokenizer, cutoff_len, document)
 
 
-def _kept(examples: list[Example | None]) -> list[Example]:
+def _encode_blocks(rows: Iterator[Row], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> Iterator[Example]:
+    texts = map(partial(_encode_training_text, tokenizer=tokenizer), rows)
+    return stream_blocks(texts, tokenizer.eos_token_id, cutoff_len)
+
+
+def _not_dropped(examples: list[Example | None]) -> list[Example]:
     return [example for example in examples if example is not None]
 
 
-def _refuse_empty(examples: list[Example], purpose: str) -> None:
-    if not examples:
-        raise JobFailure(Reason.BAD_DATA, f"No rows are left to {purpose}.")
+def _refuse_empty(examples: list[Example], purpose: str, data: DataArguments) -> None:
+    if examples:
+        return
+    why = f": every row is longer than cutoff_len {data.cutoff_len}" if data.overlength == "drop" else ""
+    raise JobFailure(Reason.BAD_DATA, f"No rows are left to {purpose}{why}.")

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from service.specs.measures import MeasureArguments
-from worker.data.load import Prepared
+from worker.data.prepared import Prepared, Streamed
 from worker.models.adapters import Model
 from worker.probes.report import report
 from worker.probes.token import Base, Document, DocumentSums, measure, measure_base
@@ -21,7 +21,7 @@ class Measuring:
         run: Run,
         step: str,
         measures: MeasureArguments,
-        data: Prepared,
+        data: Prepared | Streamed,
         tokenizer: PreTrainedTokenizerBase,
         batch_documents: int,
         measured: list[dict[str, Any]],

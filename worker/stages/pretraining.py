@@ -4,13 +4,21 @@ from pathlib import Path
 
 from transformers import Trainer, set_seed
 
-from worker.data.collate import features
 from worker.data.load import load_pretraining
 from worker.models.loading import load_tokenizer
 from worker.run import Run
 from worker.stages.arguments import training_arguments
 from worker.stages.step import StepWork
-from worker.stages.training import begin_measuring, callbacks, collator, tell_data, train, trainable_model
+from worker.stages.training import (
+    begin_measuring,
+    callbacks,
+    collator,
+    tell_data,
+    tell_stream,
+    train,
+    train_dataset,
+    trainable_model,
+)
 
 
 def pretraining(work: StepWork, run: Run) -> Path:
@@ -18,16 +26,18 @@ def pretraining(work: StepWork, run: Run) -> Path:
     step = work.step
     set_seed(step.training.seed)
     tokenizer = load_tokenizer(work.model, step.model.split_special_tokens)
-    data = load_pretraining(work.datasets_root, step.data, step.measures, tokenizer, step.training.seed)
+    data = load_pretraining(work.places, work.wanted, tokenizer)
     tell_data(run, work, data)
     model = trainable_model(run, work, tokenizer)
     measuring = begin_measuring(run, work, model, tokenizer, data)
     trainer = Trainer(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=features(data.train),
+        train_dataset=train_dataset(data),
         data_collator=collator(work, tokenizer),
         processing_class=tokenizer,
         callbacks=callbacks(run, work, measuring),
     )
-    return train(run, work, trainer, measuring)
+    output = train(run, work, trainer, measuring)
+    tell_stream(run, work, data)
+    return output

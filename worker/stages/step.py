@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.specs.job import ResolvedStep
+from worker.data.load import Places, Wanted
 from worker.work import SavedCheckpoint
 
 
@@ -17,7 +18,7 @@ class StepWork:
     model: Path  # what model_name_or_path stands for
     job_model: Path  # what the job began with
     artifacts_root: Path
-    datasets_root: Path
+    places: Places  # of the data
     use_cpu: bool
     saved: list[SavedCheckpoint]  # complete checkpoints of earlier attempts, oldest first
     measured: list[dict[str, Any]]  # what earlier attempts measured: global_step, split, documents
@@ -27,3 +28,9 @@ class StepWork:
     @property
     def name(self) -> str:
         return self.step.name
+
+    @property
+    def wanted(self) -> Wanted:
+        """What decides which examples there are."""
+        step = self.step
+        return Wanted(step.finetuning.stage, step.data, step.measures, step.training.seed, step.training.data_seed)

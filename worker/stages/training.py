@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, Trai
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from worker import checkpoints
-from worker.data.collate import Collator, collator_for
-from worker.data.load import Prepared
+from worker.data.collate import Collator, collator_for, features
+from worker.data.prepared import Prepared, Streamed
+from worker.data.tokenize import Coverage
 from worker.models.adapters import Model, prepare, trainable_parameters
 from worker.models.dtype import compute_dtype
 from worker.models.loading import load_model, load_tokenizer
@@ -24,21 +25,15 @@ from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
 
-def tell_data(run: Run, work: StepWork, data: Prepared) -> None:
+def tell_data(run: Run, work: StepWork, data: Prepared | Streamed) -> None:
     """How much of the data is trained on, and on what the checkpoints are measured."""
-    coverage = data.coverage
-    run.event(
-        "data_loaded",
-        f"{work.name}: {coverage.sentence()}.",
-        step=work.name,
-        rows=coverage.rows,
-        truncated=coverage.truncated,
-        dropped=coverage.dropped,
-        tokens=coverage.tokens,
-        trained_tokens=coverage.trained_tokens,
-        examples=len(data.train),
-        measured_split=data.split,
-    )
+    if isinstance(data, Streamed):
+        sentence = "rows are streamed: how many, and how many of their tokens are trained, is told when the step is done"
+        run.event("data_loaded", f"{work.name}: {sentence}.", step=work.name, measured_split=data.split)
+    else:
+        _tell_coverage(run, work, data.coverage, data.coverage.sentence(), examples=len(data.train), measured_split=data.split)
+    for notice in data.notices:
+        run.event("notice", f"{work.name}: {notice}", step=work.name)
     if data.split == "train" and work.step.measures.names:
         run.event(
             "notice",
@@ -46,6 +41,32 @@ def tell_data(run: Run, work: StepWork, data: Prepared) -> None:
             "training rows, marked split: train. What they say of new text is not known.",
             step=work.name,
         )
+
+
+def tell_stream(run: Run, work: StepWork, data: Prepared | Streamed) -> None:
+    """What a stream came to, once it is known. An attempt that went on from a checkpoint read what that had trained, too."""
+    if isinstance(data, Streamed) and data.train.coverage.rows:
+        coverage = data.train.coverage
+        _tell_coverage(run, work, coverage, f"this attempt read {coverage.rows} rows of the stream, {coverage.sentence()}")
+
+
+def _tell_coverage(run: Run, work: StepWork, coverage: Coverage, sentence: str, **more: Any) -> None:
+    run.event(
+        "data_loaded",
+        f"{work.name}: {sentence}.",
+        step=work.name,
+        rows=coverage.rows,
+        truncated=coverage.truncated,
+        dropped=coverage.dropped,
+        tokens=coverage.tokens,
+        trained_tokens=coverage.trained_tokens,
+        **more,
+    )
+
+
+def train_dataset(data: Prepared | Streamed) -> Any:
+    """As the trainer takes it."""
+    return data.train if isinstance(data, Streamed) else features(data.train)
 
 
 def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
@@ -69,7 +90,7 @@ def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase
 
 
 def begin_measuring(
-    run: Run, work: StepWork, model: Model, tokenizer: PreTrainedTokenizerBase, data: Prepared
+    run: Run, work: StepWork, model: Model, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
 ) -> Measuring | None:
     """The base's measures. None when the job wants no measures."""
     step = work.step

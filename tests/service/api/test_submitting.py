@@ -42,8 +42,8 @@ def test_a_flat_document_and_yaml_make_the_same_job(plain_door):
 
 
 def test_what_is_accepted_without_effect_is_a_notice(plain_door):
-    job = plain_door.post("/jobs", json=a_flat_job(overwrite_cache=True)).json()
-    assert [notice["pointer"] for notice in job["notices"]] == ["/overwrite_cache"]
+    job = plain_door.post("/jobs", json=a_flat_job(use_fast_tokenizer=True)).json()
+    assert [notice["pointer"] for notice in job["notices"]] == ["/use_fast_tokenizer"]
 
 
 # -- the bell ------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import pytest
 from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
 from service.specs.reasons import Reason
-from worker.data.load import load_pretraining, load_rows, load_supervised
+from worker.data import load
+from worker.data.load import Places, Wanted
 from worker.data.tokenize import MASKED
 from worker.failures import JobFailure
 
@@ -32,6 +33,19 @@ def root(tmp_path):
     return tmp_path
 
 
+def load_supervised(root, data, measures, tokenizer, seed):
+    return load.load_supervised(Places(root, root / "cache"), Wanted("sft", data, measures, seed), tokenizer)
+
+
+def load_pretraining(root, data, measures, tokenizer, seed):
+    return load.load_pretraining(Places(root, root / "cache"), Wanted("pt", data, measures, seed), tokenizer)
+
+
+def load_rows(root, data, names, stage="pt"):
+    by_dataset = load.load_rows(Places(root, root / "cache"), Wanted(stage, data, MeasureArguments(), seed=1), names)
+    return [row for rows in by_dataset for row in rows]
+
+
 def data(dataset="numbers", **arguments) -> DataArguments:
     return DataArguments(dataset=dataset, template="default", **arguments)
 
@@ -51,6 +65,14 @@ def test_data_sets_follow_one_another_with_the_first_rows_of_each(root):
     assert [row.values["instruction"] for row in rows] == ["letters 0", "letters 1", "numbers 0", "numbers 1"]
 
 
+def test_a_data_set_that_the_stage_cannot_learn_from_is_refused(root):
+    info = json.loads((root / "data" / "dataset_info.json").read_text())
+    info["pairs"] = {"file_name": "numbers.json", "ranking": True}
+    (root / "data" / "dataset_info.json").write_text(json.dumps(info))
+    failure = refusal(load_rows, root, data(), ("numbers", "pairs"), "sft")
+    assert (failure.reason, "holds preferences" in failure.sentence) == (Reason.BAD_DATA, True)
+
+
 def test_an_unknown_data_set_is_refused_with_the_known_ones(root):
     failure = refusal(load_rows, root, data(), ("numbers", "alpacca"))
     assert failure.reason == Reason.MISSING_DATA
@@ -67,6 +89,50 @@ def test_a_folder_that_is_not_there_or_not_inside_is_refused(root, dataset_dir, 
 def test_a_dataset_info_that_cannot_be_read_is_refused(root):
     (root / "data" / "dataset_info.json").write_text("{")
     assert refusal(load_rows, root, data(), ("numbers",)).reason == Reason.BAD_DATA
+
+
+@pytest.mark.parametrize("strategy", ["interleave_under", "interleave_over"])
+def test_mixed_rows_are_trained_and_none_that_is_held_out_comes_back(root, tokenizer, strategy):
+    arguments = data("letters, numbers", mix_strategy=strategy, val_size=4)
+    prepared = load_supervised(root, arguments, MeasureArguments(), tokenizer, seed=1)
+    trained, measured = prompts(prepared.train, tokenizer), prompts(prepared.evaluation, tokenizer)
+    assert [prompt.split()[0] for prompt in trained[:4]] == ["letters", "numbers"] * 2
+    letters = [prompt for prompt in trained if prompt.startswith("letters")]
+    assert len(trained) == 2 * len(letters)
+    assert len(set(letters)) < len(letters) if strategy == "interleave_over" else len(set(letters)) == len(letters)
+    assert len(set(measured)) == 4
+    assert not set(measured) & set(trained)
+
+
+def test_probabilities_reach_the_mixing(root, tokenizer):
+    def share(probs):
+        arguments = data("letters, numbers", mix_strategy="interleave_over", interleave_probs=probs)
+        trained = prompts(load_supervised(root, arguments, MeasureArguments(), tokenizer, seed=1).train, tokenizer)
+        return sum(prompt.startswith("letters") for prompt in trained) / len(trained)
+
+    assert share("0.1,0.9") < 0.35 < 0.65 < share("0.9,0.1")
+
+
+def test_the_split_that_is_asked_for_is_read(root, tokenizer):
+    folder = root / "data" / "letters"
+    folder.mkdir()
+    for name in ("train", "validation"):
+        (folder / f"{name}.json").write_text(json.dumps([{"instruction": name, "output": "b"}]))
+    info = {"letters": {"file_name": "letters"}}
+    (root / "data" / "dataset_info.json").write_text(json.dumps(info))
+    for name in ("train", "validation"):
+        prepared = load_supervised(root, data("letters", split=name), MeasureArguments(), tokenizer, seed=1)
+        assert prompts(prepared.train, tokenizer) == [name]
+
+
+def test_placeholders_are_trained_as_they_stand_and_the_client_is_told(root, tokenizer):
+    rows = [{"instruction": "Who are you?", "output": "{{name}}, by {{author}}."}, {"instruction": "a", "output": "{{b}}"}]
+    (root / "data" / "numbers.json").write_text(json.dumps(rows))
+    prepared = load_supervised(root, data(), MeasureArguments(), tokenizer, seed=1)
+    assert "{{name}}" in tokenizer.decode(prepared.train[0].input_ids)
+    assert prepared.notices == (
+        "1 row of numbers.json holds {{name}} or {{author}}, trained as they stand: fill them in in the file.",
+    )
 
 
 def test_the_validation_part_is_measured_and_not_trained(root, tokenizer):

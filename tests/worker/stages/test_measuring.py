@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaModel
 from service.specs.data import DataArguments
 from service.specs.measures import CATALOGUE, MeasureArguments
 from tests.worker.stages.attempts import a_job, a_pretraining_job
-from worker.data.load import load_supervised
+from worker.data.load import Places, Wanted, load_supervised
 from worker.models.loading import load_tokenizer
 from worker.probes.token import DocumentSums
 from worker.stages.measuring import by_document
@@ -28,7 +28,9 @@ def test_a_cross_entropy_is_that_of_the_checkpoint_as_it_lies_on_disk(host):
     model = AutoModelForCausalLM.from_pretrained(host.folder(attempt), local_files_only=True).eval()
     data = DataArguments(template="default", dataset="pets", val_size=2, cutoff_len=64)
     tokenizer = load_tokenizer(host.models / "tiny")
-    documents = load_supervised(host.datasets, data, MeasureArguments(), tokenizer, seed=42).evaluation
+    documents = load_supervised(
+        Places(host.datasets, host.root), Wanted("sft", data, MeasureArguments(), seed=42), tokenizer
+    ).evaluation
     bits, tokens = [], []
     for document in documents:
         ids, labels = torch.tensor([document.input_ids]), torch.tensor([document.labels])

@@ -405,3 +405,11 @@ def test_progress_ends_with_the_last_update_and_nothing_left_to_wait_for(host):
     assert (told[0]["step"], told[0]["position"], told[0]["steps"], told[0]["phase"]) == ("sft", 1, 1, "loading")
     assert (told[-1]["global_step"], told[-1]["max_steps"], told[-1]["eta_seconds"]) == (4, 4, 0)
     assert {progress["phase"] for progress in told} == {"loading", "training", "saving"}
+
+
+def test_kept_examples_train_as_those_that_are_made(host):
+    fresh = a_run(host)
+    first, second = (a_run(host, data={"cache_path": "mine"}) for _ in range(2))
+    assert first.losses() == second.losses() == fresh.losses()
+    assert ["are kept in the cache 'mine'" in " ".join(run.notices()) for run in (first, second)] == [True, False]
+    assert "sft: The tokenised examples are taken from the cache 'mine'." in second.notices()

@@ -1,0 +1,47 @@
+"""The data that everybody has, through the stages: a tiny model, a few updates."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.worker.stages.attempts import a_job, a_pretraining_job
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
+
+SHORT = {"max_steps": 2, "save_steps": 2, "per_device_train_batch_size": 2}
+
+
+@pytest.fixture
+def shared(host):
+    host.datasets = SHARED.parent
+    return host
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dataset", ["alpaca_en_demo", "identity"])
+def test_conversations_are_trained(shared, dataset, streaming):
+    data = {"dataset": dataset, "val_size": 2, "streaming": streaming, "cutoff_len": 64}
+    attempt = shared.done(a_job(data=data if streaming else data | {"max_samples": 12}, training=SHORT))
+    assert len(attempt.losses()) == 2
+    assert attempt.rows()[2, "cross_entropy"]["value"] > 0
+    told = any("{{name}}" in notice for notice in attempt.notices())
+    assert told == (dataset == "identity" and not streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dataset", ["wiki_demo", "wikitext2_valid"])
+def test_texts_are_trained(shared, dataset, streaming):
+    data = {"dataset": dataset, "val_size": 2, "streaming": streaming, "cutoff_len": 32}
+    attempt = shared.done(a_pretraining_job(data=data if streaming else data | {"max_samples": 12}, training=SHORT))
+    assert len(attempt.losses()) == 2
+    assert attempt.rows()[2, "cross_entropy"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "says"), [("dpo_en_demo", "for the stages rm and dpo, not sft"), ("kto_en_demo", "no stage learns from labels")]
+)
+def test_preferences_and_labels_are_not_for_supervised_training(shared, dataset, says):
+    attempt = shared.attempt(a_job(data={"dataset": dataset}, training=SHORT))
+    assert says in attempt.error.sentence
