@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 
 from service.specs.job import ResolvedJob, ResolvedStep
+from service.specs.lineage import Lineage, lineages
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
 from worker.failures import JobFailure
+from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.plots import plot_loss
 from worker.stages.pretraining import pretraining
@@ -47,11 +49,15 @@ def run(work: Work, run: Run) -> None:
 
 def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
     models_root = Path(work.models_root)
+    known = lineages(job)
     return StepWork(
         step=step,
         folder=work.folder / step.name,
-        model=_model(step.model.model_name_or_path, models_root, outputs),
-        job_model=_model(job.steps[0].model.model_name_or_path, models_root, outputs),
+        model=_place(step.model.model_name_or_path, models_root, outputs),
+        start=_start(known[step.name], models_root, outputs),
+        job_step=job.steps[0],
+        job_model=_place(job.steps[0].model.model_name_or_path, models_root, outputs),
+        job_start=_start(known[job.steps[0].name], models_root, outputs),
         artifacts_root=Path(work.artifacts_root),
         datasets_root=Path(work.datasets_root),
         use_cpu=use_cpu,
@@ -60,7 +66,18 @@ def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[s
     )
 
 
-def _model(name: str, models_root: Path, outputs: dict[str, Path]) -> Path:
+def _start(lineage: Lineage, models_root: Path, outputs: dict[str, Path]) -> Start:
+    def adapter(name: str) -> SavedAdapter:
+        return SavedAdapter(name, _place(name, models_root, outputs))
+
+    return Start(
+        whole=_place(lineage.whole, models_root, outputs),
+        merged=tuple(map(adapter, lineage.merged)),
+        continued=None if lineage.continued is None else adapter(lineage.continued),
+    )
+
+
+def _place(name: str, models_root: Path, outputs: dict[str, Path]) -> Path:
     """A folder among the operator's models, or what an earlier step of this job made."""
     if name.startswith("@"):
         return outputs[name[1:]]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.specs.job import ResolvedStep
+from worker.models.start import Start
 from worker.work import SavedCheckpoint
 
 
@@ -14,8 +15,11 @@ class StepWork:
 
     step: ResolvedStep
     folder: Path  # this attempt's own, for this step
-    model: Path  # what model_name_or_path stands for
-    job_model: Path  # what the job began with
+    model: Path  # what model_name_or_path stands for: the tokenizer lies there, whether it is a whole model or an adapter
+    start: Start  # the step's model in its parts
+    job_step: ResolvedStep  # the job's first, and what that began with
+    job_model: Path
+    job_start: Start
     artifacts_root: Path
     datasets_root: Path
     use_cpu: bool
@@ -25,3 +29,9 @@ class StepWork:
     @property
     def name(self) -> str:
         return self.step.name
+
+    @property
+    def begins_like_the_job(self) -> bool:
+        """Whether the step's model, before any training, is the one that the job began with."""
+        same_context = self.step.model.rope_scaling is None or self.step.data.cutoff_len == self.job_step.data.cutoff_len
+        return self.start == self.job_start and self.step.model == self.job_step.model and same_context
