@@ -44,6 +44,7 @@ def prepare(
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16 if finetuning.lora_bf16_mode else torch.float32)
     bridge_saved_modules(prepared, outside)
+    _forget_base_name(prepared)
     if gradient_checkpointing:
         _checkpoint_gradients(prepared)
     return prepared
@@ -139,6 +140,16 @@ def _names_embeddings(names: Iterable[str]) -> bool:
 def _refuse(argument: str, unknown: list[str], choices: list[str]) -> None:
     sentence = f"The model has no module {', '.join(unknown)} for {argument}; there are: {', '.join(choices)}."
     raise JobFailure(Reason.BAD_MODEL, sentence)
+
+
+def _forget_base_name(model: Model) -> None:
+    """With a name peft would look its config up as it saves, on a hub too, to guess whether the vocabulary grew.
+
+    Modules that grew are saved whole anyway, and what is downloaded names the base as the job does.
+    """
+    if isinstance(model, PeftModel):
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = ""
 
 
 def _checkpoint_gradients(model: Model) -> None:

@@ -24,7 +24,7 @@ from transformers.utils import logging
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
 from worker.models.embeddings import tokens_of
-from worker.models.quantization import quantized_with
+from worker.models.quantization import keep_packing, quantized_with
 
 
 def load_tokenizer(path: Path, split_special_tokens: bool = False) -> PreTrainedTokenizerBase:
@@ -91,6 +91,7 @@ def load_model(
     except Exception as error:  # whatever a file of somebody else's can make the libraries raise
         raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {_said(error, path)}") from None
     _refuse_missing_weights(path, sorted(report["missing_keys"]))
+    keep_packing(model)
     return model
 
 

@@ -45,3 +45,13 @@ def quantization(arguments: ModelArguments, compute_dtype: torch.dtype) -> BitsA
             bnb_4bit_use_double_quant=arguments.double_quantization,
         )
     return None
+
+
+def keep_packing(model: torch.nn.Module) -> None:
+    """Stops bitsandbytes from repacking four-bit weights for a CPU's bf16 units at the first forward pass in evaluation mode.
+
+    Measuring would change the model that training goes on with: the scales are rounded to bf16, and never rounded back.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
