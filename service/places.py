@@ -1,8 +1,9 @@
 """Where everything is: the database, the broker and the folders, which the service and the workers share."""
 
+import base64
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +19,25 @@ class Places(BaseSettings):
     models_root: Path = Field(default=Path(), description="The models that jobs may name; `home`/models when not given.")
     datasets_root: Path = Field(default=Path(), description="The data sets; `home`/datasets when not given.")
 
+    cache_root: Path = Field(default=Path(), description="Tokenised data sets and hubs' files; `home`/cache when not given.")
+    hub: bool = Field(default=False, description="Whether jobs may name models and data sets that lie on a hub.")
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="Encrypts the tokens that jobs bring for hubs: 32 bytes in URL-safe base64. None: none are taken.",
+    )
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        try:
+            if key is not None and len(base64.urlsafe_b64decode(key.get_secret_value())) != 32:
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                "FINEBITS_SECRET_KEY must be 32 bytes in URL-safe base64. `openssl rand -base64 32 | tr '+/' '-_'` makes one."
+            ) from None
+        return key
+
     @model_validator(mode="before")
     @classmethod
     def _follow_home(cls, values: dict[str, object]) -> dict[str, object]:
@@ -28,9 +48,10 @@ class Places(BaseSettings):
             "artifacts_root": home / "artifacts",
             "models_root": home / "models",
             "datasets_root": home / "datasets",
+            "cache_root": home / "cache",
         }
         given = {name: value for name, value in values.items() if value != ""}
-        for root in ("artifacts_root", "models_root", "datasets_root"):
+        for root in ("artifacts_root", "models_root", "datasets_root", "cache_root"):
             if root in given:
                 given[root] = Path(str(given[root])).absolute()
         return {**defaults, **given, "home": home}

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from service.specs.reasons import Reason
-from service.store import artifacts, checkpoints, events, jobs, metrics, steps
+from service.store import artifacts, checkpoints, events, jobs, metrics, steps, tokens
 from service.store.errors import LeaseLost
 from service.store.jobs import Claim
 from service.store.session import Database
@@ -79,6 +79,9 @@ def _work(session: Session, held: Claim, settings: WorkerSettings, device: str |
         artifacts_root=str(settings.artifacts_root),
         models_root=str(settings.models_root),
         datasets_root=str(settings.datasets_root),
+        cache_root=str(settings.cache_root),
+        hub=settings.hub,
+        tokens=tokens.of_job(session, held.job_id, settings.secret_key),
         device=device,
         threads=settings.job_threads,
         lease_seconds=settings.lease_seconds,

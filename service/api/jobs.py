@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from sqlalchemy.orm import Session
 
 from service.api.access import Owner
@@ -52,7 +52,7 @@ def create_job(
     The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
     another document the key is refused.
     """
-    roots = Roots(settings.models_root, settings.datasets_root)
+    roots = Roots(settings.models_root, settings.datasets_root, settings.hub, settings.secret_key is not None)
     if dry_run:
         return _json(dry_run_of(document, roots))
     once = _Once(owner, idempotency_key, document)
@@ -62,15 +62,17 @@ def create_job(
             return _created(job, session)
     read = read_job(document, partial(check, roots))
     try:
-        return _submitted(database, dispatch, once, document, read)
+        return _submitted(database, dispatch, once, document, read, settings.secret_key)
     except IdempotencyBusy:
         # another request with this key came first; by now its job is there to be found
-        return _submitted(database, dispatch, once, document, read)
+        return _submitted(database, dispatch, once, document, read, settings.secret_key)
 
 
-def _submitted(database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob) -> Response:
+def _submitted(
+    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob, key: SecretStr | None
+) -> Response:
     with database.transaction() as session:
-        job = once.earlier(session) or once.remember(session, jobs.create(session, once.owner, document, read))
+        job = once.earlier(session) or once.remember(session, jobs.create(session, once.owner, document, read, key))
         created = _created(job, session)
     dispatch.ring(job.queue)
     return created

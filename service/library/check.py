@@ -15,6 +15,7 @@ from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineages, origin
 from service.specs.read import place_of
 from service.specs.refusals import Refusal
+from service.specs.roots import OutsideRoot, inside, is_repository
 
 # Whose attention is Llama's, and whose files can be read as they are; the worker's lists, and a test holds them equal.
 SHIFTED_FAMILIES = ("llama",)
@@ -23,10 +24,12 @@ QUANTIZED = ("bitsandbytes", "gptq")
 
 @dataclass(frozen=True)
 class Roots:
-    """The folders that the operator opens to jobs."""
+    """The folders that the operator opens to jobs, and whether hubs may be reached."""
 
     models: Path
     datasets: Path
+    hub: bool = False
+    secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
 
 
 def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
@@ -35,9 +38,12 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusa
     for index, step in enumerate(resolved.steps):
         own = known[step.name]
         base = _found(roots, origin(own.whole, known))
+        named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
+        on_hub = {name for name in named if is_on_hub(roots, name)}
         complaints = (
-            *_model(roots, step, own),
-            *_adapters(roots, step, base),
+            *(() if step.model.model_name_or_path in on_hub else _model(roots, step, own)),
+            *_adapters(roots, step, base, on_hub),
+            *_hub(roots, step, on_hub),
             *_loading(step, own, base),
             *_folder_of_data(roots, step),
             *_training_data(roots, step),
@@ -64,9 +70,40 @@ def _model(roots: Roots, step: ResolvedStep, own: Lineage) -> Complaints:
         yield "model.model_name_or_path", f"The model {name!r} cannot be read: {error.strerror}."
 
 
-def _adapters(roots: Roots, step: ResolvedStep, base: Model | None) -> Complaints:
+def is_on_hub(roots: Roots, name: str) -> bool:
+    """Whether a worker will look for it there: what lies in the models folder comes first."""
+    if not roots.hub or not is_repository(name):
+        return False
+    try:
+        return not inside(roots.models, name).is_dir()
+    except OutsideRoot:
+        return False
+
+
+def _hub(roots: Roots, step: ResolvedStep, on_hub: set[str]) -> Complaints:
+    arguments = step.model
+    given = {
+        "cache_dir": arguments.cache_dir is not None,
+        "model_revision": arguments.model_revision != "main",
+        "hf_hub_token": arguments.hf_hub_token is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        if not roots.hub:
+            yield f"model.{name}", "Hubs are not reached here: the operator has not set FINEBITS_HUB."
+        elif name == "hf_hub_token" and not roots.secrets:
+            yield f"model.{name}", "Tokens are kept encrypted, and the operator has set no FINEBITS_SECRET_KEY to do it with."
+        elif name != "hf_hub_token" and not on_hub:
+            yield f"model.{name}", f"This has no effect: {arguments.model_name_or_path!r} does not come from a hub."
+    if arguments.cache_dir is not None:
+        try:
+            inside(roots.models, arguments.cache_dir)
+        except OutsideRoot as error:
+            yield "model.cache_dir", str(error)
+
+
+def _adapters(roots: Roots, step: ResolvedStep, base: Model | None, on_hub: set[str]) -> Complaints:
     for name in step.model.adapter_name_or_path or ():
-        if name.startswith("@"):
+        if name.startswith("@") or name in on_hub:
             continue
         try:
             adapter = models.find_adapter(roots.models, name)

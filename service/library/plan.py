@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from service.library import datasets, models, weights
-from service.library.check import Roots
+from service.library.check import Roots, is_on_hub
 from service.library.errors import LibraryError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineages, origin
@@ -71,7 +71,11 @@ def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> Planned
 def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> None:
     known = lineages(resolved)
     own = known[step.name]
-    model = models.find(roots.models, origin(own.whole, known))
+    whole = origin(own.whole, known)
+    if is_on_hub(roots, whole):
+        planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), "The model is fetched when the job runs.")
+        return
+    model = models.find(roots.models, whole)
     tensors = weights.tensors_of(model)
     if tensors is None or step.model.resize_vocab:
         why = "The vocabulary grows by the tokens of the template, which a tokenizer must count."
@@ -88,7 +92,7 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
 def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: ResolvedStep, model: models.Model) -> int | None:
     if own.continued is None:
         return weights.trainable(tensors, step.finetuning, model)
-    if own.continued.startswith("@"):
+    if own.continued.startswith("@") or is_on_hub(roots, own.continued):
         return None
     adapter = weights.tensors_of(models.find_adapter(roots.models, own.continued))
     return None if adapter is None else weights.count(adapter)

@@ -46,7 +46,6 @@ def moot(what_happens: str) -> Fate:
     return Fate("moot", what_happens)
 
 
-_HUB = refused("Models are read from the operator's models folder only; hubs are not reached yet.")
 _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
@@ -70,11 +69,11 @@ GROUPS: dict[str, type[Group]] = {
 LEDGER: dict[str, Fate] = {
     "model.model_name_or_path": WORKS,
     "model.adapter_name_or_path": WORKS,
-    "model.cache_dir": _HUB,
+    "model.cache_dir": WORKS,
     "model.use_fast_tokenizer": moot("Today's tokenizers are always the fast ones."),
     "model.resize_vocab": WORKS,
     "model.split_special_tokens": WORKS,
-    "model.model_revision": _HUB,
+    "model.model_revision": WORKS,
     "model.quantization_bit": WORKS,
     "model.quantization_type": _IN_FOUR_BITS,
     "model.double_quantization": _IN_FOUR_BITS,
@@ -85,8 +84,10 @@ LEDGER: dict[str, Fate] = {
     "model.disable_gradient_checkpointing": WORKS,
     "model.upcast_layernorm": WORKS,
     "model.upcast_lmhead_output": WORKS,
-    "model.hf_hub_token": _HUB,
-    "model.ms_hub_token": _HUB,
+    "model.hf_hub_token": WORKS,
+    "model.ms_hub_token": refused(
+        "ModelScope's library is not among what a worker installs: models come from Hugging Face's hub."
+    ),
     "model.export_dir": _EXPORT,
     "model.export_size": _EXPORT,
     "model.export_quantization_bit": _EXPORT,

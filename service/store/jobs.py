@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy import ColumnElement, false, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from service.specs.job import ResolvedJob
 from service.specs.read import ReadJob
 from service.specs.reasons import Reason
-from service.store import events
+from service.specs.tokens import hidden
+from service.specs.tokens import tokens as tokens_of
+from service.store import events, tokens
 from service.store.clock import now
 from service.store.errors import BadCursor, LeaseLost, NotFound, StateConflict
 from service.store.events import Kind
@@ -42,15 +45,15 @@ class Rescued:
     state: State
 
 
-def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob) -> Job:
-    """Stores a job as it came and as it will run, queued."""
+def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob, key: SecretStr | None = None) -> Job:
+    """Stores a job as it came and as it will run, queued; its tokens apart, encrypted with the key, and nowhere else."""
     spec = read.spec
     job = Job(
         id=f"job-{secrets.token_hex(12)}",
         owner=owner,
         name=spec.name,
         labels=dict(spec.labels),
-        document=document,
+        document=hidden(document),
         resolved=read.resolved.model_dump(mode="json"),
         notices=[{"pointer": notice.pointer, "detail": notice.detail} for notice in read.notices],
         state=State.QUEUED,
@@ -63,6 +66,8 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
     )
     session.add(job)
     session.flush()
+    if key is not None:
+        tokens.keep(session, job.id, tokens_of(read.resolved), key)
     events.add(session, job.id, Kind.SUBMITTED, f"Queued on {job.queue} with priority {job.priority}.")
     for notice in read.notices:
         events.add(session, job.id, Kind.NOTICE, f"{notice.pointer}: {notice.detail}", {"pointer": notice.pointer})

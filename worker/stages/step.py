@@ -22,6 +22,8 @@ class StepWork:
     job_start: Start
     artifacts_root: Path
     datasets_root: Path
+    cache_root: Path
+    hub: bool  # whether hubs may be reached
     use_cpu: bool
     saved: list[SavedCheckpoint]  # complete checkpoints of earlier attempts, oldest first
     measured: list[dict[str, Any]]  # what earlier attempts measured: global_step, split, documents

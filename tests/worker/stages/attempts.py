@@ -120,6 +120,8 @@ class Host:
             artifacts_root=str(self.artifacts),
             models_root=str(self.models),
             datasets_root=str(self.datasets),
+            cache_root=str(self.root / "cache"),
+            hub=False,
             device=None,
             threads=1,
             lease_seconds=60,
