@@ -85,9 +85,7 @@ LEDGER: dict[str, Fate] = {
     "model.upcast_layernorm": WORKS,
     "model.upcast_lmhead_output": WORKS,
     "model.hf_hub_token": WORKS,
-    "model.ms_hub_token": refused(
-        "ModelScope's library is not among what a worker installs: models come from Hugging Face's hub."
-    ),
+    "model.ms_hub_token": refused("ModelScope's library is not installed: models come from Hugging Face's hub."),
     "model.export_dir": _EXPORT,
     "model.export_size": _EXPORT,
     "model.export_quantization_bit": _EXPORT,

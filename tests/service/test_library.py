@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -265,6 +266,33 @@ def test_what_a_model_goes_along_with_is_accepted(roots, config, document):
     write_adapter(roots)
     shelves.write_model(roots.models / "tiny", **config)
     assert refusals_of(roots, document) == []
+
+
+def test_a_model_on_a_hub_is_left_to_the_worker_where_the_operator_lets_it(roots):
+    document = a_job(model={"model_name_or_path": "org/far", "adapter_name_or_path": "org/near", "model_revision": "v2"})
+    assert [pointer for pointer, _ in refusals_of(roots, document)] == [
+        "/model/model_name_or_path",
+        "/model/adapter_name_or_path",
+        "/model/model_revision",
+    ]
+    open_roots = replace(roots, hub=True)
+    assert refusals_of(open_roots, document) == []
+    [step] = planned(open_roots, model={"model_name_or_path": "org/far"})
+    assert (step.parameters, step.why_unknown["parameters"]) == (None, "The model is fetched when the job runs.")
+    assert refusals_of(open_roots, a_job(model={"model_name_or_path": "../far"})) != []
+
+
+@pytest.mark.parametrize(("argument", "value"), [("cache_dir", "mine"), ("model_revision", "v2")])
+def test_what_is_for_a_hub_has_no_effect_on_a_model_of_the_folder(roots, argument, value):
+    [(pointer, sentence)] = refusals_of(replace(roots, hub=True), a_job(model={argument: value}))
+    assert pointer == f"/model/{argument}"
+    assert sentence == "This has no effect: 'tiny' does not come from a hub."
+
+
+def test_a_cache_dir_outside_the_cache_is_refused(roots):
+    document = a_job(model={"model_name_or_path": "org/far", "cache_dir": "../elsewhere"})
+    [(pointer, _)] = refusals_of(replace(roots, hub=True), document)
+    assert pointer == "/model/cache_dir"
 
 
 def test_a_model_whose_vocabulary_grows_is_counted_when_it_is_loaded(roots):

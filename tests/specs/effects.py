@@ -3,6 +3,7 @@
 _ADAPTERS = "tests/worker/models/test_adapters.py"
 _ATTENTION = "tests/worker/models/test_attention.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
+_HUB = "tests/worker/models/test_hub.py"
 _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
@@ -28,6 +29,9 @@ EFFECTS: dict[str, str] = {
     "model.shift_attn": f"{_MODEL_ARGUMENTS}::test_shift_attn_trains_in_groups_and_measures_fully",
     "model.upcast_layernorm": f"{_PRECISION}::test_upcast_layernorm_holds_the_norms_in_fp32_and_nothing_else",
     "model.upcast_lmhead_output": f"{_PRECISION}::test_upcast_lmhead_output_answers_logits_in_fp32",
+    "model.cache_dir": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
+    "model.model_revision": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
+    "model.hf_hub_token": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
     "model.split_special_tokens": f"{_TOKENIZE}::test_split_special_tokens_splits_what_a_user_wrote_and_not_the_template",
     "model.disable_gradient_checkpointing": (
         f"{_SUPERVISED}::test_losses_are_the_same_without_gradient_checkpointing_and_the_layers_run_once"

@@ -1,8 +1,9 @@
 """Models that lie on a hub, fetched into a folder of the operator's; code that comes with them is left there."""
 
+import os
 from pathlib import Path
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -30,9 +31,7 @@ def fetched(name: str, revision: str, cache: Path, token: str | None, pinned: bo
         if not any(snapshot.glob("*.safetensors")):
             snapshot = _download(name, revision, cache, token, "*.bin")
     except GatedRepoError:
-        raise _refused(
-            f"The hub gives {name!r} only to those whom its owner lets in: hf_hub_token must be one of theirs."
-        ) from None
+        raise _refused(f"The owner of {name!r} lets only some in: hf_hub_token must be one of theirs.") from None
     except RevisionNotFoundError:
         raise _refused(f"The model {name!r} has no revision {revision!r} on the hub.") from None
     except RepositoryNotFoundError:
@@ -54,7 +53,7 @@ def _download(name: str, revision: str, cache: Path, token: str | None, weights:
             token=token or False,
             allow_patterns=[*_TEXTS, weights],
             ignore_patterns=["*/*"],
-            endpoint=constants.ENDPOINT,
+            endpoint=os.environ.get("HF_ENDPOINT"),
         )
     )
 

@@ -6,7 +6,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from huggingface_hub import constants
 
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import Host, a_job
@@ -89,7 +88,7 @@ def entry(name, body):
 def hub(monkeypatch):
     hub = FakeHub()
     threading.Thread(target=hub.server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
     yield hub
     hub.server.shutdown()
     hub.server.server_close()
@@ -195,7 +194,7 @@ def test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token(sto
     attempt = host.done(job)
     assert attempt.losses() == host.done(a_job(training={"max_steps": 1})).losses()
     assert {token for _, token in stocked.asked} == {TOKEN}
-    assert (host.root / "cache" / "mine" / "named" / "tiny@bbbbbbbb").is_dir()
+    assert (host.root / "cache" / "mine" / "named" / "org" / "tiny@bbbbbbbb").is_dir()
     config = json.loads((host.folder(attempt) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "org/tiny"
 
