@@ -68,7 +68,7 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
         raise _refused(file, f"cannot be read: {error}") from None
     except Exception:  # torch.load raises what its parsers raise, and its advice is not for a service to follow
         raise _refused(file, "cannot be read: it is damaged, or holds more than tensors") from None
-    if not isinstance(loaded, dict):
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise _refused(file, "holds no tensors by name")
     return loaded
 

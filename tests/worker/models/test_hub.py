@@ -192,11 +192,11 @@ def test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token(sto
     at_hub(host, monkeypatch, {"sft": TOKEN})
     job = a_job(model={"model_name_or_path": "org/tiny", "model_revision": "v2", "cache_dir": "mine"}, training={"max_steps": 1})
     attempt = host.done(job)
-    assert attempt.losses() == host.done(a_job(training={"max_steps": 1})).losses()
     assert {token for _, token in stocked.asked} == {TOKEN}
     assert (host.root / "cache" / "mine" / "named" / "org" / "tiny@bbbbbbbb").is_dir()
     config = json.loads((host.folder(attempt) / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "org/tiny"
+    assert attempt.losses() == host.done(a_job(training={"max_steps": 1})).losses()
 
 
 def test_what_lies_in_the_models_folder_is_not_asked_for(stocked, host, monkeypatch):
