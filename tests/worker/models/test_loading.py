@@ -166,6 +166,15 @@ def test_a_config_that_does_not_fit_is_refused(folder, changes, says):
     assert says in refused_model(folder).sentence
 
 
+def test_code_that_comes_with_a_model_of_a_known_type_is_not_run(folder):
+    (folder / "modeling_tiny.py").write_text("raise SystemExit('the code was run')")
+    classes = {name: f"modeling_tiny.{name}" for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")}
+    edit_json(folder / "config.json", auto_map=classes)
+    edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["modeling_tiny.AutoTokenizer", None]})
+    load_tokenizer(folder)
+    assert type(load_model(folder, torch.float32)).__name__ == "LlamaForCausalLM"
+
+
 @pytest.mark.parametrize(
     ("content", "says"), [("{", "not valid JSON"), ("[]", "must be an object"), (None, "has no config.json")]
 )

@@ -59,6 +59,8 @@ def test_training_goes_on_with_the_last_adapter_given(host):
     assert all(torch.allclose(before[name], after[name], atol=0.03) for name in before), "it started from its file"
     config = json.loads((host.folder(attempt) / "adapter_config.json").read_text())
     assert (config["r"], config["base_model_name_or_path"]) == (2, "tiny")
+    told = [file.read_text() for file in host.folder(attempt).glob("*.json")]
+    assert not [text for text in told if str(host.root) in text], "a path on this host is nobody's business"
 
 
 def test_the_other_adapters_are_merged_first(host):
