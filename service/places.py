@@ -1,8 +1,9 @@
 """Where everything is: the database, the broker and the folders, which the service and the workers share."""
 
+import base64
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -25,6 +26,22 @@ class Places(BaseSettings):
         validation_alias=AliasChoices("FINEBITS_MODELSCOPE", "USE_MODELSCOPE_HUB"),
         description="Whether what lies on ModelScope is taken from there; USE_MODELSCOPE_HUB says so too.",
     )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        description="Encrypts the tokens that jobs bring for hubs: 32 bytes in URL-safe base64. None: none are taken.",
+    )
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        try:
+            if key is not None and len(base64.urlsafe_b64decode(key.get_secret_value())) != 32:
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                "FINEBITS_SECRET_KEY must be 32 bytes in URL-safe base64. `openssl rand -base64 32 | tr '+/' '-_'` makes one."
+            ) from None
+        return key
 
     @model_validator(mode="before")
     @classmethod

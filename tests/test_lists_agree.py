@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from service.library import check
 from service.specs import measures, rules
 from service.specs.finetuning import FinetuningArguments
 from service.specs.ledger import LEDGER
 from service.store import events
 from worker import supervise
 from worker.data.templates import TEMPLATES
+from worker.models import attention, quantization
 from worker.models.adapters import METHODS
 from worker.pipeline import STAGES
 from worker.probes.report import MEASURES
@@ -35,6 +37,11 @@ def test_the_stages_that_are_not_refused_are_those_with_a_function() -> None:
 def test_every_finetuning_type_has_a_method() -> None:
     annotation = FinetuningArguments.model_fields["finetuning_type"].annotation
     assert set(annotation.__args__) == set(METHODS)
+
+
+def test_models_are_taken_at_submission_that_the_worker_takes() -> None:
+    assert check.SHIFTED_FAMILIES == attention.FAMILIES
+    assert set(check.QUANTIZED) == set(quantization.LIBRARIES)
 
 
 def test_what_the_child_tells_is_an_event_that_clients_know() -> None:

@@ -1,16 +1,20 @@
 """A job's whole work: step after step, each from where earlier attempts left it."""
 
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from service.specs.job import ResolvedJob, ResolvedStep
+from service.specs.lineage import Lineage, lineages
 from service.specs.reasons import Reason
-from service.specs.roots import OutsideRoot, inside
+from service.specs.roots import OutsideRoot, inside, is_repository
 from worker.data.hub import Hub
 from worker.data.load import Places
 from worker.failures import JobFailure
+from worker.models import hub
+from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.plots import plot_loss
 from worker.stages.pretraining import pretraining
@@ -31,6 +35,9 @@ NOTHING_YET = dict.fromkeys(("global_step", "max_steps", "epoch", "loss", "token
 def run(work: Work, run: Run) -> None:
     """Does every step that is not done. Raises JobFailure, or Stopped when the run was asked to stop."""
     job = work.resolved
+    if work.tokens is None:
+        sentence = "The job's token was kept with another FINEBITS_SECRET_KEY than this worker has."
+        raise JobFailure(Reason.UNREADABLE_TOKEN, sentence)
     use_cpu = _use_cpu(job)
     outputs = {name: Path(work.artifacts_root, path) for name, path in work.outputs.items()}
     for position, step in enumerate(job.steps):
@@ -48,14 +55,21 @@ def run(work: Work, run: Run) -> None:
 
 
 def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
-    models_root = Path(work.models_root)
+    known = lineages(job)
+    first = job.steps[0]
+    # a place on a hub is looked up once, and not twice at two commits
+    place = cache(partial(_place, work, step, outputs))
+    first_place = place if step is first else cache(partial(_place, work, first, outputs))
     return StepWork(
         step=step,
         folder=work.folder / step.name,
-        model=_model(step.model.model_name_or_path, models_root, outputs),
-        job_model=_model(job.steps[0].model.model_name_or_path, models_root, outputs),
+        model=place(step.model.model_name_or_path),
+        start=_start(known[step.name], place),
+        job_step=first,
+        job_model=first_place(first.model.model_name_or_path),
+        job_start=_start(known[first.name], first_place),
         artifacts_root=Path(work.artifacts_root),
-        places=_places(work),
+        places=_places(work, step),
         use_cpu=use_cpu,
         saved=work.saved(step.name),
         measured=work.measurements.get(step.name, []),
@@ -64,20 +78,36 @@ def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[s
     )
 
 
-def _places(work: Work) -> Places:
+def _places(work: Work, step: ResolvedStep) -> Places:
     cache_root = Path(work.cache_root)
-    hub = Hub(cache_root / "hub", work.modelscope) if work.hub else None
+    hub = Hub(cache_root / "hub", work.modelscope, (work.tokens or {}).get(step.name)) if work.hub else None
     return Places(Path(work.datasets_root), cache_root, hub)
 
 
-def _model(name: str, models_root: Path, outputs: dict[str, Path]) -> Path:
-    """A folder among the operator's models, or what an earlier step of this job made."""
+def _start(lineage: Lineage, place: Callable[[str], Path]) -> Start:
+    def adapter(name: str) -> SavedAdapter:
+        return SavedAdapter(name, place(name))
+
+    return Start(
+        whole=place(lineage.whole),
+        merged=tuple(map(adapter, lineage.merged)),
+        continued=None if lineage.continued is None else adapter(lineage.continued),
+    )
+
+
+def _place(work: Work, step: ResolvedStep, outputs: dict[str, Path], name: str) -> Path:
+    """A folder among the operator's models, or what an earlier step of this job made, or what is fetched from a hub."""
     if name.startswith("@"):
         return outputs[name[1:]]
     try:
-        return inside(models_root, name)
+        folder = inside(Path(work.models_root), name)
+        if folder.is_dir() or not work.hub or not is_repository(name):
+            return folder
+        cache_dir = inside(Path(work.cache_root), step.model.cache_dir or "hub")
     except OutsideRoot as error:
         raise JobFailure(Reason.MISSING_MODEL, str(error)) from None
+    token = (work.tokens or {}).get(step.name)
+    return hub.fetched(name, step.model.model_revision, cache_dir, token, pinned=work.attempt > 1 or bool(outputs))
 
 
 def _use_cpu(job: ResolvedJob) -> bool:

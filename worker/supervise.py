@@ -23,7 +23,7 @@ from service.library.errors import LibraryError
 from service.library.space import StepSpace
 from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
-from service.store import artifacts, checkpoints, events, jobs, metrics, steps
+from service.store import artifacts, checkpoints, events, jobs, metrics, steps, tokens
 from service.store.errors import LeaseLost
 from service.store.jobs import Claim
 from service.store.session import Database
@@ -101,7 +101,8 @@ def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> 
     done = [step.name for step in steps.of_job(session, job_id)]
     n_saved = Counter(checkpoint.step for checkpoint in checkpoints.of_job(session, job_id))
     try:
-        return space.still_to_write(Roots(settings.models_root, settings.datasets_root), resolved, done, n_saved)
+        roots = Roots(settings.models_root, settings.datasets_root, settings.hub, settings.modelscope)
+        return space.still_to_write(roots, resolved, done, n_saved)
     except (LibraryError, OSError):
         return {}
 
@@ -128,6 +129,7 @@ def _work(
         cache_root=str(settings.cache_root),
         hub=settings.hub,
         modelscope=settings.modelscope,
+        tokens=tokens.of_job(session, held.job_id, settings.secret_key),
         device=device,
         threads=settings.job_threads,
         lease_seconds=settings.lease_seconds,

@@ -32,6 +32,8 @@ class Work:
     device: str | None  # CUDA_VISIBLE_DEVICES of the child; None: no GPU
     threads: int
     lease_seconds: float
+    # for hubs, by step; None: kept with a key that this worker does not have
+    tokens: dict[str, str] | None = field(default_factory=dict, repr=False)
     outputs: dict[str, str] = field(default_factory=dict)  # of the steps that are done
     checkpoints: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step, oldest first
     measurements: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step: global_step, split, documents

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from sqlalchemy.orm import Session
 
 from service.api.access import Owner
@@ -53,7 +53,13 @@ def create_job(
     The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
     another document the key is refused.
     """
-    roots = Roots(settings.models_root, settings.datasets_root, settings.hub, modelscope=settings.modelscope)
+    roots = Roots(
+        settings.models_root,
+        settings.datasets_root,
+        settings.hub,
+        modelscope=settings.modelscope,
+        secrets=settings.secret_key is not None,
+    )
     if dry_run:
         return _json(dry_run_of(document, roots))
     once = _Once(owner, idempotency_key, document)
@@ -64,17 +70,19 @@ def create_job(
                 return _created(job, steps.of_job(session, job.id))
     read = read_job(document, partial(check, roots))
     try:
-        return _submitted(database, dispatch, once, document, read)
+        return _submitted(database, dispatch, once, document, read, settings.secret_key)
     except IdempotencyBusy:
         # another request with this key came first; by now its job is there to be found
-        return _submitted(database, dispatch, once, document, read)
+        return _submitted(database, dispatch, once, document, read, settings.secret_key)
 
 
-def _submitted(database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob) -> Response:
+def _submitted(
+    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob, key: SecretStr | None
+) -> Response:
     with database.transaction() as session:
         if earlier := once.earlier(session):
             return _created(earlier, steps.of_job(session, earlier.id))
-        job = once.remember(session, jobs.create(session, once.owner, document, read))
+        job = once.remember(session, jobs.create(session, once.owner, document, read, key))
     dispatch.ring(job.queue)
     return _created(job)
 

@@ -6,13 +6,21 @@ Read without torch, so that a wrong name is refused when the job comes and not t
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.library import datasets, models, weights
 from service.library.datasets import Hub
 from service.library.errors import LibraryError
+from service.library.models import Model
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
+from service.specs.lineage import Lineage, lineages, origin
 from service.specs.read import place_of
 from service.specs.refusals import Refusal
+from service.specs.roots import OutsideRoot, inside, is_repository
+
+# Whose attention is Llama's, and whose files can be read as they are; the worker's lists, and a test holds them equal.
+SHIFTED_FAMILIES = ("llama",)
+QUANTIZED = ("bitsandbytes", "gptq")
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Roots:
     datasets: Path
     hub: bool = False
     modelscope: bool = False
+    secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -33,26 +42,120 @@ class Roots:
 
 def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
     """Every model and data set that is not there or cannot be used, at its place in the document's nested form."""
+    known = lineages(resolved)
     for index, step in enumerate(resolved.steps):
-        for look in (_model, _folder_of_data, _training_data, _measured_data):
-            for argument, why in look(roots, step):
-                yield Refusal(place_of(spec, index, argument), why)
+        own = known[step.name]
+        base = _found(roots, origin(own.whole, known))
+        named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
+        on_hub = {name for name in named if is_on_hub(roots, name)}
+        complaints = (
+            *(() if step.model.model_name_or_path in on_hub else _model(roots, step, own)),
+            *_adapters(roots, step, base, on_hub),
+            *_hub(roots, step, on_hub),
+            *_loading(step, own, base),
+            *_folder_of_data(roots, step),
+            *_training_data(roots, step),
+            *_measured_data(roots, step),
+        )
+        for argument, why in complaints:
+            yield Refusal(place_of(spec, index, argument), why)
 
 
 Complaints = Iterator[tuple[str, str]]
 
 
-def _model(roots: Roots, step: ResolvedStep) -> Complaints:
+def _model(roots: Roots, step: ResolvedStep, own: Lineage) -> Complaints:
     name = step.model.model_name_or_path
     if name.startswith("@"):
         return  # what an earlier step will make; `references_point_back` has looked at it
     try:
         model = models.find(roots.models, name)
-        weights.fit(model, step.finetuning)
+        if own.continued is None:
+            weights.fit(model, step.finetuning)
     except LibraryError as error:
         yield error.argument or "model.model_name_or_path", str(error)
     except OSError as error:
         yield "model.model_name_or_path", f"The model {name!r} cannot be read: {error.strerror}."
+
+
+def is_on_hub(roots: Roots, name: str) -> bool:
+    """Whether a worker will look for it there: what lies in the models folder comes first."""
+    if not roots.hub or not is_repository(name):
+        return False
+    try:
+        return not inside(roots.models, name).is_dir()
+    except OutsideRoot:
+        return False
+
+
+def _hub(roots: Roots, step: ResolvedStep, on_hub: set[str]) -> Complaints:
+    arguments = step.model
+    given = {
+        "cache_dir": arguments.cache_dir is not None,
+        "model_revision": arguments.model_revision != "main",
+        "hf_hub_token": arguments.hf_hub_token is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        if not roots.hub:
+            yield f"model.{name}", "Hubs are not reached here: the operator has not set FINEBITS_HUB."
+        elif name == "hf_hub_token" and not roots.secrets:
+            yield f"model.{name}", "Tokens are kept encrypted, and the operator has set no FINEBITS_SECRET_KEY to do it with."
+        elif name != "hf_hub_token" and not on_hub:
+            yield f"model.{name}", f"This has no effect: {arguments.model_name_or_path!r} does not come from a hub."
+    if arguments.cache_dir is not None:
+        try:
+            inside(roots.models, arguments.cache_dir)
+        except OutsideRoot as error:
+            yield "model.cache_dir", str(error)
+
+
+def _adapters(roots: Roots, step: ResolvedStep, base: Model | None, on_hub: set[str]) -> Complaints:
+    for name in step.model.adapter_name_or_path or ():
+        if name.startswith("@") or name in on_hub:
+            continue
+        try:
+            adapter = models.find_adapter(roots.models, name)
+            if base is not None:
+                weights.fit_adapter(base, adapter)
+        except LibraryError as error:
+            yield "model.adapter_name_or_path", str(error)
+        except OSError as error:
+            yield "model.adapter_name_or_path", f"The adapter {name!r} cannot be read: {error.strerror}."
+
+
+def _loading(step: ResolvedStep, own: Lineage, model: Model | None) -> Complaints:
+    """What the model itself does not go along with."""
+    if model is None:
+        return
+    kind, method = model.config.get("model_type"), models.quantized_with(model)
+    if step.model.shift_attn and kind not in SHIFTED_FAMILIES:
+        yield "model.shift_attn", f"Shifted sparse attention is for {', '.join(SHIFTED_FAMILIES)} models; this is a {kind} one."
+    if step.model.rope_scaling is not None and (why := _unscalable(model.config, step.model.rope_scaling)):
+        yield "model.rope_scaling", why
+    if method is None:
+        return
+    if method not in QUANTIZED:
+        yield "model.model_name_or_path", f"The model is quantized with {method}; {', '.join(QUANTIZED)} are taken."
+    if step.finetuning.finetuning_type != "lora":
+        yield "finetuning.finetuning_type", f"The model {model.name!r} is quantized, so it can only be trained with lora."
+    elif own.merged:
+        yield "model.adapter_name_or_path", f"The model {model.name!r} is quantized, and no adapter can be merged into it."
+
+
+def _unscalable(config: dict[str, Any], rope_type: str) -> str | None:
+    if not isinstance(config.get("max_position_embeddings"), int):
+        return "The model's config has no max_position_embeddings to scale."
+    scaled = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    before = scaled.get("rope_type", scaled.get("type", "default")) if isinstance(scaled, dict) else "default"
+    return None if before in ("default", rope_type) else f"The model's positions are scaled already ({before})."
+
+
+def _found(roots: Roots, name: str) -> Model | None:
+    """A model of the operator's; None for what a step makes, and for what `_model` complains of."""
+    try:
+        return None if name.startswith("@") else models.find(roots.models, name)
+    except (LibraryError, OSError):
+        return None
 
 
 def _folder_of_data(roots: Roots, step: ResolvedStep) -> Complaints:

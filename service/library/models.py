@@ -1,7 +1,7 @@
 """The models in the operator's folder: a model is a folder with a config.json and its weights."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,27 +30,63 @@ def find(root: Path, name: str) -> Model:
         folder = inside(root, name)
     except OutsideRoot as error:
         raise LibraryError(str(error)) from None
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise LibraryError(f"{name!r} is an adapter, not a whole model.")
+    if _is_adapter(folder):
+        raise LibraryError(f"{name!r} is an adapter, not a whole model: name it as adapter_name_or_path, beside its base.")
     if not (folder / "config.json").is_file():
-        raise LibraryError(f"There is no model {name!r} in the models folder; there are: {_shown(root)}.")
+        raise LibraryError(f"There is no model {name!r} in the models folder; there are: {_shown(list(names(root)))}.")
     config = _json_object(folder / "config.json", name)
-    if "quantization_config" in config:
-        raise LibraryError(f"The model {name!r} is already quantized; quantized loading is not built yet.")
     return Model(name, folder, config, tuple(_weights(folder, name)))
 
 
-def names(root: Path, parts: int = NAME_PARTS) -> Iterator[str]:
+def find_adapter(root: Path, name: str) -> Model:
+    """The adapter of that name; its config is adapter_config.json. Raises LibraryError."""
+    try:
+        folder = inside(root, name)
+    except OutsideRoot as error:
+        raise LibraryError(str(error)) from None
+    if (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        raise LibraryError(f"{name!r} is a whole model, not an adapter: name it as model_name_or_path.")
+    if not _is_adapter(folder):
+        known = _shown(list(adapter_names(root)))
+        raise LibraryError(f"There is no adapter {name!r} in the models folder; there are: {known}.")
+    config = _json_object(folder / "adapter_config.json", name)
+    if config.get("peft_type") != "LORA":
+        raise LibraryError(f"The adapter {name!r} is of the kind {config.get('peft_type')}; LORA is taken.")
+    weights = [folder / file for file in ("adapter_model.safetensors", "adapter_model.bin") if (folder / file).is_file()]
+    if not weights:
+        raise LibraryError(f"The adapter {name!r} has no weights: neither adapter_model.safetensors nor adapter_model.bin.")
+    return Model(name, folder, config, (weights[0],))
+
+
+def quantized_with(model: Model) -> str | None:
+    """The method by which a model's own files are quantized; None where they are not."""
+    found = model.config.get("quantization_config")
+    return str(found.get("quant_method")) if isinstance(found, dict) else None
+
+
+def names(root: Path) -> Iterator[str]:
     """The names of the models there are."""
+    return _named(root, lambda folder: (folder / "config.json").is_file(), NAME_PARTS)
+
+
+def adapter_names(root: Path) -> Iterator[str]:
+    """The names of the adapters there are."""
+    return _named(root, _is_adapter, NAME_PARTS)
+
+
+def _named(root: Path, is_one: Callable[[Path], bool], parts: int) -> Iterator[str]:
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")):
-        if (folder / "config.json").is_file():
+        if is_one(folder):
             yield folder.name
         elif parts > 1:
-            yield from (f"{folder.name}/{name}" for name in names(folder, parts - 1))
+            yield from (f"{folder.name}/{name}" for name in _named(folder, is_one, parts - 1))
 
 
-def _shown(root: Path) -> str:
-    known = list(names(root))
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _shown(known: list[str]) -> str:
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     return ", ".join(known[:SHOWN]) + more if known else "none"
 

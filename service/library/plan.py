@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from service.library import datasets, models, weights
-from service.library.check import Roots
+from service.library.check import Roots, is_on_hub
 from service.library.errors import LibraryError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
+from service.specs.lineage import Lineage, lineages, origin
 from service.specs.read import place_of
 from service.specs.refusals import Refusal
 
@@ -54,15 +55,6 @@ def updates(training_rows: int, step: ResolvedStep) -> int:
     return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
 
 
-def origin(resolved: ResolvedJob, step: ResolvedStep) -> str:
-    """The model in the operator's folder that the step's model goes back to: what a step makes has its own model's shape."""
-    by_name = {other.name: other for other in resolved.steps}
-    name = step.model.model_name_or_path
-    while name.startswith("@"):
-        name = by_name[name[1:]].model.model_name_or_path
-    return name
-
-
 def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
     planned = PlannedStep(step.name, step.finetuning.stage, step.finetuning.finetuning_type)
     _count_parameters(planned, roots, resolved, step)
@@ -76,16 +68,33 @@ def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> Planned
 
 
 def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> None:
-    model = models.find(roots.models, origin(resolved, step))
+    known = lineages(resolved)
+    own = known[step.name]
+    whole = origin(own.whole, known)
+    if is_on_hub(roots, whole):
+        planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), "The model is fetched when the job runs.")
+        return
+    model = models.find(roots.models, whole)
     tensors = weights.tensors_of(model)
-    if tensors is None:
-        not_safetensors = "The weights are not safetensors, which alone can be counted without loading them."
-        planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), not_safetensors)
+    if tensors is None or step.model.resize_vocab:
+        why = "The vocabulary grows by the tokens of the template, which a tokenizer must count."
+        if tensors is None:
+            why = "The weights are packed, or no safetensors: only those can be counted without loading them."
+        planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), why)
         return
     planned.parameters = weights.count(tensors)
-    planned.trainable_parameters = weights.trainable(tensors, step.finetuning, model)
+    planned.trainable_parameters = _trainable(roots, own, tensors, step, model)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
+
+
+def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: ResolvedStep, model: models.Model) -> int | None:
+    if own.continued is None:
+        return weights.trainable(tensors, step.finetuning, model)
+    if own.continued.startswith("@") or is_on_hub(roots, own.continued):
+        return None
+    adapter = weights.tensors_of(models.find_adapter(roots.models, own.continued))
+    return None if adapter is None else weights.count(adapter)
 
 
 def _rows(roots: Roots, step: ResolvedStep) -> tuple[int | None, str]:

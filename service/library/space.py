@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from service.library import models
-from service.library.check import Roots
+from service.library.check import Roots, is_on_hub
 from service.library.models import Model
-from service.library.plan import PlannedStep, origin, plan
+from service.library.plan import PlannedStep, plan
 from service.specs.job import ResolvedJob, ResolvedStep
+from service.specs.lineage import lineages, origin
 
 # What trains is fp32, and so is what the optimiser keeps: AdamW two numbers for each that trains; plain SGD none, and Adafactor
 # a row and a column for each matrix, which is next to none.
@@ -37,11 +38,12 @@ def still_to_write(
     What only the worker can count is taken at its least: one checkpoint where the updates are not known, and the optimiser's part
     and the weights' as 0 where the model's files do not tell.
     """
-    space = {}
+    space, known = {}, lineages(resolved)
     for step, planned in zip(resolved.steps, plan(roots, resolved), strict=True):
         if step.name in done:
             continue
-        model = models.find(roots.models, origin(resolved, step))
+        whole = origin(known[step.name].whole, known)
+        model = None if is_on_hub(roots, whole) else models.find(roots.models, whole)
         n_left = max(1, _n_checkpoints(step, planned) - n_saved.get(step.name, 0))
         space[step.name] = StepSpace(_checkpoint_bytes(model, step, planned), n_left)
     return space
@@ -56,7 +58,7 @@ def told(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
-def _checkpoint_bytes(model: Model, step: ResolvedStep, planned: PlannedStep) -> int:
+def _checkpoint_bytes(model: Model | None, step: ResolvedStep, planned: PlannedStep) -> int:
     """An adapter's checkpoint has what trains; any other the whole model. Both have the optimiser's state of what trains."""
     trains = planned.trainable_parameters or 0
     saved = trains if step.finetuning.finetuning_type == "lora" else planned.parameters or 0
@@ -64,7 +66,9 @@ def _checkpoint_bytes(model: Model, step: ResolvedStep, planned: PlannedStep) ->
     return NUMBER_BYTES * numbers + _beside(model) + BESIDE_BYTES
 
 
-def _beside(model: Model) -> int:
+def _beside(model: Model | None) -> int:
+    if model is None:
+        return 0
     kept = [path for path in model.folder.iterdir() if path.suffix in KEPT_WITH_IT and not path.name.endswith(".index.json")]
     return sum(path.stat().st_size for path in kept if path.is_file())
 

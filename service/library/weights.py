@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 
 from service.library.errors import LibraryError
-from service.library.models import Model
+from service.library.models import Model, quantized_with
 from service.specs.finetuning import FinetuningArguments
 
 Shape = tuple[int, ...]
@@ -21,6 +21,9 @@ Tensors = dict[str, Shape]
 # The format's own limit: no header is longer.
 LONGEST_HEADER = 100_000_000
 
+# Which side of an adapter's matrix is the model's and not the rank.
+_SIDES = {".lora_A.weight": 1, ".lora_B.weight": 0}
+
 # Kept in the files of some older models, and not parameters.
 _BUFFERS = ("rotary_emb.inv_freq", ".masked_bias")
 _EMBEDDINGS = ("embed", "wte", "wpe", "shared")
@@ -28,8 +31,8 @@ _HEADS = ("lm_head", "embed_out")
 
 
 def tensors_of(model: Model) -> Tensors | None:
-    """The shape of every parameter; None where the weights are no safetensors. Raises LibraryError."""
-    if any(path.suffix != ".safetensors" for path in model.weights):
+    """The shape of every parameter; None where the files do not say it: no safetensors, or packed. Raises LibraryError."""
+    if any(path.suffix != ".safetensors" for path in model.weights) or quantized_with(model) is not None:
         return None
     tensors: Tensors = {}
     for path in model.weights:
@@ -54,6 +57,32 @@ def fit(model: Model, finetuning: FinetuningArguments) -> None:
     tensors = tensors_of(model)
     if tensors is not None:
         trainable(tensors, finetuning, model)
+
+
+def fit_adapter(model: Model, adapter: Model) -> None:
+    """Raises LibraryError when the adapter was made on a model of another shape."""
+    base, own = tensors_of(model), tensors_of(adapter)
+    if base is None or own is None or any(".experts." in name for name in base):
+        return
+    for key, shape in own.items():
+        ending = next((ending for ending in _SIDES if key.endswith(ending)), None)
+        if ending is None:
+            continue  # a module that is saved whole: a vocabulary that grew has more rows, and is taken so
+        name = key.removeprefix("base_model.model.").removesuffix(ending)
+        place = _named(base, f"{name}.weight")
+        if not place and not _is_head(name):
+            raise _another_base(model, adapter, f"it has no {name}")
+        given = shape[_SIDES[ending]]
+        # either side: a file may hold its matrices transposed, as GPT-2's does, and the worker looks again
+        if place and not any(given in found for found in place.values()):
+            sizes = " or ".join("x".join(map(str, found)) for found in place.values())
+            raise _another_base(model, adapter, f"{name} is {sizes} and the adapter's side is {given}")
+
+
+def _another_base(model: Model, adapter: Model, why: str) -> LibraryError:
+    made_on = Path(str(adapter.config.get("base_model_name_or_path") or "another model")).name
+    sentence = f"The adapter {adapter.name!r} was made on {made_on!r} and does not fit the model {model.name!r}: {why}."
+    return LibraryError(sentence, "model.adapter_name_or_path")
 
 
 def _full(tensors: Tensors, finetuning: FinetuningArguments, model: Model) -> int:

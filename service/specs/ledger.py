@@ -46,9 +46,8 @@ def moot(what_happens: str) -> Fate:
     return Fate("moot", what_happens)
 
 
-_ADAPTERS = refused("Starting from adapters is not built yet; name a whole model.")
-_HUB = refused("Models are read from the operator's models folder only; hubs are not reached yet.")
-_QUANTIZED = refused("Quantized loading is not built yet.")
+_NEW_ADAPTER = works_if("training makes a new LoRA adapter")
+_IN_FOUR_BITS = works_if("quantization_bit is 4")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
 _PREFERENCE = refused("The stages rm, ppo and dpo are not built yet.")
 _GENERATION = refused("No step that generates text is built yet.")
@@ -67,24 +66,24 @@ GROUPS: dict[str, type[Group]] = {
 
 LEDGER: dict[str, Fate] = {
     "model.model_name_or_path": WORKS,
-    "model.adapter_name_or_path": _ADAPTERS,
-    "model.cache_dir": _HUB,
+    "model.adapter_name_or_path": WORKS,
+    "model.cache_dir": WORKS,
     "model.use_fast_tokenizer": moot("Today's tokenizers are always the fast ones."),
-    "model.resize_vocab": refused("Growing the vocabulary is not built yet."),
+    "model.resize_vocab": WORKS,
     "model.split_special_tokens": WORKS,
-    "model.model_revision": _HUB,
-    "model.quantization_bit": _QUANTIZED,
-    "model.quantization_type": _QUANTIZED,
-    "model.double_quantization": _QUANTIZED,
-    "model.rope_scaling": refused("RoPE scaling is not built yet."),
-    "model.flash_attn": refused("The choice of attention is not built yet; scaled dot product attention is used."),
-    "model.shift_attn": refused("Shifted sparse attention is not built yet."),
-    "model.use_unsloth": refused("Unsloth is not supported yet."),
+    "model.model_revision": WORKS,
+    "model.quantization_bit": WORKS,
+    "model.quantization_type": _IN_FOUR_BITS,
+    "model.double_quantization": _IN_FOUR_BITS,
+    "model.rope_scaling": WORKS,
+    "model.flash_attn": WORKS,
+    "model.shift_attn": WORKS,
+    "model.use_unsloth": refused("No worker reports that it has unsloth: it is not installed, and it needs a GPU."),
     "model.disable_gradient_checkpointing": WORKS,
-    "model.upcast_layernorm": refused("Upcasting the layer norms is not built yet."),
-    "model.upcast_lmhead_output": refused("Upcasting the head's output is not built yet; measures are computed in fp32 anyway."),
-    "model.hf_hub_token": _HUB,
-    "model.ms_hub_token": _HUB,
+    "model.upcast_layernorm": WORKS,
+    "model.upcast_lmhead_output": WORKS,
+    "model.hf_hub_token": WORKS,
+    "model.ms_hub_token": refused("ModelScope's library is not installed: models come from Hugging Face's hub."),
     "model.export_dir": _EXPORT,
     "model.export_size": _EXPORT,
     "model.export_quantization_bit": _EXPORT,
@@ -118,13 +117,13 @@ LEDGER: dict[str, Fate] = {
     "finetuning.plot_loss": WORKS,
     "finetuning.name_module_trainable": works_if("finetuning_type is freeze"),
     "finetuning.num_layer_trainable": works_if("finetuning_type is freeze"),
-    "finetuning.additional_target": works_if("finetuning_type is lora"),
-    "finetuning.lora_alpha": works_if("finetuning_type is lora"),
-    "finetuning.lora_dropout": works_if("finetuning_type is lora"),
-    "finetuning.lora_rank": works_if("finetuning_type is lora"),
-    "finetuning.lora_target": works_if("finetuning_type is lora"),
-    "finetuning.lora_bf16_mode": refused("Training adapters in bf16 is not built yet."),
-    "finetuning.create_new_adapter": _ADAPTERS,
+    "finetuning.additional_target": _NEW_ADAPTER,
+    "finetuning.lora_alpha": _NEW_ADAPTER,
+    "finetuning.lora_dropout": _NEW_ADAPTER,
+    "finetuning.lora_rank": _NEW_ADAPTER,
+    "finetuning.lora_target": _NEW_ADAPTER,
+    "finetuning.lora_bf16_mode": works_if("finetuning_type is lora"),
+    "finetuning.create_new_adapter": works_if("finetuning_type is lora and adapter_name_or_path is given"),
     "finetuning.dpo_beta": _PREFERENCE,
     "finetuning.dpo_loss": _PREFERENCE,
     "finetuning.dpo_ftx": _PREFERENCE,

@@ -11,6 +11,9 @@ class Reason(StrEnum):
     MISSING_DATA = "missing_data"  # a data set that was there at submission is gone
     BAD_MODEL = "bad_model"  # a model's files cannot be used, or do not have what the job names
     MISSING_MODEL = "missing_model"  # a model that was there at submission is gone
+    UNREACHABLE_HUB = "unreachable_hub"  # a model could not be fetched: no such name, no right to it, or no way there
+    UNREADABLE_TOKEN = "unreadable_token"  # the job's token was kept with another key than this worker's
+    MISSING_LIBRARY = "missing_library"  # the job needs a library that this worker does not have
     NO_GPU = "no_gpu"  # the job needs a GPU and this worker has none
     OUT_OF_MEMORY = "out_of_memory"  # the device's or the host's memory was not enough
     OUT_OF_DISK = "out_of_disk"  # a checkpoint or an artifact could not be written

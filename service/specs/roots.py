@@ -1,7 +1,11 @@
 """Names inside the operator's folders. A spec names models and data sets; nothing it says leaves these roots."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
+
+# A repository's name on a hub: name, or owner/name.
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
 class OutsideRoot(ValueError):
@@ -22,3 +26,8 @@ def inside(root: Path, name: str) -> Path:
     except (OSError, RuntimeError, UnicodeEncodeError):
         raise OutsideRoot("No file can have this name; give a name inside the folder.") from None
     return path
+
+
+def is_repository(name: str) -> bool:
+    """Whether a hub could have something of that name."""
+    return bool(_REPOSITORY.fullmatch(name)) and ".." not in name and "--" not in name

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
+from service.specs.lineage import Lineage, lineage
 from service.specs.measures import BY_NAME as MEASURES
 from service.specs.refusals import Refusal
 
@@ -163,6 +164,21 @@ def ppo_attends_fully(step: ResolvedStep) -> Complaints:
         yield "model.shift_attn", "Shifted sparse attention is for training on given text; ppo generates its own."
 
 
+def shifted_attention_is_its_own(step: ResolvedStep) -> Complaints:
+    if step.model.shift_attn and step.model.flash_attn:
+        yield "model.flash_attn", "Shifted sparse attention is a kernel of its own: give shift_attn or flash_attn, not both."
+
+
+def shifted_groups_have_halves(step: ResolvedStep) -> Complaints:
+    if step.model.shift_attn and step.data.cutoff_len < 8:
+        yield "data.cutoff_len", "Shifted sparse attention has groups of cutoff_len / 4 tokens, and they need two at least."
+
+
+def scaled_gradients_are_fp32(step: ResolvedStep) -> Complaints:
+    if step.finetuning.lora_bf16_mode and step.training.fp16:
+        yield "finetuning.lora_bf16_mode", "fp16 scales its gradients, which needs fp32 adapters: train with bf16 instead."
+
+
 def export_quantization_has_a_corpus(step: ResolvedStep) -> Complaints:
     if step.model.export_quantization_bit is not None and step.model.export_quantization_dataset is None:
         yield "model.export_quantization_dataset", "Quantizing an export needs a data set to calibrate on."
@@ -219,6 +235,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     ppo_has_a_reward,
     lora_reward_needs_lora,
     ppo_attends_fully,
+    shifted_attention_is_its_own,
+    shifted_groups_have_halves,
+    scaled_gradients_are_fp32,
     export_quantization_has_a_corpus,
     warmup_is_said_once,
     precision_is_one,
@@ -231,6 +250,13 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
 CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "finetuning_type is freeze": lambda step: step.finetuning.finetuning_type == "freeze",
     "finetuning_type is lora": lambda step: step.finetuning.finetuning_type == "lora",
+    "training makes a new LoRA adapter": lambda step: (
+        step.finetuning.finetuning_type == "lora" and (step.finetuning.create_new_adapter or not step.model.adapter_name_or_path)
+    ),
+    "finetuning_type is lora and adapter_name_or_path is given": lambda step: (
+        step.finetuning.finetuning_type == "lora" and bool(step.model.adapter_name_or_path)
+    ),
+    "quantization_bit is 4": lambda step: step.model.quantization_bit == 4,
     "optim is adamw_torch": lambda step: step.training.optim == "adamw_torch",
     "mix_strategy interleaves": lambda step: step.data.mix_strategy != "concat",
     "streaming is on": lambda step: step.data.streaming,
@@ -265,16 +291,57 @@ def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:
 
 
 def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
-    """ "@name" is the model that an earlier step of the same job made."""
+    """ "@name" is what an earlier step of the same job made."""
     earlier: dict[str, ResolvedStep] = {}
+    known: dict[str, Lineage] = {}
     for index, step in enumerate(job.steps):
-        name = step.model.model_name_or_path
-        if name.startswith("@"):
-            own = bool(spec.steps) and "model_name_or_path" in set_by(spec.steps[index], "model")
-            place = ("steps", index, "model", "model_name_or_path") if own else ("model", "model_name_or_path")
-            made = earlier.get(name[1:])
-            if made is None:
-                yield Refusal(place, f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}.")
-            elif made.finetuning.finetuning_type == "lora":
-                yield Refusal(place, f"The step {name[1:]!r} makes an adapter, not a whole model; merging is not built yet.")
+        unknown = list(_unknown_references(step, earlier))
+        for argument, name in unknown:
+            sentence = f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}."
+            yield Refusal(_place(spec, index, argument), sentence)
+        known[step.name] = lineage(step, earlier, known)
+        for why in () if unknown else _misplaced_adapters(step, known[step.name], earlier, known):
+            yield Refusal(_place(spec, index, "model.adapter_name_or_path"), why)
+        if step.model.quantization_bit is not None and step.model.model_name_or_path.startswith("@") and known[step.name].merged:
+            yield Refusal(_place(spec, index, "model.quantization_bit"), _merges_into_quantized(known[step.name]))
         earlier[step.name] = step
+
+
+def _unknown_references(step: ResolvedStep, earlier: dict[str, ResolvedStep]) -> Iterator[tuple[str, str]]:
+    names = [("model.model_name_or_path", step.model.model_name_or_path)]
+    names += [("model.adapter_name_or_path", name) for name in step.model.adapter_name_or_path or ()]
+    for argument, name in names:
+        if name.startswith("@") and name[1:] not in earlier:
+            yield argument, name
+
+
+def _misplaced_adapters(
+    step: ResolvedStep, own: Lineage, earlier: dict[str, ResolvedStep], known: dict[str, Lineage]
+) -> Iterator[str]:
+    """An adapter acts on the weights it was trained on: the same model, with the same adapters merged before it."""
+    given = step.model.adapter_name_or_path or ()
+    for position, name in enumerate(given, len(own.adapters) - len(given)):
+        if not name.startswith("@"):
+            continue
+        maker = earlier[name[1:]]
+        if maker.finetuning.finetuning_type != "lora":
+            yield f"The step {maker.name!r} makes a whole model, not an adapter: name it as model_name_or_path."
+            continue
+        here = Lineage(own.whole, own.adapters[:position])
+        there = Lineage(known[maker.name].whole, known[maker.name].merged)
+        if here != there:
+            yield (
+                f"The adapter of the step {maker.name!r} was trained on {there.sentence()}, and here it would lie on "
+                f"{here.sentence()}. Name {name!r} as model_name_or_path to begin with all of it, merged."
+            )
+
+
+def _merges_into_quantized(own: Lineage) -> str:
+    adapters = ", ".join(map(repr, own.merged))
+    return f"Adapters ({adapters}) are merged into a model of full precision only, never into a quantized one."
+
+
+def _place(spec: JobSpec, index: int, argument: str) -> tuple[str | int, ...]:
+    group, field = argument.split(".")
+    own = bool(spec.steps) and field in set_by(spec.steps[index], group)
+    return ("steps", index, group, field) if own else (group, field)

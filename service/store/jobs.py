@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+from pydantic import SecretStr
 from sqlalchemy import ColumnElement, Select, Table, false, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from service.specs.job import ResolvedJob
 from service.specs.read import ReadJob
 from service.specs.reasons import Reason
-from service.store import events
+from service.specs.tokens import hidden
+from service.specs.tokens import tokens as tokens_of
+from service.store import events, tokens
 from service.store.clock import now
 from service.store.errors import BadCursor, LeaseLost, NotFound, StateConflict
 from service.store.events import Kind
@@ -58,15 +61,18 @@ class Rescued:
     state: State
 
 
-def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob) -> Job:
-    """Stores a job as it came and as it will run, queued. The answer is no part of the session: it shows what was stored."""
+def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob, key: SecretStr | None = None) -> Job:
+    """Stores a job as it came and as it will run, queued; its tokens apart, encrypted with the key, and nowhere else.
+
+    The answer is no part of the session: it shows what was stored.
+    """
     spec = read.spec
     job: dict[str, Any] = {
         "id": f"job-{secrets.token_hex(12)}",
         "owner": owner,
         "name": spec.name,
         "labels": dict(spec.labels),
-        "document": document,
+        "document": hidden(document),
         "resolved": read.resolved.model_dump(mode="json"),
         "notices": [{"pointer": notice.pointer, "detail": notice.detail} for notice in read.notices],
         "state": str(State.QUEUED),
@@ -78,10 +84,9 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
         "version": 1,
         "event_count": 1 + len(read.notices),
     }
-    times = ("created_at", "changed_at", "bell_rung_at")
-    # the table, not the class: one statement, and no row is read back to be thrown away
-    stored = insert(_JOBS).values(**job, **dict.fromkeys(times, now())).returning(*(_JOBS.c[time] for time in times))
-    job |= session.execute(stored).one()._mapping
+    job |= session.execute(_INSERT, job).one()._mapping
+    if key is not None:
+        tokens.keep(session, job["id"], tokens_of(read.resolved), key)
     told: list[tuple[str, str, dict[str, Any]]] = [
         (Kind.SUBMITTED, f"Queued on {job['queue']} with priority {job['priority']}.", {})
     ]

@@ -93,6 +93,15 @@ class Job(Base):
     )
 
 
+class JobTokens(Base):
+    """A job's tokens for hubs, by step, encrypted; nothing but the worker that holds the job opens them."""
+
+    __tablename__ = "job_tokens"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    sealed: Mapped[str]
+
+
 class Attempt(Base):
     """One worker's try at a job, from claim to outcome."""
 

@@ -100,7 +100,10 @@ def test_no_sentence_names_a_path_of_the_host(roots, tmp_path):
     [
         (lambda folder: (folder / "config.json").write_text("{"), "not readable JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "must be an object"),
-        (lambda folder: (folder / "config.json").write_text('{"quantization_config": {}}'), "already quantized"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"quantization_config": {"quant_method": "awq"}}'),
+            "with awq;",
+        ),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "does not fit"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 100), "does not fit"),
@@ -136,6 +139,168 @@ def test_a_model_that_changed_is_read_again(roots):
     assert planned(roots)[0].parameters == 420
     shelves.write_model(roots.models / "tiny", {"model.layers.0.mlp.up_proj.weight": [3, 5]})
     assert planned(roots)[0].parameters == 15
+
+
+# -- adapters, and how a model is loaded ------------------------------------------------------------------------------------
+
+
+def with_adapter(adapters="lora", **groups):
+    return a_job(**groups | {"model": {**groups.get("model", {}), "adapter_name_or_path": adapters}})
+
+
+def lora(hidden=shelves.HIDDEN, rank=2):
+    """q_proj of both layers."""
+    shapes = {}
+    for layer in range(shelves.LAYERS):
+        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        shapes |= {f"{name}.lora_A.weight": [rank, hidden], f"{name}.lora_B.weight": [hidden, rank]}
+    return shapes
+
+
+def write_adapter(roots, name="lora", shapes=None, **config):
+    folder = roots.models / name
+    folder.mkdir(parents=True)
+    config = {"peft_type": "LORA", "base_model_name_or_path": "tiny"} | config
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    shelves.write_safetensors(folder / "adapter_model.safetensors", lora() if shapes is None else shapes)
+    return folder
+
+
+def test_an_adapter_that_fits_is_accepted_and_its_own_numbers_train(roots):
+    write_adapter(roots)
+    assert refusals_of(roots, with_adapter()) == []
+    [step] = planned(roots, model={"adapter_name_or_path": "lora"})
+    assert (step.parameters, step.trainable_parameters) == (420, 2 * 2 * (4 + 4))
+    [step] = planned(roots, model={"adapter_name_or_path": "lora"}, finetuning={"create_new_adapter": True, "lora_rank": 1})
+    assert step.trainable_parameters == 2 * 68
+
+
+def test_an_adapter_that_a_step_makes_is_counted_when_it_is_loaded(roots):
+    steps = [{"name": "one"}, {"name": "two", "model": {"adapter_name_or_path": "@one"}}]
+    one, two = planned(roots, steps=steps)
+    assert one.trainable_parameters
+    assert two.trainable_parameters is None
+    assert "loaded" in two.why_unknown["trainable_parameters"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda folder: (folder / "adapter_config.json").write_text("{"), "not readable JSON"),
+        (lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "IA3"}'), "of the kind IA3"),
+        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "has no weights"),
+        (
+            lambda folder: (folder / "adapter_config.json").unlink(),
+            "There is no adapter 'lora' in the models folder;",
+        ),
+        (lambda folder: (folder / "adapter_config.json").rename(folder / "config.json"), "is a whole model, not an adapter"),
+        (lambda folder: shelves.write_safetensors(folder / "adapter_model.safetensors", lora(), 8), "its header says"),
+        (
+            lambda folder: shelves.write_safetensors(folder / "adapter_model.safetensors", lora(hidden=5)),
+            "The adapter 'lora' was made on 'tiny' and does not fit the model 'tiny': model.layers.0.self_attn.q_proj is 4x4 and",
+        ),
+        (
+            lambda folder: shelves.write_safetensors(
+                folder / "adapter_model.safetensors", {"base_model.model.h.0.c_attn.lora_A.weight": [2, 4]}
+            ),
+            "it has no h.0.c_attn",
+        ),
+    ],
+)
+def test_an_adapter_that_cannot_be_used_is_refused_at_its_own_argument(roots, spoil, why):
+    spoil(write_adapter(roots))
+    [(pointer, sentence)] = refusals_of(roots, with_adapter())
+    assert pointer == "/model/adapter_name_or_path"
+    assert why in sentence
+
+
+def test_adapters_of_the_operator_are_looked_at_beside_those_of_steps(roots):
+    write_adapter(roots, "org/lora")
+    steps = [{"name": "one"}, {"name": "two", "model": {"model_name_or_path": "@one", "adapter_name_or_path": "org/lora,gone"}}]
+    [(pointer, sentence)] = refusals_of(roots, a_job(steps=steps))
+    assert pointer == "/steps/1/model/adapter_name_or_path"
+    assert sentence == "There is no adapter 'gone' in the models folder; there are: org/lora."
+
+
+QUANTIZED = {"quantization_config": {"quant_method": "bitsandbytes"}}
+FULL = {"finetuning_type": "full"}
+
+
+@pytest.mark.parametrize(
+    ("config", "document", "pointer", "why"),
+    [
+        ({"model_type": "mistral"}, a_job(model={"shift_attn": True}), "/model/shift_attn", "this is a mistral one"),
+        ({}, a_job(model={"rope_scaling": "linear"}), "/model/rope_scaling", "no max_position_embeddings"),
+        (
+            {"max_position_embeddings": 64, "rope_scaling": {"type": "yarn"}},
+            a_job(model={"rope_scaling": "linear"}),
+            "/model/rope_scaling",
+            "scaled already (yarn)",
+        ),
+        (QUANTIZED, a_job(finetuning=FULL), "/finetuning/finetuning_type", "can only be trained with lora"),
+        (
+            QUANTIZED,
+            a_job(model={"adapter_name_or_path": "lora"}, finetuning={"create_new_adapter": True}),
+            "/model/adapter_name_or_path",
+            "no adapter can be merged",
+        ),
+    ],
+)
+def test_what_a_model_does_not_go_along_with_is_refused(roots, config, document, pointer, why):
+    write_adapter(roots)
+    shelves.write_model(roots.models / "tiny", **config)
+    [(found, sentence)] = refusals_of(roots, document)
+    assert found == pointer
+    assert why in sentence
+
+
+@pytest.mark.parametrize(
+    ("config", "document"),
+    [
+        ({}, a_job(model={"shift_attn": True})),
+        ({"max_position_embeddings": 64}, a_job(model={"rope_scaling": "linear"})),
+        ({"max_position_embeddings": 64, "rope_parameters": {"rope_type": "linear"}}, a_job(model={"rope_scaling": "linear"})),
+        (QUANTIZED, a_job()),
+        ({"quantization_config": {"quant_method": "gptq"}}, a_job(model={"adapter_name_or_path": "lora"})),
+    ],
+)
+def test_what_a_model_goes_along_with_is_accepted(roots, config, document):
+    write_adapter(roots)
+    shelves.write_model(roots.models / "tiny", **config)
+    assert refusals_of(roots, document) == []
+
+
+def test_a_model_on_a_hub_is_left_to_the_worker_where_the_operator_lets_it(roots):
+    document = a_job(model={"model_name_or_path": "org/far", "adapter_name_or_path": "org/near", "model_revision": "v2"})
+    assert [pointer for pointer, _ in refusals_of(roots, document)] == [
+        "/model/model_name_or_path",
+        "/model/adapter_name_or_path",
+        "/model/model_revision",
+    ]
+    open_roots = replace(roots, hub=True)
+    assert refusals_of(open_roots, document) == []
+    [step] = planned(open_roots, model={"model_name_or_path": "org/far"})
+    assert (step.parameters, step.why_unknown["parameters"]) == (None, "The model is fetched when the job runs.")
+    assert refusals_of(open_roots, a_job(model={"model_name_or_path": "../far"})) != []
+
+
+@pytest.mark.parametrize(("argument", "value"), [("cache_dir", "mine"), ("model_revision", "v2")])
+def test_what_is_for_a_hub_has_no_effect_on_a_model_of_the_folder(roots, argument, value):
+    [(pointer, sentence)] = refusals_of(replace(roots, hub=True), a_job(model={argument: value}))
+    assert pointer == f"/model/{argument}"
+    assert sentence == "This has no effect: 'tiny' does not come from a hub."
+
+
+def test_a_cache_dir_outside_the_cache_is_refused(roots):
+    document = a_job(model={"model_name_or_path": "org/far", "cache_dir": "../elsewhere"})
+    [(pointer, _)] = refusals_of(replace(roots, hub=True), document)
+    assert pointer == "/model/cache_dir"
+
+
+def test_a_model_whose_vocabulary_grows_is_counted_when_it_is_loaded(roots):
+    [step] = planned(roots, model={"resize_vocab": True})
+    assert (step.parameters, step.trainable_parameters) == (None, None)
+    assert "vocabulary grows" in step.why_unknown["parameters"]
 
 
 # -- parameters, by hand ---------------------------------------------------------------------------------------------------

@@ -1,14 +1,19 @@
 """For each argument that works, the test that observes its effect: it would fail if the argument were accepted and ignored."""
 
 _ADAPTERS = "tests/worker/models/test_adapters.py"
+_ATTENTION = "tests/worker/models/test_attention.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
 _CACHE = "tests/worker/data/test_cache.py"
+_HUB = "tests/worker/models/test_hub.py"
 _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
+_MODEL_ARGUMENTS = "tests/worker/stages/test_model_arguments.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
+_PRECISION = "tests/worker/models/test_precision.py"
+_QUANTIZATION = "tests/worker/models/test_quantization.py"
 _SUPERVISED = "tests/worker/stages/test_supervised.py"
 _TOKENIZE = "tests/worker/data/test_tokenize.py"
 
@@ -16,6 +21,19 @@ _FROM_THE_FIRST_UPDATE = f"{_SUPERVISED}::test_a_training_argument_acts_from_its
 
 EFFECTS: dict[str, str] = {
     "model.model_name_or_path": f"{_SUPERVISED}::test_the_models_own_name_says_what_is_trained",
+    "model.adapter_name_or_path": f"{_MODEL_ARGUMENTS}::test_training_goes_on_with_the_last_adapter_given",
+    "model.resize_vocab": f"{_MODEL_ARGUMENTS}::test_the_vocabulary_grows_to_the_tokenizer_when_asked_and_is_refused_otherwise",
+    "model.quantization_bit": f"{_MODEL_ARGUMENTS}::test_only_the_adapter_of_a_quantized_model_trains_and_is_measured",
+    "model.quantization_type": f"{_QUANTIZATION}::test_the_type_and_the_second_quantization_are_those_asked_for",
+    "model.double_quantization": f"{_QUANTIZATION}::test_the_type_and_the_second_quantization_are_those_asked_for",
+    "model.rope_scaling": f"{_MODEL_ARGUMENTS}::test_rope_scaling_stretches_the_positions_to_the_cutoff",
+    "model.flash_attn": f"{_ATTENTION}::test_flash_attention_is_used_where_it_is_there",
+    "model.shift_attn": f"{_MODEL_ARGUMENTS}::test_shift_attn_trains_in_groups_and_measures_fully",
+    "model.upcast_layernorm": f"{_PRECISION}::test_upcast_layernorm_holds_the_norms_in_fp32_and_nothing_else",
+    "model.upcast_lmhead_output": f"{_PRECISION}::test_upcast_lmhead_output_answers_logits_in_fp32",
+    "model.cache_dir": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
+    "model.model_revision": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
+    "model.hf_hub_token": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
     "model.split_special_tokens": f"{_TOKENIZE}::test_split_special_tokens_splits_what_a_user_wrote_and_not_the_template",
     "model.disable_gradient_checkpointing": (
         f"{_SUPERVISED}::test_losses_are_the_same_without_gradient_checkpointing_and_the_layers_run_once"
@@ -47,6 +65,8 @@ EFFECTS: dict[str, str] = {
     "finetuning.lora_dropout": f"{_ADAPTERS}::test_lora_has_the_numbers_that_were_asked_for",
     "finetuning.lora_rank": f"{_ADAPTERS}::test_lora_trains_rank_times_in_plus_out",
     "finetuning.lora_target": f"{_ADAPTERS}::test_lora_trains_rank_times_in_plus_out",
+    "finetuning.lora_bf16_mode": f"{_MODEL_ARGUMENTS}::test_an_adapter_in_bf16_trains_in_bf16",
+    "finetuning.create_new_adapter": f"{_MODEL_ARGUMENTS}::test_a_new_adapter_begins_where_the_merged_ones_ended",
     "training.per_device_train_batch_size": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",
     "training.per_device_eval_batch_size": f"{_MEASURING}::test_a_measuring_pass_takes_no_more_documents_at_once_than_it_may",
     "training.gradient_accumulation_steps": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",

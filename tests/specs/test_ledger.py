@@ -23,6 +23,9 @@ ARGUMENTS = [f"{group}.{field}" for group, model in GROUPS.items() for field in 
 WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "finetuning_type is freeze": {"finetuning": {"finetuning_type": "lora"}},
     "finetuning_type is lora": {"finetuning": {"finetuning_type": "full"}},
+    "training makes a new LoRA adapter": {"model": {"adapter_name_or_path": "a"}, "finetuning": {}},
+    "finetuning_type is lora and adapter_name_or_path is given": {"finetuning": {}},
+    "quantization_bit is 4": {"model": {"quantization_bit": 8}},
     "optim is adamw_torch": {"training": {"optim": "sgd"}},
     "save_strategy is steps": {"training": {"save_strategy": "epoch"}},
     "streaming is on": {"data": {"streaming": False}},
@@ -32,6 +35,9 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "finetuning_type is freeze": {"finetuning": {"finetuning_type": "freeze"}},
     "finetuning_type is lora": {"finetuning": {"finetuning_type": "lora"}},
+    "training makes a new LoRA adapter": {"finetuning": {}},
+    "finetuning_type is lora and adapter_name_or_path is given": {"model": {"adapter_name_or_path": "a"}, "finetuning": {}},
+    "quantization_bit is 4": {"model": {"quantization_bit": 4}},
     "optim is adamw_torch": {"training": {"optim": "adamw_torch"}},
     "save_strategy is steps": {"training": {"save_strategy": "steps"}},
     "streaming is on": {"data": {"streaming": True}, "training": {"max_steps": 9}},
@@ -164,7 +170,7 @@ def test_a_conditional_argument_is_refused_where_its_condition_fails(argument: s
     group, field = argument.split(".")
     why = f"This has no effect here: it works only where {LEDGER[argument].why}."
     where = WHERE_CONDITIONS_FAIL[LEDGER[argument].why]
-    document = a_job(**{group: {**where.get(group, {}), field: other_value(argument)}})
+    document = a_job(**where | {group: {**where.get(group, {}), field: other_value(argument)}})
     assert refusals_of(document) == [(f"/{group}/{field}", why)]
 
 
@@ -175,7 +181,7 @@ def test_a_conditional_argument_is_refused_in_the_step_where_its_condition_fails
     value = other_value(argument)
     steps = [
         {"name": "holds", **holds, group: {**holds[group], field: value}},
-        {"name": "fails", group: {**fails[group], field: value}},
+        {"name": "fails", **fails, group: {**fails.get(group, {}), field: value}},
     ]
     assert pointers_of(a_job(steps=steps)) == [f"/steps/1/{group}/{field}"]
 
@@ -197,7 +203,7 @@ def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: st
 def test_a_conditional_argument_is_accepted_where_its_condition_holds(argument: str) -> None:
     group, field = argument.split(".")
     holds = WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
-    document = a_job(**{**holds, group: {**holds.get(group, {}), field: other_value(argument)}})
+    document = a_job(**holds | {group: {**holds.get(group, {}), field: other_value(argument)}})
     assert refusals_of(document) == []
 
 

@@ -13,6 +13,7 @@ from service.specs import rules
 from service.specs.flat import COMMAND_LINE
 from service.specs.job import JobSpec, resolve
 from service.specs.ledger import GROUPS
+from service.specs.lineage import Lineage, lineages
 from service.specs.read import read_job
 from service.specs.refusals import Refusal, SpecRefused
 from tests.specs.job_documents import a_flat_job, a_job, pointers_of, refusals_of, without
@@ -298,7 +299,7 @@ def test_all_that_is_wrong_with_rules_and_fates_is_said_at_once() -> None:
     document = a_job(
         data={"template": "nope", "dataset": ""},
         finetuning={"num_layer_trainable": 0},
-        model={"flash_attn": True},
+        model={"use_unsloth": True},
         steps=[{"name": "one"}, {"name": "one"}],
     )
     assert sorted(pointers_of(document)) == [
@@ -306,14 +307,14 @@ def test_all_that_is_wrong_with_rules_and_fates_is_said_at_once() -> None:
         "/data/template",
         "/finetuning/num_layer_trainable",
         "/finetuning/num_layer_trainable",
-        "/model/flash_attn",
+        "/model/use_unsloth",
         "/steps/1/name",
     ]
 
 
 def test_all_that_is_wrong_with_a_flat_document_is_said_at_once_under_flat_pointers() -> None:
-    document = a_flat_job(do_predict=True, template="nope", flash_attn=True, lora_rank=4, finetuning_type="full")
-    assert sorted(pointers_of(document)) == ["/do_predict", "/flash_attn", "/lora_rank", "/template"]
+    document = a_flat_job(do_predict=True, template="nope", use_unsloth=True, lora_rank=4, finetuning_type="full")
+    assert sorted(pointers_of(document)) == ["/do_predict", "/lora_rank", "/template", "/use_unsloth"]
 
 
 def test_what_a_flat_document_lacks_is_named_flat() -> None:
@@ -439,11 +440,80 @@ def test_a_reference_in_the_jobs_own_group_reaches_its_first_step_too() -> None:
     assert pointers_of(a_job(model={"model_name_or_path": "@first"}, finetuning=FULL, steps=steps)) == []
 
 
-def test_a_reference_to_an_adapter_is_refused_since_it_is_no_whole_model() -> None:
-    steps = [{"name": "first"}, {"name": "second", "model": {"model_name_or_path": "@first"}}]
+def lineages_of(*steps: dict[str, Any], **groups: Any) -> dict[str, Lineage]:
+    return lineages(read_job(a_job(**groups, steps=list(steps))).resolved)
+
+
+def on(model: str, *adapters: str) -> dict[str, Any]:
+    return {"model_name_or_path": model} | ({"adapter_name_or_path": ",".join(adapters)} if adapters else {})
+
+
+NEW = {"create_new_adapter": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "finetuning", "lineage"),
+    [
+        (on("tiny"), {}, Lineage("tiny")),
+        (on("tiny", "a"), {}, Lineage("tiny", (), "a")),
+        (on("tiny", "a", "b", "c"), {}, Lineage("tiny", ("a", "b"), "c")),
+        (on("tiny", "a", "b"), NEW, Lineage("tiny", ("a", "b"))),
+        (on("tiny", "a"), FULL, Lineage("tiny", ("a",))),
+        # what "first" made is an adapter, so the model it stands for is a chain
+        (on("@first"), {}, Lineage("tiny", ("@first",))),
+        (on("@first"), FULL, Lineage("tiny", ("@first",))),
+        (on("tiny", "@first"), {}, Lineage("tiny", (), "@first")),
+        (on("tiny", "@first"), NEW, Lineage("tiny", ("@first",))),
+        (on("@first", "a"), {}, Lineage("tiny", ("@first",), "a")),
+    ],
+)
+def test_all_adapters_but_the_last_are_merged_and_the_last_too_where_training_does_not_go_on_with_it(
+    model: dict[str, Any], finetuning: dict[str, Any], lineage: Lineage
+) -> None:
+    found = lineages_of({"name": "first"}, {"name": "second", "model": model, "finetuning": finetuning})
+    assert found == {"first": Lineage("tiny"), "second": lineage}
+
+
+def test_an_adapter_that_went_on_takes_the_place_of_the_one_it_began_as() -> None:
+    found = lineages_of(
+        {"name": "one", "model": on("tiny", "a", "b")},
+        {"name": "two", "model": on("@one")},
+        {"name": "three", "model": on("tiny", "a", "@one", "@two")},
+    )
+    assert found["two"] == Lineage("tiny", ("a", "@one"))
+    assert found["three"] == Lineage("tiny", ("a", "@one"), "@two")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (on("org/small", "@one"), "was trained on 'tiny', and here it would lie on 'org/small'. Name '@one' as model"),
+        (on("tiny", "a", "@one"), "was trained on 'tiny', and here it would lie on 'tiny' + 'a'."),
+        (on("tiny", "@two"), "was trained on 'tiny' + '@one', and here it would lie on 'tiny'."),
+        (on("tiny", "@one", "@one"), "here it would lie on 'tiny' + '@one'."),
+        (on("tiny", "@whole"), "The step 'whole' makes a whole model, not an adapter"),
+        (on("tiny", "@nobody"), "No earlier step is named 'nobody'; there are one, two, whole."),
+    ],
+)
+def test_an_adapter_of_another_base_is_refused_with_both_named(model: dict[str, Any], says: str) -> None:
+    steps = [
+        {"name": "one"},
+        {"name": "two", "model": on("@one")},
+        {"name": "whole", "finetuning": FULL},
+        {"name": "last", "model": model},
+    ]
     ((pointer, detail),) = refusals_of(a_job(steps=steps))
-    assert pointer == "/steps/1/model/model_name_or_path"
-    assert "makes an adapter" in detail
+    assert pointer == "/steps/3/model/adapter_name_or_path"
+    assert says in detail
+
+
+def test_a_chain_of_adapters_is_not_merged_into_a_quantized_model() -> None:
+    steps = [{"name": "one"}, {"name": "two", "model": {"model_name_or_path": "@one", "quantization_bit": 4}}]
+    ((pointer, detail),) = refusals_of(a_job(steps=steps))
+    assert pointer == "/steps/1/model/quantization_bit"
+    assert "'@one'" in detail
+    steps[1] = {"name": "two", "model": {"adapter_name_or_path": "@one", "quantization_bit": 4}}
+    assert refusals_of(a_job(steps=steps)) == []
 
 
 # ---------------------------------------------------------------------------------------------------- rules
@@ -541,6 +611,19 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
             "ppo generates its own",
         ),
     ],
+    rules.shifted_attention_is_its_own: [
+        (a_job(model={"shift_attn": True, "flash_attn": True}), "/model/flash_attn", "not both"),
+    ],
+    rules.shifted_groups_have_halves: [
+        (a_job(model={"shift_attn": True}, data={"cutoff_len": 7}), "/data/cutoff_len", "need two at least"),
+    ],
+    rules.scaled_gradients_are_fp32: [
+        (
+            a_job(finetuning={"lora_bf16_mode": True}, training={"fp16": True}),
+            "/finetuning/lora_bf16_mode",
+            "needs fp32 adapters",
+        ),
+    ],
     rules.export_quantization_has_a_corpus: [
         (a_job(model={"export_quantization_bit": 4}), "/model/export_quantization_dataset", "a data set to calibrate on"),
     ],
@@ -564,16 +647,9 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
 FATES: dict[Callable[..., Any], set[str]] = {
     rules.streaming_is_not_packed: {"/data/sft_packing"},
     rules.interleave_probs_fit: {"/data/interleave_probs"},
-    rules.quantization_needs_lora: {"/model/quantization_bit"},
-    rules.quantized_base_keeps_its_adapter: {
-        "/model/quantization_bit",
-        "/model/adapter_name_or_path",
-        "/finetuning/create_new_adapter",
-    },
-    rules.whole_models_take_one_adapter: {"/model/adapter_name_or_path"},
     rules.ppo_has_a_reward: {"/finetuning/stage"},
     rules.lora_reward_needs_lora: {"/finetuning/stage", "/finetuning/reward_model"},
-    rules.ppo_attends_fully: {"/finetuning/stage", "/finetuning/reward_model", "/model/shift_attn"},
+    rules.ppo_attends_fully: {"/finetuning/stage", "/finetuning/reward_model"},
     rules.export_quantization_has_a_corpus: {"/model/export_quantization_bit"},
 }
 

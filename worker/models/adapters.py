@@ -14,16 +14,37 @@ from service.specs.finetuning import FinetuningArguments
 from service.specs.job import with_lora_defaults
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
+from worker.models.precision import bridge_saved_modules
+from worker.models.saved_adapters import laid_on
+from worker.models.start import SavedAdapter
 
 Model: TypeAlias = PreTrainedModel | PeftModel
 
 
-def prepare(model: PreTrainedModel, finetuning: FinetuningArguments, gradient_checkpointing: bool) -> Model:
-    """The model ready to train, changed in place. What trains is fp32: many an update is too small for half precision."""
-    prepared = METHODS[finetuning.finetuning_type](model, finetuning)
+def prepare(
+    model: PreTrainedModel,
+    finetuning: FinetuningArguments,
+    gradient_checkpointing: bool,
+    continued: SavedAdapter | None = None,
+    grown: tuple[str, ...] = (),
+) -> Model:
+    """The model ready to train, changed in place: with the adapter that training goes on with, or a new one, or none.
+
+    What trains is fp32, since many an update is too small for half precision; an adapter is bf16 with lora_bf16_mode. `grown`
+    are modules with new rows, which nothing but training fills: an adapter trains and keeps them whole.
+    """
+    outside = model.dtype
+    if continued is not None:
+        prepared: Model = laid_on(model, continued, is_trainable=True)
+    elif finetuning.finetuning_type == "lora":
+        prepared = _lora(model, finetuning, grown)
+    else:
+        prepared = METHODS[finetuning.finetuning_type](model, finetuning)
     for parameter in prepared.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+            parameter.data = parameter.data.to(torch.bfloat16 if finetuning.lora_bf16_mode else torch.float32)
+    bridge_saved_modules(prepared, outside)
+    _forget_base_name(prepared)
     if gradient_checkpointing:
         _checkpoint_gradients(prepared)
     return prepared
@@ -59,10 +80,10 @@ def _freeze(model: PreTrainedModel, finetuning: FinetuningArguments) -> Model:
     return model
 
 
-def _lora(model: PreTrainedModel, finetuning: FinetuningArguments) -> Model:
+def _lora(model: PreTrainedModel, finetuning: FinetuningArguments, grown: tuple[str, ...] = ()) -> Model:
     finetuning = with_lora_defaults(finetuning)
     targets = list(finetuning.lora_target or ())
-    additional = list(finetuning.additional_target or ())
+    additional = list(dict.fromkeys((*(finetuning.additional_target or ()), *grown)))
     named = [target for target in targets if target != "all"]
     _refuse_unknown(model, "lora_target", named, (torch.nn.Linear, Conv1D, torch.nn.Embedding))
     _refuse_unknown(model, "additional_target", additional, (torch.nn.Module,))
@@ -119,6 +140,16 @@ def _names_embeddings(names: Iterable[str]) -> bool:
 def _refuse(argument: str, unknown: list[str], choices: list[str]) -> None:
     sentence = f"The model has no module {', '.join(unknown)} for {argument}; there are: {', '.join(choices)}."
     raise JobFailure(Reason.BAD_MODEL, sentence)
+
+
+def _forget_base_name(model: Model) -> None:
+    """With a name peft would look its config up as it saves, on a hub too, to guess whether the vocabulary grew.
+
+    Modules that grew are saved whole anyway, and what is downloaded names the base as the job does.
+    """
+    if isinstance(model, PeftModel):
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = ""
 
 
 def _checkpoint_gradients(model: Model) -> None:

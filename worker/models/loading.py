@@ -10,11 +10,21 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
+from worker.models.embeddings import tokens_of
+from worker.models.quantization import keep_packing, quantized_with
 
 
 def load_tokenizer(path: Path, split_special_tokens: bool = False) -> PreTrainedTokenizerBase:
@@ -39,28 +49,62 @@ def load_tokenizer(path: Path, split_special_tokens: bool = False) -> PreTrained
     return tokenizer
 
 
-def load_model(path: Path, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A causal language model whose every weight came from its files, and whose vocabulary has all of the tokenizer's tokens."""
+def load_config(path: Path) -> PreTrainedConfig:
+    """What the model's folder says of it, before anything is loaded."""
     _refuse_missing(path)
     _refuse_unlike_a_model(path)
-    _refuse_broken_weights(path)
     _quieten()
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever a file of somebody else's can make the libraries raise
+        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {_said(error, path)}") from None
+
+
+def load_model(
+    path: Path,
+    dtype: torch.dtype,
+    config: PreTrainedConfig | None = None,
+    quantization: BitsAndBytesConfig | None = None,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
+    """A causal language model whose every weight came from its files; a quantized one is made on its device."""
+    config = load_config(path) if config is None else config
+    _refuse_broken_weights(path)
+    special: dict[str, Any] = {}
+    if quantization is not None:
+        special["quantization_config"] = quantization  # named only where there is one: None would undo the checkpoint's own
+    if quantization is not None or quantized_with(config) is not None:
+        special["device_map"] = {"": device or torch.device("cpu")}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             path,
+            config=config,
             dtype=dtype,
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
             weights_only=True,
+            **special,
         )
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # whatever a file of somebody else's can make the libraries raise
         raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {_said(error, path)}") from None
     _refuse_missing_weights(path, sorted(report["missing_keys"]))
-    _refuse_small_vocabulary(path, model, tokenizer)
+    keep_packing(model)
     return model
+
+
+def refuse_small_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A token without a row would be an index out of range, or another's row."""
+    rows = model.get_input_embeddings().num_embeddings
+    tokens = tokens_of(tokenizer)
+    if tokens > rows:
+        sentence = (
+            f"The tokenizer has {tokens} tokens, and the model {path.name!r} has a vocabulary of {rows}: they do not match. "
+            "With resize_vocab the model grows a row for each token."
+        )
+        raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
 def _quieten() -> None:
@@ -78,10 +122,7 @@ def _refuse_unlike_a_model(path: Path) -> None:
     # transformers would load the base that an adapter names, wherever that lies
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
         raise JobFailure(Reason.BAD_MODEL, f"{path.name!r} is an adapter, not a whole model.", file="adapter_config.json")
-    config = _json_object(path, "config.json")
-    if "quantization_config" in config:
-        sentence = f"The model {path.name!r} is already quantized; quantized loading is not built yet."
-        raise JobFailure(Reason.BAD_MODEL, sentence, file="config.json")
+    _json_object(path, "config.json")
 
 
 def _refuse_broken_weights(path: Path) -> None:
@@ -140,16 +181,6 @@ def _refuse_missing_weights(path: Path, missing: list[str]) -> None:
     files = ", ".join(dict.fromkeys(file.name for file in _weight_files(path)))
     sentence = f"The weights of the model {path.name!r} ({files}) lack {', '.join(missing[:3])}{more}."
     raise JobFailure(Reason.BAD_MODEL, sentence)
-
-
-def _refuse_small_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = model.get_input_embeddings().num_embeddings
-    tokens = max(tokenizer.get_vocab().values()) + 1
-    if tokens > rows:
-        sentence = (
-            f"The tokenizer has {tokens} tokens, and the model {path.name!r} has a vocabulary of {rows}: they do not match."
-        )
-        raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
 def _broken(path: Path, file: Path, why: str) -> JobFailure:

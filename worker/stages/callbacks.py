@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers import TrainingArguments as TransformersArguments
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -17,6 +18,7 @@ from service.specs.reasons import Reason
 from service.specs.training import TrainingArguments
 from worker import checkpoints, disk
 from worker.failures import JobFailure
+from worker.models.saved_adapters import BASE_CONFIG
 from worker.run import Run, Stopped
 from worker.stages.measuring import Measuring
 from worker.stages.step import StepWork
@@ -168,6 +170,8 @@ class Saving(TrainerCallback):
         folder = Path(args.output_dir or "", f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         self._run.progress(phase="saving", global_step=state.global_step)
         _forget_this_host(folder, self._work)
+        if isinstance(model, PeftModel):
+            model.get_base_model().config.to_json_file(folder / BASE_CONFIG)
         files = checkpoints.seal(folder)
         self._sealed_at = state.global_step
         self._run.checkpoint(self._work.name, state.global_step, folder, state.epoch or 0.0, recent_loss(state), files)

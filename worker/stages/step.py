@@ -6,6 +6,7 @@ from typing import Any
 
 from service.specs.job import ResolvedStep
 from worker.data.load import Places, Wanted
+from worker.models.start import Start
 from worker.work import SavedCheckpoint
 
 
@@ -15,8 +16,11 @@ class StepWork:
 
     step: ResolvedStep
     folder: Path  # this attempt's own, for this step
-    model: Path  # what model_name_or_path stands for
-    job_model: Path  # what the job began with
+    model: Path  # what model_name_or_path stands for: the tokenizer lies there, whether it is a whole model or an adapter
+    start: Start  # the step's model in its parts
+    job_step: ResolvedStep  # the job's first, and what that began with
+    job_model: Path
+    job_start: Start
     artifacts_root: Path
     places: Places  # of the data
     use_cpu: bool
@@ -34,3 +38,9 @@ class StepWork:
         """What decides which examples there are."""
         step = self.step
         return Wanted(step.finetuning.stage, step.data, step.measures, step.training.seed, step.training.data_seed)
+
+    @property
+    def begins_like_the_job(self) -> bool:
+        """Whether the step's model, before any training, is the one that the job began with."""
+        same_context = self.step.model.rope_scaling is None or self.step.data.cutoff_len == self.job_step.data.cutoff_len
+        return self.start == self.job_start and self.step.model == self.job_step.model and same_context

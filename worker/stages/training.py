@@ -14,9 +14,10 @@ from worker import checkpoints
 from worker.data.collate import Collator, collator_for, features
 from worker.data.prepared import Prepared, Streamed
 from worker.data.tokenize import Coverage
-from worker.models.adapters import Model, prepare, trainable_parameters
-from worker.models.dtype import compute_dtype
-from worker.models.loading import load_model, load_tokenizer
+from worker.models.adapters import Model, trainable_parameters
+from worker.models.assembly import frozen, to_train
+from worker.models.loading import load_tokenizer
+from worker.models.quantization import quantized_with
 from worker.probes.token import adapter_off
 from worker.run import Run
 from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number
@@ -71,13 +72,8 @@ def train_dataset(data: Prepared | Streamed) -> Any:
 
 def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The step's model on its device, with the parameters that train."""
-    step = work.step
     device = torch.device("cpu" if work.use_cpu else "cuda")
-    # what trains is fp32 and computes beside what does not: only under an adapter may the rest be of half precision
-    dtype = compute_dtype(device) if step.finetuning.finetuning_type == "lora" else torch.float32
-    loaded = load_model(work.model, dtype, tokenizer)
-    model = prepare(loaded, step.finetuning, gradient_checkpointing=not step.model.disable_gradient_checkpointing)
-    model.to(device)
+    model = to_train(work.start, work.step, tokenizer, device, lambda sentence: _notice(run, work, sentence))
     trainable, total = trainable_parameters(model)
     run.event(
         "model_loaded",
@@ -85,8 +81,25 @@ def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase
         step=work.name,
         trainable_parameters=trainable,
         parameters=total,
+        **_as_loaded(model),
     )
     return model
+
+
+def _as_loaded(model: Model) -> dict[str, Any]:
+    """What the run's record says of how the model is held and how it computes."""
+    whole = model.get_base_model() if isinstance(model, PeftModel) else model
+    return {
+        "attention": whole.config._attn_implementation,
+        "dtype": str(whole.dtype).removeprefix("torch."),
+        "quantization": quantized_with(whole.config),
+        "rope": getattr(whole.config, "rope_parameters", None),
+        "vocabulary": whole.get_input_embeddings().num_embeddings,
+    }
+
+
+def _notice(run: Run, work: StepWork, sentence: str) -> None:
+    run.event("notice", f"{work.name}: {sentence}", step=work.name)
 
 
 def begin_measuring(
@@ -99,19 +112,21 @@ def begin_measuring(
     run.progress(phase="measuring")
     batch_documents = step.training.per_device_eval_batch_size
     measuring = Measuring(run, step.name, step.measures, data, tokenizer, batch_documents, work.measured)
-    if step.measures.base == "job" and work.job_model != work.model:
+    if step.measures.base == "job" and not work.begins_like_the_job:
         base_tokenizer = load_tokenizer(work.job_model, step.model.split_special_tokens)
         if base_tokenizer.get_vocab() == tokenizer.get_vocab():
-            base = load_model(work.job_model, next(model.parameters()).dtype, base_tokenizer)
-            measuring.begin(base.to(next(model.parameters()).device))
+            device = next(model.parameters()).device
+            measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device))
             return measuring
-        run.event(
-            "notice",
-            f"{work.name}: the model that the job began with has another tokenizer, so no divergence from it exists; "
+        _notice(
+            run,
+            work,
+            "the model that the job began with has another tokenizer, so no divergence from it exists; "
             "checkpoints are compared with the model that this step began with.",
-            step=work.name,
         )
-    with adapter_off(model) if isinstance(model, PeftModel) else nullcontext():
+    # an adapter that training goes on with is a part of what the step began with, and a new one is not
+    new_adapter = isinstance(model, PeftModel) and work.start.continued is None
+    with adapter_off(model) if new_adapter else nullcontext():
         measuring.begin(model)
     return measuring
 
