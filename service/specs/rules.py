@@ -11,8 +11,59 @@ from service.specs.ledger import LEDGER
 from service.specs.measures import BY_NAME as MEASURES
 from service.specs.refusals import Refusal
 
-# The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal.
-TEMPLATES = ("alpaca", "chatml", "default", "empty")
+# The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal. "tokenizer" is
+# the one that the model's tokenizer comes with.
+TEMPLATES = (
+    "alpaca",
+    "atom",
+    "baichuan",
+    "baichuan2",
+    "belle",
+    "bluelm",
+    "chatglm3",
+    "chatml",
+    "cohere",
+    "cpm",
+    "deepseek",
+    "deepseek3",
+    "deepseekr1",
+    "deepseekcoder",
+    "default",
+    "empty",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "glm4",
+    "intern",
+    "intern2",
+    "llama2",
+    "llama2_zh",
+    "llama3",
+    "llama3_1",
+    "mistral",
+    "mistral_v3",
+    "ministral",
+    "mistral_small",
+    "openchat",
+    "orion",
+    "phi",
+    "phi4",
+    "qwen",
+    "qwen2_5",
+    "qwen3",
+    "qwen3_nothink",
+    "solar",
+    "starchat",
+    "tokenizer",
+    "vanilla",
+    "vicuna",
+    "xverse",
+    "yi",
+    "yuan",
+    "zephyr",
+    "ziya",
+)
 
 Complaints = Iterator[tuple[str, str]]
 
@@ -25,6 +76,11 @@ def template_is_given(step: ResolvedStep) -> Complaints:
 def template_is_known(step: ResolvedStep) -> Complaints:
     if step.data.template is not None and step.data.template not in TEMPLATES:
         yield "data.template", f"There is no template {step.data.template!r}; there are {', '.join(TEMPLATES)}."
+
+
+def own_template_is_not_split(step: ResolvedStep) -> Complaints:
+    if step.data.template == "tokenizer" and step.model.split_special_tokens:
+        yield "model.split_special_tokens", "The tokenizer's own chat template is one text, whose marks would be split too."
 
 
 def dataset_is_given(step: ResolvedStep) -> Complaints:
@@ -144,6 +200,7 @@ def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
 RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     template_is_given,
     template_is_known,
+    own_template_is_not_split,
     dataset_is_given,
     label_fits,
     val_size_is_a_share_or_a_count,

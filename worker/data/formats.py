@@ -14,21 +14,31 @@ from service.specs.reasons import Reason
 from worker.data.files import Row
 from worker.failures import JobFailure
 
+Role = Literal["user", "assistant", "observation", "function"]
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: Literal["user", "assistant"]
+    """A `function` message is the assistant's calls as JSON text, {"name": …, "arguments": {…}} or a list of those; an
+    `observation` is what came of them.
+    """
+
+    role: Role
     content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in turns, a user's and then the assistant's; `system` is empty where the row gives none."""
+    """Messages in turns: a user's or an observation, and then the assistant's or a function call, to the end.
 
-    system: str
+    `system` is None where the row gives none. `tools` is JSON text, a list of the functions that may be called.
+    """
+
+    system: str | None
     messages: tuple[Message, ...]
     file: str
     row: int
+    tools: str | None = None
 
 
 def conversation_of(row: Row) -> Conversation:
@@ -55,7 +65,7 @@ def _alpaca(row: Row) -> Conversation:
     query = _optional(row, "query")
     user = Message("user", f"{prompt}\n{query}" if query else prompt)
     assistant = Message("assistant", _string(row, _required(columns, "response")))
-    return Conversation(_optional(row, "system"), (*_history(row), user, assistant), row.file, row.number)
+    return Conversation(_optional(row, "system") or None, (*_history(row), user, assistant), row.file, row.number)
 
 
 # What makes a conversation of a row, by the `formatting` of its data set.

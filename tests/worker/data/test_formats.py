@@ -19,7 +19,7 @@ def refusal(function, bad_row) -> JobFailure:
 
 def test_an_alpaca_row_is_one_turn():
     conversation = conversation_of(row({"instruction": "Add.", "input": "1, 2", "output": "3"}))
-    assert conversation == Conversation("", (Message("user", "Add.\n1, 2"), Message("assistant", "3")), "it.json", 7)
+    assert conversation == Conversation(None, (Message("user", "Add.\n1, 2"), Message("assistant", "3")), "it.json", 7)
 
 
 @pytest.mark.parametrize("extra", [{}, {"input": ""}, {"input": None}])
