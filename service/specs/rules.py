@@ -88,6 +88,21 @@ def dataset_is_given(step: ResolvedStep) -> Complaints:
         yield "data.dataset", "A training step needs a data set: a name in dataset_info.json, or several with commas."
 
 
+def packing_takes_all_at_once(step: ResolvedStep) -> Complaints:
+    if step.data.sft_packing and step.data.streaming:
+        yield "data.sft_packing", "Packing looks for the block that an example fits best, so it needs all of them: not a stream."
+
+
+def packed_examples_stay_apart(step: ResolvedStep) -> Complaints:
+    if step.data.sft_packing and step.model.shift_attn:
+        yield "model.shift_attn", "Shifted sparse attention has groups that reach over the examples of a packed block."
+
+
+def blocks_are_of_one_length(step: ResolvedStep) -> Complaints:
+    if step.data.sft_packing and step.training.group_by_length:
+        yield "training.group_by_length", "Packed blocks are all of one length, so there is nothing to group."
+
+
 def label_fits(step: ResolvedStep) -> Complaints:
     if step.data.reserved_label_len >= step.data.cutoff_len:
         yield "data.reserved_label_len", "reserved_label_len must be smaller than cutoff_len."
@@ -202,6 +217,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     template_is_known,
     own_template_is_not_split,
     dataset_is_given,
+    packing_takes_all_at_once,
+    packed_examples_stay_apart,
+    blocks_are_of_one_length,
     label_fits,
     val_size_is_a_share_or_a_count,
     streaming_has_an_end,
@@ -228,6 +246,7 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "finetuning_type is lora": lambda step: step.finetuning.finetuning_type == "lora",
     "optim is adamw_torch": lambda step: step.training.optim == "adamw_torch",
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
+    "stage is sft": lambda step: step.finetuning.stage == "sft",
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,
 }

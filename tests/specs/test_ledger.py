@@ -25,6 +25,7 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "finetuning_type is lora": {"finetuning": {"finetuning_type": "full"}},
     "optim is adamw_torch": {"training": {"optim": "sgd"}},
     "save_strategy is steps": {"training": {"save_strategy": "epoch"}},
+    "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -32,6 +33,7 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "finetuning_type is lora": {"finetuning": {"finetuning_type": "lora"}},
     "optim is adamw_torch": {"training": {"optim": "adamw_torch"}},
     "save_strategy is steps": {"training": {"save_strategy": "steps"}},
+    "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "the worker has a GPU": {},
 }
 
@@ -159,7 +161,7 @@ def test_a_conditional_argument_is_refused_where_its_condition_fails(argument: s
     group, field = argument.split(".")
     why = f"This has no effect here: it works only where {LEDGER[argument].why}."
     where = WHERE_CONDITIONS_FAIL[LEDGER[argument].why]
-    document = a_job(**{group: {**where.get(group, {}), field: other_value(argument)}})
+    document = a_job(**where | {group: {**where.get(group, {}), field: other_value(argument)}})
     assert refusals_of(document) == [(f"/{group}/{field}", why)]
 
 
@@ -169,8 +171,8 @@ def test_a_conditional_argument_is_refused_in_the_step_where_its_condition_fails
     fails, holds = WHERE_CONDITIONS_FAIL[LEDGER[argument].why], WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
     value = other_value(argument)
     steps = [
-        {"name": "holds", group: {**holds[group], field: value}},
-        {"name": "fails", group: {**fails[group], field: value}},
+        {"name": "holds", **holds, group: {**holds[group], field: value}},
+        {"name": "fails", **fails, group: {**fails[group], field: value}},
     ]
     assert pointers_of(a_job(steps=steps)) == [f"/steps/1/{group}/{field}"]
 
@@ -181,8 +183,8 @@ def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: st
     group, field = argument.split(".")
     fails, holds = WHERE_CONDITIONS_FAIL[LEDGER[argument].why], WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
     value = other_value(argument)
-    step_fails, step_holds = {"name": "fails", group: fails[group]}, {"name": "holds", group: holds[group]}
-    step_has_its_own = {"name": "own", group: {**holds[group], field: value}}
+    step_fails, step_holds = {"name": "fails", **fails}, {"name": "holds", **holds}
+    step_has_its_own = {"name": "own", **holds, group: {**holds[group], field: value}}
     assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_holds])) == []
     assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_has_its_own])) == [f"/{group}/{field}"]
     assert pointers_of(a_job(**{group: {field: value}}, steps=[step_has_its_own])) == []
@@ -192,7 +194,7 @@ def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: st
 def test_a_conditional_argument_is_accepted_where_its_condition_holds(argument: str) -> None:
     group, field = argument.split(".")
     holds = WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
-    document = a_job(**{group: {**holds.get(group, {}), field: other_value(argument)}})
+    document = a_job(**holds | {group: {**holds.get(group, {}), field: other_value(argument)}})
     assert refusals_of(document) == []
 
 

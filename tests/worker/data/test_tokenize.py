@@ -148,7 +148,6 @@ def test_an_efficient_end_costs_a_token_only_once_and_is_trained_at_every_respon
 
 def test_a_response_that_was_cut_is_not_trained_to_end(tokenizer):
     add_tokens(TEMPLATES["glm4"], tokenizer)
-    eos = tokenizer.eos_token_id
     for cutoff_len in range(10, 120):
         example = encode(tokenizer, "Hi", "Z" * 60, "Bye", "Y" * 40, template="glm4", cutoff_len=cutoff_len)
         pieces = tokenizer.decode(trained(example)).split("</s>")
