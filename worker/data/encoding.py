@@ -3,10 +3,10 @@
 Text is encoded without the special tokens that a tokenizer would add; BOS and EOS go where a template says.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,23 +15,24 @@ from worker.data.template import BOS, EOS, Mark
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Tokens of a text, and where in it each begins and ends, in characters."""
+    """Tokens of a text, and where each begins and ends, in characters; the text itself begins at `start`."""
 
     ids: list[int]
     text: str
     offsets: list[tuple[int, int]]
+    start: int = 0
 
     def n_bytes(self, n_tokens: int) -> int:
         """The UTF-8 bytes of the text that the first n tokens cover; a character that they cut through counts whole."""
         if n_tokens <= 0:
             return 0
-        text = self.text if n_tokens >= len(self.ids) else self.text[: self.offsets[n_tokens - 1][1]]
+        text = self.text if n_tokens >= len(self.ids) else self.text[: self.offsets[n_tokens - 1][1] - self.start]
         return len(text.encode())
 
     def then(self, ids: list[int]) -> "Encoded":
         """With tokens behind it that stand for no text."""
-        length = len(self.text)
-        return Encoded([*self.ids, *ids], self.text, [*self.offsets, *[(length, length)] * len(ids)])
+        end = self.start + len(self.text)
+        return Encoded([*self.ids, *ids], self.text, [*self.offsets, *[(end, end)] * len(ids)], self.start)
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -65,15 +66,14 @@ def encode_pieces(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, by_
 
 def encode_parts(parts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     """The parts encoded as one text, and taken apart again: a token belongs to the part in which it begins."""
-    starts = [0, *accumulate(map(len, parts))]
     whole = encode("".join(parts), tokenizer)
-    split: list[Encoded] = [Encoded([], part, []) for part in parts]
-    for token, (start, stop) in zip(whole.ids, whole.offsets, strict=True):
-        # of parts that begin at one place, all but the last are empty
-        part = min(bisect_right(starts, start), len(parts)) - 1
-        split[part].ids.append(token)
-        split[part].offsets.append((start - starts[part], min(stop - starts[part], len(parts[part]))))
-    return split
+    starts = [0, *accumulate(map(len, parts))]
+    begins = [begin for begin, _ in whole.offsets]
+    cuts = [0, *(bisect_left(begins, start) for start in starts[1:-1]), len(begins)]
+    return [
+        Encoded(whole.ids[cut:next_cut], part, whole.offsets[cut:next_cut], start)
+        for part, start, (cut, next_cut) in zip(parts, starts[:-1], pairwise(cuts), strict=True)
+    ]
 
 
 def own_text(piece: str, tokenizer: PreTrainedTokenizerBase) -> str:

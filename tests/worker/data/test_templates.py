@@ -1,4 +1,8 @@
+import json
+from pathlib import Path
+
 import pytest
+import trl
 
 from service.specs import rules
 from service.specs.reasons import Reason
@@ -288,6 +292,25 @@ def test_tools_that_cannot_be_read_are_refused_by_their_row(tokenizer, name, cal
         encode_conversation(called(call, tools), TEMPLATES[name], tokenizer, 4000, 1)
     assert caught.value.sentence.startswith(sentence)
     assert (caught.value.reason, caught.value.where) == (Reason.BAD_ROW, {"file": "it.json", "row": 7})
+
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+ROLES = {"human": "user", "gpt": "assistant", "function_call": "function", "observation": "observation"}
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the demonstration data are not beside the checkout")
+@pytest.mark.parametrize("name", ["default", "qwen3", "llama3", "glm4", "tokenizer"])
+def test_every_conversation_with_tools_of_the_demonstration_can_be_written(tokenizer, name):
+    family = "qwen3_nothink" if name == "tokenizer" else name
+    add_tokens(TEMPLATES[family], tokenizer)
+    tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates" / "qwen3_instruct_2507.jinja").read_text()
+    rows = json.loads((SHARED / "glaive_toolcall_en_demo.json").read_text(encoding="utf-8"))
+    for number, row in enumerate(rows, 1):
+        messages = tuple(Message(ROLES[message["from"]], message["value"]) for message in row["conversations"])
+        talk = Conversation(None, messages, "glaive.json", number, row["tools"])
+        example = encode_conversation(talk, TEMPLATES[name], tokenizer, 100_000, 1)
+        trained = tokenizer.decode([label for label in example.labels if label != MASKED])
+        assert trained.count(tokenizer.eos_token) == len(messages) // 2
 
 
 # -- what the tokenizer must have --------------------------------------------------------------------------------------
