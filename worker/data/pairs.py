@@ -3,12 +3,12 @@
 The prompt is the conversation but for its last response, earlier turns and all. Prompt and either answer stay within cutoff_len.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from worker.data.formats import Conversation, Message
+from worker.data.formats import Conversation
 from worker.data.tokenize import MASKED, Example, budget
 from worker.data.turns import AnyTemplate, encode_turns
 
@@ -34,17 +34,16 @@ class KtoExample:
 
 
 def encode_pair(
-    prompt: Conversation,
-    chosen: Message,
-    rejected: Message,
+    chosen: Conversation,
+    rejected: Conversation,
     template: AnyTemplate,
     tokenizer: PreTrainedTokenizerBase,
     cutoff_len: int,
     reserved_label_len: int,
     overlength: Literal["truncate", "drop"] = "truncate",
 ) -> PairExample | None:
-    """`prompt` ends with what is to be answered. The longer answer decides how much of the prompt both keep, by `budget`."""
-    better, worse = (_encode(prompt, answer, template, tokenizer) for answer in (chosen, rejected))
+    """The two differ in their last message. The longer answer decides how much of the prompt both keep, by `budget`."""
+    better, worse = (_encode(conversation, template, tokenizer) for conversation in (chosen, rejected))
     longest = max(len(better.answer), len(worse.answer))
     prompt_len, answer_len = budget(len(better.prompt), longest, cutoff_len, reserved_label_len)
     pair = PairExample(better.cut(prompt_len, answer_len), worse.cut(prompt_len, answer_len))
@@ -61,8 +60,7 @@ def encode_kto(
     overlength: Literal["truncate", "drop"] = "truncate",
 ) -> KtoExample | None:
     """`conversation` ends with the answer that was judged."""
-    *before, answer = conversation.messages
-    encoded = _encode(replace(conversation, messages=tuple(before)), answer, template, tokenizer)
+    encoded = _encode(conversation, template, tokenizer)
     kept = budget(len(encoded.prompt), len(encoded.answer), cutoff_len, reserved_label_len)
     example = encoded.cut(*kept)
     return None if example.truncated and overlength == "drop" else KtoExample(example, desirable)
@@ -79,8 +77,7 @@ class _Answered:
         return Example([*prompt, *answer], [*[MASKED] * len(prompt), *answer], truncated=truncated)
 
 
-def _encode(prompt: Conversation, answer: Message, template: AnyTemplate, tokenizer: PreTrainedTokenizerBase) -> _Answered:
-    turns = encode_turns(replace(prompt, messages=(*prompt.messages, answer)), template, tokenizer).turns
-    *earlier, (source, target) = turns
+def _encode(conversation: Conversation, template: AnyTemplate, tokenizer: PreTrainedTokenizerBase) -> _Answered:
+    *earlier, (source, target) = encode_turns(conversation, template, tokenizer).turns
     before = [token for asked, answered in earlier for token in (*asked.ids, *answered.ids)]
     return _Answered([*before, *source.ids], target.ids)

@@ -85,7 +85,6 @@ def encode_conversation(
     labels: list[int] = []
     n_bytes = 0
     truncated = False
-    ends_before = False  # the response before was whole, and what follows it is to be trained as its end
     for source, target in written.turns:
         s, t = len(source.ids), len(target.ids)
         source_len, target_len = budget(s, t, cutoff_len - len(input_ids), reserved_label_len)
@@ -93,13 +92,14 @@ def encode_conversation(
         if s and not source_len:
             break
         prompt, response = source.ids[:source_len], target.ids[:target_len]
-        masked = [eos if ends_before else MASKED, *[MASKED] * (len(prompt) - 1)] if prompt else []
+        # whatever follows a response: a response that was cut has filled the room, so none follows it
+        first = eos if input_ids and written.efficient_eos else MASKED
+        masked = [first, *[MASKED] * (len(prompt) - 1)][: len(prompt)]
         input_ids += prompt + response
         labels += (prompt if train_on_prompt else masked) + response
         n_bytes += target.n_bytes(target_len) + (source.n_bytes(source_len) if train_on_prompt else 0)
         if len(labels) == len(prompt) + len(response) and labels[0] != MASKED:
             n_bytes -= (source if prompt else target).n_bytes(1)  # nothing comes before the first token to score it by
-        ends_before = written.efficient_eos and target_len == t
     if truncated and overlength == "drop":
         return None
     if not truncated:

@@ -18,8 +18,8 @@ def conversation(*contents: str) -> Conversation:
 
 
 def pair(tokenizer, prompt, chosen, rejected, template="default", cutoff_len=500, reserved_label_len=1, **options):
-    answers = Message("assistant", chosen), Message("assistant", rejected)
-    return encode_pair(conversation(*prompt), *answers, TEMPLATES[template], tokenizer, cutoff_len, reserved_label_len, **options)
+    both = (conversation(*prompt, answer) for answer in (chosen, rejected))
+    return encode_pair(*both, TEMPLATES[template], tokenizer, cutoff_len, reserved_label_len, **options)
 
 
 def prompt_of(example: Example) -> list[int]:
@@ -83,9 +83,9 @@ def test_every_row_of_the_demonstrations_fits(tokenizer):
     for row in json.loads((SHARED / "dpo_en_demo.json").read_text(encoding="utf-8")):
         system = [m["value"] for m in row["conversations"] if m["from"] == "system"]
         said = tuple(Message(ROLES[m["from"]], m["value"]) for m in row["conversations"] if m["from"] != "system")
-        talk = Conversation(system[0] if system else None, said, "dpo.json", 1)
         answers = (Message("assistant", row[name]["value"]) for name in ("chosen", "rejected"))
-        got = encode_pair(talk, *answers, TEMPLATES["chatml"], tokenizer, 512, 1)
+        both = (Conversation(system[0] if system else None, (*said, answer), "dpo.json", 1) for answer in answers)
+        got = encode_pair(*both, TEMPLATES["chatml"], tokenizer, 512, 1)
         assert max(len(got.chosen.input_ids), len(got.rejected.input_ids)) <= 512
         assert answer_of(got.chosen)
         assert answer_of(got.rejected)
