@@ -132,6 +132,8 @@ def _count_updates(planned: PlannedStep, step: ResolvedStep) -> None:
         planned.why_unknown["updates"] = planned.why_unknown["training_rows"]
     elif step.finetuning.stage == "pt":
         planned.why_unknown["updates"] = "Pre-training packs texts into blocks of cutoff_len tokens: a tokenizer must count them."
+    elif step.data.sft_packing:
+        planned.why_unknown["updates"] = "Examples are packed into blocks of cutoff_len tokens: a tokenizer must count them."
     elif step.data.overlength == "drop":
         planned.why_unknown["updates"] = "Rows longer than cutoff_len are left out: a tokenizer must find them."
     else:

@@ -109,7 +109,7 @@ LEDGER: dict[str, Fate] = {
     "data.eval_num_beams": _GENERATION,
     "data.ignore_pad_token_for_loss": WORKS,
     "data.val_size": WORKS,
-    "data.sft_packing": refused("Packing is not built yet."),
+    "data.sft_packing": works_if("stage is sft"),
     "data.cache_path": WORKS,
     "data.overlength": WORKS,
     "finetuning.stage": refused("The stages rm, ppo and dpo are not built yet; pt and sft are.", "pt", "sft"),

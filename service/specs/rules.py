@@ -13,8 +13,59 @@ from service.specs.lineage import Lineage, lineage
 from service.specs.measures import BY_NAME as MEASURES
 from service.specs.refusals import Refusal
 
-# The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal.
-TEMPLATES = ("alpaca", "chatml", "default", "empty")
+# The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal. "tokenizer" is
+# the one that the model's tokenizer comes with.
+TEMPLATES = (
+    "alpaca",
+    "atom",
+    "baichuan",
+    "baichuan2",
+    "belle",
+    "bluelm",
+    "chatglm3",
+    "chatml",
+    "cohere",
+    "cpm",
+    "deepseek",
+    "deepseek3",
+    "deepseekr1",
+    "deepseekcoder",
+    "default",
+    "empty",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "glm4",
+    "intern",
+    "intern2",
+    "llama2",
+    "llama2_zh",
+    "llama3",
+    "llama3_1",
+    "mistral",
+    "mistral_v3",
+    "ministral",
+    "mistral_small",
+    "openchat",
+    "orion",
+    "phi",
+    "phi4",
+    "qwen",
+    "qwen2_5",
+    "qwen3",
+    "qwen3_nothink",
+    "solar",
+    "starchat",
+    "tokenizer",
+    "vanilla",
+    "vicuna",
+    "xverse",
+    "yi",
+    "yuan",
+    "zephyr",
+    "ziya",
+)
 
 Complaints = Iterator[tuple[str, str]]
 
@@ -29,9 +80,24 @@ def template_is_known(step: ResolvedStep) -> Complaints:
         yield "data.template", f"There is no template {step.data.template!r}; there are {', '.join(TEMPLATES)}."
 
 
+def own_template_is_not_split(step: ResolvedStep) -> Complaints:
+    if step.data.template == "tokenizer" and step.model.split_special_tokens:
+        yield "model.split_special_tokens", "The tokenizer's own chat template is one text, whose marks would be split too."
+
+
 def dataset_is_given(step: ResolvedStep) -> Complaints:
     if not step.data.dataset:
         yield "data.dataset", "A training step needs a data set: a name in dataset_info.json, or several with commas."
+
+
+def packed_examples_stay_apart(step: ResolvedStep) -> Complaints:
+    if step.data.sft_packing and step.model.shift_attn:
+        yield "model.shift_attn", "Shifted sparse attention has groups that reach over the examples of a packed block."
+
+
+def blocks_are_of_one_length(step: ResolvedStep) -> Complaints:
+    if step.data.sft_packing and step.training.group_by_length:
+        yield "training.group_by_length", "Packed blocks are all of one length, so there is nothing to group."
 
 
 def label_fits(step: ResolvedStep) -> Complaints:
@@ -213,7 +279,10 @@ def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
 RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     template_is_given,
     template_is_known,
+    own_template_is_not_split,
     dataset_is_given,
+    packed_examples_stay_apart,
+    blocks_are_of_one_length,
     label_fits,
     val_size_is_a_share_or_a_count,
     streaming_has_an_end,
@@ -261,6 +330,7 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "mix_strategy interleaves": lambda step: step.data.mix_strategy != "concat",
     "streaming is on": lambda step: step.data.streaming,
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
+    "stage is sft": lambda step: step.finetuning.stage == "sft",
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,
 }

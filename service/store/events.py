@@ -20,6 +20,7 @@ class Kind(StrEnum):
     STARTED = "started"  # an attempt began
     STEP_STARTED = "step_started"
     DATA_LOADED = "data_loaded"  # how many rows, how many tokens are trained on, what was cut
+    DATA_PACKED = "data_packed"  # how many examples in how many blocks, and how much of those is padding
     MODEL_LOADED = "model_loaded"  # how many parameters, how many of them train
     RESUMED = "resumed"  # from which checkpoint
     CHECKPOINT_SAVED = "checkpoint_saved"

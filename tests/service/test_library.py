@@ -591,7 +591,9 @@ def test_max_steps_wins(roots):
     assert planned(roots, training={"max_steps": 7})[0].updates == 7
 
 
-@pytest.mark.parametrize("group", [{"finetuning": {"stage": "pt"}}, {"data": {"overlength": "drop"}}])
+@pytest.mark.parametrize(
+    "group", [{"finetuning": {"stage": "pt"}}, {"data": {"overlength": "drop"}}, {"data": {"sft_packing": True}}]
+)
 def test_updates_that_depend_on_tokens_are_null_with_a_reason(roots, group):
     [step] = planned(roots, **group)
     assert step.updates is None

@@ -9,6 +9,7 @@ _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
 _MODEL_ARGUMENTS = "tests/worker/stages/test_model_arguments.py"
+_PACKED = "tests/worker/stages/test_packed.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
@@ -55,6 +56,7 @@ EFFECTS: dict[str, str] = {
     "data.max_samples": f"{_LOAD}::test_data_sets_follow_one_another_with_the_first_rows_of_each",
     "data.ignore_pad_token_for_loss": f"{_SUPERVISED}::test_padding_weighs_in_the_loss_unless_it_is_ignored",
     "data.val_size": f"{_SUPERVISED}::test_held_out_rows_are_not_trained",
+    "data.sft_packing": f"{_PACKED}::test_blocks_are_trained_and_a_step_has_many_examples_in_one",
     "data.overlength": f"{_SUPERVISED}::test_rows_over_cutoff_len_are_cut_or_dropped_and_counted",
     "finetuning.finetuning_type": f"{_ADAPTERS}::test_full_trains_everything",
     "finetuning.plot_loss": f"{_PLOTS}::test_the_picture_is_an_artifact_of_the_step",

@@ -30,6 +30,7 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "save_strategy is steps": {"training": {"save_strategy": "epoch"}},
     "streaming is on": {"data": {"streaming": False}},
     "mix_strategy interleaves": {"data": {"mix_strategy": "concat", "dataset": "letters,numbers"}},
+    "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -42,6 +43,7 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "save_strategy is steps": {"training": {"save_strategy": "steps"}},
     "streaming is on": {"data": {"streaming": True}, "training": {"max_steps": 9}},
     "mix_strategy interleaves": {"data": {"mix_strategy": "interleave_under", "dataset": "letters,numbers"}},
+    "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "the worker has a GPU": {},
 }
 

@@ -533,9 +533,22 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (a_job(data={"template": "nope"}), "/data/template", "no template 'nope'"),
         (a_job(data={"template": "nope"}, finetuning={"stage": "pt"}), "/data/template", "no template 'nope'"),
     ],
+    rules.own_template_is_not_split: [
+        (
+            a_job(data={"template": "tokenizer"}, model={"split_special_tokens": True}),
+            "/model/split_special_tokens",
+            "whose marks would be split",
+        ),
+    ],
     rules.dataset_is_given: [
         (without(a_job(), "data", "dataset"), "/data/dataset", "needs a data set"),
         (a_job(data={"dataset": " , "}), "/data/dataset", "needs a data set"),
+    ],
+    rules.packed_examples_stay_apart: [
+        (a_job(data={"sft_packing": True}, model={"shift_attn": True}), "/model/shift_attn", "reach over the examples"),
+    ],
+    rules.blocks_are_of_one_length: [
+        (a_job(data={"sft_packing": True}, training={"group_by_length": True}), "/training/group_by_length", "nothing to group"),
     ],
     rules.label_fits: [
         (a_job(data={"reserved_label_len": 8, "cutoff_len": 8}), "/data/reserved_label_len", "smaller than cutoff_len"),
@@ -645,7 +658,6 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
 }
 
 FATES: dict[Callable[..., Any], set[str]] = {
-    rules.streaming_is_not_packed: {"/data/sft_packing"},
     rules.interleave_probs_fit: {"/data/interleave_probs"},
     rules.ppo_has_a_reward: {"/finetuning/stage"},
     rules.lora_reward_needs_lora: {"/finetuning/stage", "/finetuning/reward_model"},
@@ -686,6 +698,9 @@ def test_no_other_rule_complains(rule: Callable[..., Any], document: Any, pointe
     "document",
     [
         without(a_job(finetuning={"stage": "pt"}), "data", "template"),
+        a_job(data={"template": "tokenizer"}),
+        a_job(data={"template": "chatml"}, model={"split_special_tokens": True}),
+        a_job(data={"sft_packing": True}),
         a_job(data={"val_size": 1}),
         a_job(data={"val_size": 0.999}),
         a_job(data={"val_size": 200.0}),

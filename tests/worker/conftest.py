@@ -46,6 +46,6 @@ def make_llama() -> Callable[..., LlamaForCausalLM]:
     def make(seed: int = 0, **config: int) -> LlamaForCausalLM:
         torch.manual_seed(seed)
         shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-        return LlamaForCausalLM(LlamaConfig(vocab_size=300, max_position_embeddings=256, **{**shape, **config}))
+        return LlamaForCausalLM(LlamaConfig(**{"vocab_size": 300, "max_position_embeddings": 256, **shape, **config}))
 
     return make

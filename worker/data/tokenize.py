@@ -15,8 +15,9 @@ from typing import Any, Literal, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from service.specs.reasons import Reason
+from worker.data.encoding import encode
 from worker.data.formats import Conversation
-from worker.data.templates import Mark, Template, Turn
+from worker.data.turns import AnyTemplate, encode_turns
 from worker.failures import JobFailure
 
 MASKED = -100  # the label of a token that is not trained: what torch's cross entropy leaves out
@@ -67,7 +68,7 @@ def coverage_of(rows: int, examples: Sequence[Example]) -> Coverage:
 
 def encode_conversation(
     conversation: Conversation,
-    template: Template,
+    template: AnyTemplate,
     tokenizer: PreTrainedTokenizerBase,
     cutoff_len: int,
     reserved_label_len: int,
@@ -76,28 +77,35 @@ def encode_conversation(
 ) -> Example | None:
     """Never longer than cutoff_len: turns are cut by the rule of `budget`, or the whole is dropped (None).
 
-    Every response is trained, with the token that ends it. A turn with no room for any of its prompt is left out.
+    Every response is trained, with what ends it. A turn with no room for any of its prompt is left out.
     """
+    written = encode_turns(conversation, template, tokenizer)
+    eos: Any = tokenizer.eos_token_id
     input_ids: list[int] = []
     labels: list[int] = []
     n_bytes = 0
     truncated = False
-    for turn in template.turns(conversation):
-        source = _encode_prompt(turn, tokenizer, first=not input_ids)
-        target = _encode_response(turn, template, tokenizer)
+    for source, target in written.turns:
         s, t = len(source.ids), len(target.ids)
         source_len, target_len = budget(s, t, cutoff_len - len(input_ids), reserved_label_len)
         truncated |= source_len < s or target_len < t
         if s and not source_len:
             break
         prompt, response = source.ids[:source_len], target.ids[:target_len]
+        # whatever follows a response: a response that was cut has filled the room, so none follows it
+        first = eos if input_ids and written.efficient_eos else MASKED
+        masked = [first, *[MASKED] * (len(prompt) - 1)][: len(prompt)]
         input_ids += prompt + response
-        labels += (prompt if train_on_prompt else [MASKED] * len(prompt)) + response
+        labels += (prompt if train_on_prompt else masked) + response
         n_bytes += target.n_bytes(target_len) + (source.n_bytes(source_len) if train_on_prompt else 0)
         if len(labels) == len(prompt) + len(response) and labels[0] != MASKED:
             n_bytes -= (source if prompt else target).n_bytes(1)  # nothing comes before the first token to score it by
     if truncated and overlength == "drop":
         return None
+    if not truncated:
+        last = written.last[: cutoff_len - len(input_ids)]
+        input_ids += last
+        labels += last if train_on_prompt else [MASKED] * len(last)
     return Example(input_ids, labels, n_bytes, truncated=truncated)
 
 
@@ -114,7 +122,7 @@ def budget(s: int, t: int, L: int, reserved: int) -> tuple[int, int]:
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens of a text as they are, with nothing added."""
-    return _encode(text, tokenizer).ids
+    return encode(text, tokenizer).ids
 
 
 def pack_blocks(texts: Iterable[list[int]], eos: int, cutoff_len: int) -> list[Example]:
@@ -135,7 +143,7 @@ def encode_document(text: str, tokenizer: PreTrainedTokenizerBase, cutoff_len: i
     text in the training blocks.
     """
     prefix: Any = tokenizer.eos_token_id
-    encoded = _encode(text, tokenizer)
+    encoded = encode(text, tokenizer)
     windows = []
     for start in range(0, len(encoded.ids), cutoff_len - 1):
         ids = encoded.ids[start : start + cutoff_len - 1]
@@ -175,58 +183,6 @@ def _inherit(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
 def _run_chunk(indices: range) -> list[Any]:
     function, items = _inherited
     return [function(items[index]) for index in indices]
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """Tokens of a text, and where in it each begins and ends, in characters."""
-
-    ids: list[int]
-    text: str
-    offsets: list[tuple[int, int]]
-
-    def n_bytes(self, n_tokens: int) -> int:
-        """The UTF-8 bytes of the text that the first n tokens cover; a character that they cut through counts whole."""
-        if n_tokens <= 0:
-            return 0
-        text = self.text if n_tokens >= len(self.ids) else self.text[: self.offsets[n_tokens - 1][1]]
-        return len(text.encode())
-
-
-def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> _Encoded:
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
-    return _Encoded(encoding["input_ids"], text, encoding["offset_mapping"])
-
-
-def _encode_prompt(turn: Turn, tokenizer: PreTrainedTokenizerBase, first: bool) -> _Encoded:
-    """BOS before the first prompt where the tokenizer has one. The text is encoded in one piece, as a chat template would be."""
-    pieces = turn.prompt if tokenizer.split_special_tokens else ("".join(turn.prompt),)
-    bos = [tokenizer.bos_token_id] if first and tokenizer.bos_token_id is not None else []
-    ids, offsets, position = list(bos), [(0, 0)] * len(bos), 0
-    for piece in pieces:
-        # a tokenizer that splits special tokens is to split those that a user wrote, not the template's own marks
-        token = _token(piece, tokenizer) if isinstance(piece, Mark) else None
-        encoded = _encode(piece, tokenizer) if token is None else _Encoded([token], piece, [(0, len(piece))])
-        ids += encoded.ids
-        offsets += [(position + start, position + stop) for start, stop in encoded.offsets]
-        position += len(piece)
-    return _Encoded(ids, "".join(turn.prompt), offsets)
-
-
-def _encode_response(turn: Turn, template: Template, tokenizer: PreTrainedTokenizerBase) -> _Encoded:
-    """Ended by EOS, or by the template's own mark where that is a token; where it is not, by its text and then EOS."""
-    end = [tokenizer.eos_token_id]
-    if template.end is not None:
-        token = _token(template.end, tokenizer)
-        end = [*_encode(template.end, tokenizer).ids, *end] if token is None else [token]
-    encoded = _encode(turn.response, tokenizer)
-    length = len(turn.response)
-    return _Encoded([*encoded.ids, *end], turn.response, [*encoded.offsets, *[(length, length)] * len(end)])
-
-
-def _token(mark: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    token: int | None = tokenizer.get_added_vocab().get(mark)
-    return token
 
 
 def _percent(part: int, whole: int) -> str:

@@ -129,7 +129,7 @@ def final_hidden_states(
     """
     transformer, device = _transformer(model), next(model.parameters()).device
     states: dict[int, torch.Tensor] = {}
-    with _evaluating(model):
+    with evaluating(model):
         for batch in _batches(documents, batch_documents or len(documents), batch_tokens):
             ids_BT, mask_BT = _padded([documents[i].input_ids for i in batch])
             output = transformer(
@@ -209,7 +209,7 @@ def _by_its_action(module: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Any other affine head (DoRA, quantized, trained tokens), from what it does to the unit vectors and to zero."""
     parameter = next(p for p in module.parameters() if p.is_floating_point())
     unit_DD = torch.eye(module.in_features, dtype=parameter.dtype, device=parameter.device)
-    with _evaluating(module), full_precision_products():
+    with evaluating(module), full_precision_products():
         bias_V = module(torch.zeros_like(unit_DD[:1]))[0].float()
         rows_DV = module(unit_DD).float()
     return (rows_DV - bias_V).T.contiguous(), bias_V if bias_V.any() else None
@@ -230,7 +230,7 @@ def _checked_head(model: Model, documents: list[Document], tokenizer_size: int) 
 @torch.no_grad()
 def _require_same_logits(model: Model, head: Head, sample: list[int]) -> None:
     ids_1T = torch.tensor([sample], device=next(model.parameters()).device)
-    with _evaluating(model), full_precision_products():
+    with evaluating(model), full_precision_products():
         own_TV = model(input_ids=ids_1T, use_cache=False).logits[0].float()
         hidden_TD = _transformer(model)(input_ids=ids_1T, use_cache=False, return_dict=True).last_hidden_state[0]
     if not own_TV.isfinite().all():
@@ -273,7 +273,7 @@ def _transformer(model: Model) -> Any:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Dropout off; afterwards each module is as it was, those that were kept in evaluation mode too."""
     training = [module for module in model.modules() if module.training]
     try:

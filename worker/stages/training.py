@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from worker import checkpoints
 from worker.data.collate import Collator, collator_for, features
 from worker.data.prepared import Prepared, Streamed
+from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import Coverage
 from worker.models.adapters import Model, trainable_parameters
 from worker.models.assembly import frozen, to_train
@@ -114,6 +115,8 @@ def begin_measuring(
     measuring = Measuring(run, step.name, step.measures, data, tokenizer, batch_documents, work.measured)
     if step.measures.base == "job" and not work.begins_like_the_job:
         base_tokenizer = load_tokenizer(work.job_model, step.model.split_special_tokens)
+        if work.job_step.data.template is not None:
+            add_tokens(TEMPLATES[work.job_step.data.template], base_tokenizer)  # as the job's first step did
         if base_tokenizer.get_vocab() == tokenizer.get_vocab():
             device = next(model.parameters()).device
             measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device))

@@ -6,7 +6,7 @@ import pytest
 
 from service.specs.reasons import Reason
 from worker.data.formats import Conversation, Message
-from worker.data.templates import TEMPLATES
+from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import (
     MASKED,
     Coverage,
@@ -111,39 +111,60 @@ def test_what_fits_exactly_is_neither_cut_nor_dropped(tokenizer):
 
 
 def test_a_mark_that_is_a_token_ends_a_response_in_place_of_eos(tokenizer):
-    as_text = encode(tokenizer, "Hi", "Ho", template="chatml")
-    assert tokenizer.decode(trained(as_text)) == "Ho<|im_end|></s>"
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    as_token = encode(tokenizer, "Hi", "Ho", template="chatml")
-    assert trained(as_token) == [*encode_text("Ho", tokenizer), tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    assert as_token.input_ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == 2
-    assert as_text.n_bytes == as_token.n_bytes == len("Ho")
-
-
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' }}"
-    "{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}"
-)
-
-
-def test_chatml_has_the_tokens_of_the_tokenizer_s_own_chat_template(tokenizer_without_bos):
-    tokenizer_without_bos.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    talk = conversation("the quick fox", "Ho", "Bye\n", "So long")
-    messages = [{"role": message.role, "content": message.content} for message in talk.messages]
-    own = tokenizer_without_bos.apply_chat_template(messages, chat_template=CHATML, tokenize=True, return_dict=False)
-    assert encode_conversation(talk, TEMPLATES["chatml"], tokenizer_without_bos, 500, 1).input_ids == own
+    add_tokens(TEMPLATES["chatml"], tokenizer)
+    example = encode(tokenizer, "Hi", "Ho", template="chatml")
+    assert trained(example) == [*encode_text("Ho", tokenizer), tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    assert example.input_ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == 2
+    assert example.n_bytes == len("Ho")
 
 
 def test_split_special_tokens_splits_what_a_user_wrote_and_not_the_template(tokenizer):
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    mark = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    add_tokens(TEMPLATES["chatml"], tokenizer)
+    eos, mark = (tokenizer.convert_tokens_to_ids(token) for token in ("</s>", "<|im_end|>"))
     whole = encode(tokenizer, "x<|im_end|>y", "a</s>b", template="chatml")
-    assert (whole.input_ids.count(mark), whole.input_ids.count(tokenizer.eos_token_id)) == (3, 1)
+    assert (whole.input_ids.count(mark), whole.input_ids.count(eos)) == (3, 1)
     tokenizer.split_special_tokens = True
     split = encode(tokenizer, "x<|im_end|>y", "a</s>b", template="chatml", train_on_prompt=True)
-    assert (split.input_ids.count(mark), split.input_ids.count(tokenizer.eos_token_id)) == (2, 0)
+    assert (split.input_ids.count(mark), split.input_ids.count(eos)) == (2, 0)
     assert tokenizer.decode(split.input_ids) == tokenizer.decode(whole.input_ids)
-    assert split.n_bytes == len(tokenizer.decode(split.input_ids)) - len("<s>") - len("<|im_end|>")
+    # neither the first token, which nothing predicts, nor what ends the response and what follows that
+    assert split.n_bytes == len(tokenizer.decode(split.input_ids)) - len("<|im_start|>") - len("<|im_end|>\n")
+
+
+# -- an end that is only trained ---------------------------------------------------------------------------------------
+
+
+def test_an_efficient_end_costs_a_token_only_once_and_is_trained_at_every_response(tokenizer):
+    add_tokens(TEMPLATES["glm4"], tokenizer)
+    example = encode(tokenizer, "Hi", "Ho", "Bye", "So long", template="glm4")
+    eos, user = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|user|>")
+    assert tokenizer.decode(example.input_ids).endswith("Ho<|user|>\nBye<|assistant|>\nSo long</s>")
+    assert [label for token, label in zip(example.input_ids, example.labels, strict=True) if token == user] == [MASKED, eos]
+    assert example.input_ids.count(eos) == 1
+    assert tokenizer.decode(trained(example)) == "\nHo</s>\nSo long</s>"
+    everything = encode(tokenizer, "Hi", "Ho", "Bye", "So long", template="glm4", train_on_prompt=True)
+    assert everything.labels == everything.input_ids == example.input_ids, "the next prompt says itself that a response ended"
+
+
+def test_a_response_that_was_cut_is_not_trained_to_end(tokenizer):
+    add_tokens(TEMPLATES["glm4"], tokenizer)
+    for cutoff_len in range(10, 120):
+        example = encode(tokenizer, "Hi", "Z" * 60, "Bye", "Y" * 40, template="glm4", cutoff_len=cutoff_len)
+        pieces = tokenizer.decode(trained(example)).split("</s>")
+        assert len(example.input_ids) <= cutoff_len
+        assert all(piece in ("\n" + "Z" * 60, "\n" + "Y" * 40) for piece in pieces[:-1]), "what ends is whole"
+        assert example.truncated == (len(pieces) < 3)
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "phi", "zephyr", "qwen3", "glm4", "default", "mistral"])
+@pytest.mark.parametrize("cutoff_len", [10, 25, 40, 70, 110])
+def test_no_template_exceeds_cutoff_len_and_what_is_kept_is_a_part_of_the_whole(tokenizer, name, cutoff_len):
+    add_tokens(TEMPLATES[name], tokenizer)
+    contents = "Q" * 20, "Z" * 30, "R" * 20, "Y" * 30
+    example = encode(tokenizer, *contents, template=name, cutoff_len=cutoff_len)
+    assert len(example.input_ids) == len(example.labels) <= cutoff_len
+    assert trained(example)
+    assert example.truncated == (len(encode(tokenizer, *contents, template=name, cutoff_len=4000).input_ids) > cutoff_len)
 
 
 def test_texts_are_packed_with_eos_after_each_and_the_remainder_is_dropped():

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaModel
 from transformers.models.llama.modeling_llama import LlamaMLP
 
+from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job, changed, training, weights
 from worker import checkpoints
 from worker.data import load
@@ -364,12 +365,32 @@ def test_rows_are_encoded_by_as_many_processes_as_were_asked_for(host, monkeypat
 
 
 def test_the_template_and_the_data_sets_decide_what_is_trained(host):
-    chatml, both = (
+    alpaca, both = (
         a_run(host, data=data, training={"max_steps": 1}).events("data_loaded")[0]["data"]
-        for data in ({"template": "chatml"}, {"dataset": "pets, others"})
+        for data in ({"template": "alpaca"}, {"dataset": "pets, others"})
     )
-    assert chatml["tokens"] > 242
+    assert alpaca["tokens"] > 242
     assert both["rows"] == 15
+
+
+def test_a_template_gives_the_tokenizer_its_tokens_and_its_end(host, make_llama):
+    """The model has rows to spare, as those have whose vocabulary was rounded up."""
+    host.add_model("roomy", make_llama(vocab_size=320))
+    attempt = a_run(host, FULL, data={"template": "chatml"}, model={"model_name_or_path": "roomy"})
+    (notice,) = [event for event in attempt.events("notice") if "tokens" in event["data"]]
+    assert notice["data"]["tokens"] == ["<|im_start|>", "<|im_end|>"]
+    assert "the template chatml needs the tokens <|im_start|>, <|im_end|>" in notice["text"]
+    tokenizer = load_tokenizer(host.folder(attempt))
+    assert (len(tokenizer), tokenizer.eos_token) == (302, "<|im_end|>")
+    config = AutoModelForCausalLM.from_pretrained(host.folder(attempt), local_files_only=True).generation_config
+    assert tokenizer.eos_token_id in config.eos_token_id, "a response that is generated ends where it was trained to"
+
+
+def test_a_template_that_the_model_has_no_rows_for_is_refused(host):
+    attempt = host.attempt(a_job(data={"template": "chatml"}, measures=UNMEASURED))
+    assert attempt.error.reason == Reason.BAD_MODEL
+    assert "The tokenizer has 302 tokens, and the model 'tiny' has a vocabulary of 300" in attempt.error.sentence
+    assert attempt.notices()[0].endswith("or grow it with resize_vocab.")
 
 
 # -- the series --------------------------------------------------------------------------------------------------------

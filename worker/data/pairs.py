@@ -1,0 +1,83 @@
+"""Answers to one prompt, better and worse, as tokens: what preference training learns from.
+
+The prompt is the conversation but for its last response, earlier turns and all. Prompt and either answer stay within cutoff_len.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from worker.data.formats import Conversation
+from worker.data.tokenize import MASKED, Example, budget
+from worker.data.turns import AnyTemplate, encode_turns
+
+
+@dataclass(frozen=True, slots=True)
+class PairExample:
+    """Two answers to the same prompt tokens, which are masked in both."""
+
+    chosen: Example
+    rejected: Example
+
+    @property
+    def truncated(self) -> bool:
+        return self.chosen.truncated or self.rejected.truncated
+
+
+@dataclass(frozen=True, slots=True)
+class KtoExample:
+    """An answer, and whether it is one to learn."""
+
+    answer: Example
+    desirable: bool
+
+
+def encode_pair(
+    chosen: Conversation,
+    rejected: Conversation,
+    template: AnyTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+    cutoff_len: int,
+    reserved_label_len: int,
+    overlength: Literal["truncate", "drop"] = "truncate",
+) -> PairExample | None:
+    """The two differ in their last message. The longer answer decides how much of the prompt both keep, by `budget`."""
+    better, worse = (_encode(conversation, template, tokenizer) for conversation in (chosen, rejected))
+    longest = max(len(better.answer), len(worse.answer))
+    prompt_len, answer_len = budget(len(better.prompt), longest, cutoff_len, reserved_label_len)
+    pair = PairExample(better.cut(prompt_len, answer_len), worse.cut(prompt_len, answer_len))
+    return None if pair.truncated and overlength == "drop" else pair
+
+
+def encode_kto(
+    conversation: Conversation,
+    desirable: bool,
+    template: AnyTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+    cutoff_len: int,
+    reserved_label_len: int,
+    overlength: Literal["truncate", "drop"] = "truncate",
+) -> KtoExample | None:
+    """`conversation` ends with the answer that was judged."""
+    encoded = _encode(conversation, template, tokenizer)
+    kept = budget(len(encoded.prompt), len(encoded.answer), cutoff_len, reserved_label_len)
+    example = encoded.cut(*kept)
+    return None if example.truncated and overlength == "drop" else KtoExample(example, desirable)
+
+
+@dataclass(frozen=True)
+class _Answered:
+    prompt: list[int]
+    answer: list[int]  # with its end
+
+    def cut(self, prompt_len: int, answer_len: int) -> Example:
+        prompt, answer = self.prompt[:prompt_len], self.answer[:answer_len]
+        truncated = len(prompt) < len(self.prompt) or len(answer) < len(self.answer)
+        return Example([*prompt, *answer], [*[MASKED] * len(prompt), *answer], truncated=truncated)
+
+
+def _encode(conversation: Conversation, template: AnyTemplate, tokenizer: PreTrainedTokenizerBase) -> _Answered:
+    *earlier, (source, target) = encode_turns(conversation, template, tokenizer).turns
+    before = [token for asked, answered in earlier for token in (*asked.ids, *answered.ids)]
+    return _Answered([*before, *source.ids], target.ids)
