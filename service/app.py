@@ -14,9 +14,10 @@ from starlette.types import Lifespan
 
 from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, parameters, problems, schema
 from service.api.body_limit import BodyLimit
-from service.api.rendered import RenderedJobs
+from service.api.rendered import Rendered
 from service.api.request_id import RequestId
 from service.dispatch import Dispatch, Doorbell
+from service.library.check import FoundWell
 from service.settings import Settings
 from service.store.session import Database
 
@@ -39,7 +40,8 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.settings = settings
     app.state.database = database
     app.state.dispatch = dispatch
-    app.state.rendered_jobs = RenderedJobs()
+    app.state.rendered = Rendered()
+    app.state.found_well = FoundWell()
 
     app.include_router(health.router)
     keyed = APIRouter(dependencies=[Depends(access.owner), Depends(parameters.without_nulls)], responses=problems.declared(401))

@@ -205,7 +205,9 @@ def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Atte
 def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attempt) -> bool:
     """The fence, and all that stands behind it. True when the client wishes the job cancelled."""
     told = [message["progress"] for message in attempt.unwritten if message["message"] == "progress"]
-    is_cancelled = jobs.renew(session, attempt.held, settings.lease_seconds, told[-1] if told else None)
+    is_cancelled = jobs.renew(
+        session, attempt.held, settings.lease_seconds, told[-1] if told else None, more=bool(attempt.unwritten)
+    )
     for message in attempt.unwritten:
         WRITERS[message["message"]](session, attempt.held, message)
     return is_cancelled

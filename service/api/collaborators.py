@@ -4,8 +4,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.api.rendered import RenderedJobs
+from service.api.rendered import Rendered
 from service.dispatch import Dispatch
+from service.library.check import FoundWell
 from service.settings import Settings
 from service.store.session import Database
 
@@ -25,12 +26,18 @@ async def _settings(request: Request) -> Settings:
     return settings
 
 
-async def _rendered_jobs(request: Request) -> RenderedJobs:
-    rendered: RenderedJobs = request.app.state.rendered_jobs
+async def _rendered(request: Request) -> Rendered:
+    rendered: Rendered = request.app.state.rendered
     return rendered
+
+
+async def _found_well(request: Request) -> FoundWell:
+    well: FoundWell = request.app.state.found_well
+    return well
 
 
 TheDatabase = Annotated[Database, Depends(_database)]
 TheDispatch = Annotated[Dispatch, Depends(_dispatch)]
-TheRenderedJobs = Annotated[RenderedJobs, Depends(_rendered_jobs)]
+TheFoundWell = Annotated[FoundWell, Depends(_found_well)]
+TheRendered = Annotated[Rendered, Depends(_rendered)]
 TheSettings = Annotated[Settings, Depends(_settings)]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.api.access import Owner
 from service.api.bodies import Document, RawBody, no_document
-from service.api.collaborators import TheDatabase, TheDispatch, TheRenderedJobs, TheSettings
+from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, quoted
@@ -45,6 +45,7 @@ def create_job(
     database: TheDatabase,
     dispatch: TheDispatch,
     settings: TheSettings,
+    well: TheFoundWell,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Response:
@@ -68,7 +69,7 @@ def create_job(
             # before the models and data sets are looked at: the first answer stands, even if one has gone since
             if job := once.earlier(session):
                 return _created(job, steps.of_job(session, job.id))
-    read = read_job(document, partial(check, roots))
+    read = read_job(document, partial(check, roots, well=well))
     try:
         return _submitted(database, dispatch, once, document, read, settings.secret_key)
     except IdempotencyBusy:
@@ -91,7 +92,7 @@ def _submitted(
 def list_jobs(
     owner: Owner,
     database: TheDatabase,
-    rendered: TheRenderedJobs,
+    rendered: TheRendered,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     after: Annotated[str | None, Query(description="The last job of the page before.")] = None,
     state: State | None = None,
@@ -101,20 +102,20 @@ def list_jobs(
     labels = dict(map(_label, label))
     with database.reading() as session:
         found, has_more = jobs.listing(session, owner, limit, after, state, labels)
-        page = rendered.of(session, found)
+        page = rendered.jobs(session, found)
     rest = orjson.dumps({"has_more": has_more, "next_after": found[-1].id if has_more else None})
     return Response(b'{"data":[' + b",".join(page) + b"]," + rest[1:], media_type="application/json")
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged."}, **declared(404)})
-def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase, rendered: TheRenderedJobs) -> Response:
+def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase, rendered: TheRendered) -> Response:
     """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
     with database.reading() as session:
         version = jobs.version(session, owner, job_id)
         headers = {"ETag": quoted(f"v{version}")}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        [body] = rendered.of(session, [(job_id, version)])
+        [body] = rendered.jobs(session, [(job_id, version)])
     return Response(body, headers=headers, media_type="application/json")
 
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
 from service.api.access import Owner
-from service.api.collaborators import TheDatabase
+from service.api.collaborators import TheDatabase, TheRendered
 from service.api.errors import BadParameter, NoSuchThing
 from service.api.problems import declared
 from service.api.views import measure_view
@@ -83,6 +84,7 @@ def get_metrics(
     job_id: str,
     owner: Owner,
     database: TheDatabase,
+    rendered: TheRendered,
     step: Annotated[str | None, Query(description="A step of the job.")] = None,
     checkpoint: Annotated[str | None, Query(pattern=r"^(base|[0-9]{1,9})$", description="A number of updates, or base.")] = None,
     measure: Annotated[str | None, Query(description="A name of GET /measures.")] = None,
@@ -93,10 +95,16 @@ def get_metrics(
         raise BadParameter("/query/measure", f"There is no measure {measure!r}; there are {', '.join(catalogue.BY_NAME)}.")
     global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
     with database.reading() as session:
-        steps = jobs.step_names(session, owner, job_id)
-        _refuse_unknown_step(steps, step)
-        found = metrics.of_job(session, job_id, step, global_step, measure, split)
-    return _json({"job_id": job_id, "data": _measured(steps, found)})
+        version = jobs.version(session, owner, job_id)
+
+        def made() -> bytes:
+            steps = jobs.step_names(session, job_id)
+            _refuse_unknown_step(steps, step)
+            found = metrics.of_job(session, job_id, step, global_step, measure, split)
+            return orjson.dumps({"job_id": job_id, "data": _measured(steps, found)})
+
+        body = rendered.of(("metrics", job_id, step, global_step, measure, split), version, made)
+    return Response(body, media_type="application/json")
 
 
 @router.get("/jobs/{job_id}/metrics/series", response_model=SeriesView | SeriesNames, responses=declared(404, 422))
@@ -104,6 +112,7 @@ def get_series(
     job_id: str,
     owner: Owner,
     database: TheDatabase,
+    rendered: TheRendered,
     name: Annotated[str | None, Query(description="Such as loss; without it, the names there are.")] = None,
     step: Annotated[str | None, Query(description="A step of the job; needed where there are several.")] = None,
     from_step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
@@ -112,16 +121,33 @@ def get_series(
 ) -> Response:
     """A training series as columns."""
     with database.reading() as session:
-        steps = jobs.step_names(session, owner, job_id)
-        _refuse_unknown_step(steps, step)
-        if name is None:
-            known = metrics.series_names(session, job_id)
-            return _json({"job_id": job_id, "data": _names([step] if step else steps, known)})
-        pipeline_step = step or _only_step(steps)
-        at, values = metrics.series(session, job_id, pipeline_step, name, from_step, to_step, points)
-        if not at:
-            _refuse_unknown_name(metrics.series_names(session, job_id).get(pipeline_step, []), name, pipeline_step)
-    return _json({"name": name, "pipeline_step": pipeline_step, "step": at, "value": values})
+        version = jobs.version(session, owner, job_id)
+
+        def made() -> bytes:
+            return orjson.dumps(_series(session, job_id, name, step, from_step, to_step, points))
+
+        body = rendered.of(("series", job_id, name, step, from_step, to_step, points), version, made)
+    return Response(body, media_type="application/json")
+
+
+def _series(
+    session: Session,
+    job_id: str,
+    name: str | None,
+    step: str | None,
+    from_step: int | None,
+    to_step: int | None,
+    points: int | None,
+) -> dict[str, Any]:
+    steps = jobs.step_names(session, job_id)
+    _refuse_unknown_step(steps, step)
+    if name is None:
+        return {"job_id": job_id, "data": _names([step] if step else steps, metrics.series_names(session, job_id))}
+    pipeline_step = step or _only_step(steps)
+    at, values = metrics.series(session, job_id, pipeline_step, name, from_step, to_step, points)
+    if not at:
+        _refuse_unknown_name(metrics.series_names(session, job_id).get(pipeline_step, []), name, pipeline_step)
+    return {"name": name, "pipeline_step": pipeline_step, "step": at, "value": values}
 
 
 @router.get("/measures")
@@ -166,7 +192,3 @@ def _refuse_unknown_name(known: Sequence[str], name: str, step: str) -> None:
     """A step that has not begun has no series yet: any name is then an empty one, and no mistake."""
     if known and name not in known:
         raise NoSuchThing(f"The step {step!r} has no series {name!r}; it has {', '.join(known)}.")
-
-
-def _json(document: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")

@@ -3,7 +3,8 @@
 Read without torch, so that a wrong name is refused when the job comes and not twenty minutes later by a worker.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,25 +41,54 @@ class Roots:
         return frozenset(("huggingface", "modelscope") if self.modelscope else ("huggingface",))
 
 
-def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
+class FoundWell:
+    """What was found well moments ago: the jobs of a sweep name the same model and data, and come one after another.
+
+    What is wrong is looked at anew each time; and the worker looks again, whenever that will be.
+    """
+
+    def __init__(self, seconds: float = 1.0, most: int = 1000):
+        self._seconds = seconds
+        self._most = most
+        self._found: dict[Hashable, float] = {}
+
+    def __contains__(self, looked_at: Hashable) -> bool:
+        at = self._found.get(looked_at)
+        return at is not None and time.monotonic() - at < self._seconds
+
+    def add(self, looked_at: Hashable) -> None:
+        if len(self._found) >= self._most:
+            self._found.clear()
+        self._found[looked_at] = time.monotonic()
+
+
+def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | None = None) -> Iterator[Refusal]:
     """Every model and data set that is not there or cannot be used, at its place in the document's nested form."""
     known = lineages(resolved)
     for index, step in enumerate(resolved.steps):
         own = known[step.name]
-        base = _found(roots, origin(own.whole, known))
-        named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
-        on_hub = {name for name in named if is_on_hub(roots, name)}
-        complaints = (
-            *(() if step.model.model_name_or_path in on_hub else _model(roots, step, own)),
-            *_adapters(roots, step, base, on_hub),
-            *_hub(roots, step, on_hub),
-            *_loading(step, own, base),
-            *_folder_of_data(roots, step),
-            *_training_data(roots, step),
-            *_measured_data(roots, step),
-        )
+        looked_at = (roots, own, origin(own.whole, known), step.model, step.data, step.finetuning, step.measures)
+        if well is not None and looked_at in well:
+            continue
+        complaints = list(_complaints(roots, step, own, known))
         for argument, why in complaints:
             yield Refusal(place_of(spec, index, argument), why)
+        if well is not None and not complaints:
+            well.add(looked_at)
+
+
+def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[str, Lineage]) -> "Complaints":
+    base = _found(roots, origin(own.whole, known))
+    named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
+    on_hub = {name for name in named if is_on_hub(roots, name)}
+    if step.model.model_name_or_path not in on_hub:
+        yield from _model(roots, step, own)
+    yield from _adapters(roots, step, base, on_hub)
+    yield from _hub(roots, step, on_hub)
+    yield from _loading(step, own, base)
+    yield from _folder_of_data(roots, step)
+    yield from _training_data(roots, step)
+    yield from _measured_data(roots, step)
 
 
 Complaints = Iterator[tuple[str, str]]

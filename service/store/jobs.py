@@ -110,12 +110,9 @@ def version(session: Session, owner: str, job_id: str) -> int:
     return found
 
 
-def step_names(session: Session, owner: str, job_id: str) -> list[str]:
-    """The names of the job's steps, in order. Raises NotFound."""
-    found = session.scalar(select(Job.resolved).where(Job.id == job_id, Job.owner == owner))
-    if found is None:
-        raise NotFound("job", job_id)
-    return [step["name"] for step in found["steps"]]
+def step_names(session: Session, job_id: str) -> list[str]:
+    """The names of the job's steps, in order."""
+    return [step["name"] for step in resolved_document(session, job_id)["steps"]]
 
 
 def of_ids(session: Session, job_ids: Sequence[str]) -> Sequence[Job]:
@@ -242,14 +239,19 @@ def _note(session: Session, job_id: str, progress: dict[str, Any]) -> None:
     )
 
 
-def renew(session: Session, held: Claim, lease_seconds: float, progress: dict[str, Any] | None = None) -> bool:
+def renew(
+    session: Session, held: Claim, lease_seconds: float, progress: dict[str, Any] | None = None, more: bool = False
+) -> bool:
     """Prolongs the lease, notes progress, and answers whether the client wishes the job cancelled. Raises LeaseLost.
 
-    The UPDATE locks the row, so whatever else the transaction writes (metrics, checkpoints) stands behind the fence too.
+    The UPDATE locks the row, so whatever else the transaction writes (metrics, checkpoints) stands behind the fence too. `more`
+    says that it writes something a client can see, which makes another version of the job.
     """
     values: dict[str, Any] = {"lease_until": now() + lease_seconds}
     if progress is not None:
-        values |= {"progress": progress, "version": Job.version + 1, "changed_at": now()}
+        values["progress"] = progress
+    if progress is not None or more:
+        values |= {"version": Job.version + 1, "changed_at": now()}
     renewed = session.execute(
         update(Job)
         .where(*_fence(held))

@@ -3,12 +3,13 @@
 import json
 import os
 import random
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from service.library import datasets, models, plan, weights
-from service.library.check import Roots, check
+from service.library.check import FoundWell, Roots, check
 from service.library.errors import LibraryError
 from service.places import Places
 from service.specs.dataset_info import KINDS
@@ -603,3 +604,24 @@ def test_updates_that_depend_on_tokens_are_null_with_a_reason(roots, group):
 def test_a_later_step_has_the_shape_of_the_model_it_goes_back_to(roots):
     steps = [{"name": "one"}, {"name": "two", "model": {"model_name_or_path": "@one"}}]
     assert [step.parameters for step in planned(roots, steps=steps, finetuning={"finetuning_type": "full"})] == [420, 420]
+
+
+def test_what_was_found_well_is_not_looked_at_again_for_a_moment_and_what_is_wrong_always_is(roots):
+    document, well = a_job(data={"dataset": "letters", "template": "alpaca"}), FoundWell(seconds=60)
+
+    def refusals(document):
+        try:
+            read_job(document, lambda spec, resolved: check(roots, spec, resolved, well))
+        except SpecRefused as refused:
+            return [refusal.pointer for refusal in refused.refusals]
+        return []
+
+    missing = a_job(model={"model_name_or_path": "later"}, data={"dataset": "letters", "template": "alpaca"})
+    assert refusals(missing) == ["/model/model_name_or_path"]
+    shutil.copytree(roots.models / "tiny", roots.models / "later")
+    assert refusals(missing) == []
+    shutil.rmtree(roots.models / "later")
+    assert refusals(missing) == [], "looked at within the moment"
+    assert refusals(document) == []
+    well = FoundWell(seconds=0)
+    assert refusals(missing) == ["/model/model_name_or_path"]
