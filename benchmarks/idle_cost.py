@@ -1,0 +1,99 @@
+"""What the service costs while nobody uses it: the API and one worker, on PostgreSQL.
+
+    python benchmarks/idle_cost.py [--seconds 60]
+
+Of each process tree: the share of a core, and the memory that is its own (USS). Of the database: statements a second, from its
+own log, over those of a bare process that polls once a second.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from sqlalchemy import create_engine, make_url, text
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from service.store import schema  # noqa: E402
+from service.store.session import Database  # noqa: E402
+from tests import servers  # noqa: E402
+
+SETTLE_SECONDS = 20  # the fork server imports its libraries
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    seconds = parser.parse_args().seconds
+    with (
+        tempfile.TemporaryDirectory(prefix="fb-idle-") as home,
+        servers.postgresql(fsync=True) as url,
+        servers.broker() as broker,
+    ):
+        database = Database(url)
+        schema.upgrade(database)
+        database.close()
+        log = log_statements(url)
+        environment = os.environ | {
+            "FINEBITS_HOME": home,
+            "FINEBITS_DATABASE_URL": url,
+            "FINEBITS_BROKER_URL": broker,
+            "PYTHONPATH": str(ROOT),
+        }
+        api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment", "--port", "0"]
+        with running(api, environment) as one, running([sys.executable, "-m", "worker"], environment) as other:
+            time.sleep(SETTLE_SECONDS)
+            trees = {"API": psutil.Process(one), "worker": psutil.Process(other)}
+            before, said = {name: cpu_seconds(tree) for name, tree in trees.items()}, statements(log)
+            time.sleep(seconds)
+            for name, tree in trees.items():
+                share = (cpu_seconds(tree) - before[name]) / seconds
+                print(f"{name:8} {100 * share:6.2f} % of a core   {own_bytes(tree) / 1e6:7.1f} MB of its own")
+            rate = (statements(log) - said) / seconds
+            print(f"database {rate:6.2f} statements/s   over 1/s of a process that polls every second = {rate:.2f}")
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str]) -> Iterator[int]:
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def cpu_seconds(tree: psutil.Process) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in (tree, *tree.children(recursive=True)))
+
+
+def own_bytes(tree: psutil.Process) -> int:
+    return sum(int(process.memory_full_info().uss) for process in (tree, *tree.children(recursive=True)))
+
+
+def log_statements(url: str) -> Path:
+    """Has every statement written to the server's log, which lies beside its socket."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("ALTER SYSTEM SET log_statement = 'all'"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()
+    return Path(str(make_url(url).query["host"]), "log")
+
+
+def statements(log: Path) -> int:
+    return len(re.findall(r"LOG:  (statement|execute)", log.read_text(encoding="utf-8", errors="replace")))
+
+
+if __name__ == "__main__":
+    main()
