@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from service.api.rendered import RenderedJobs
 from service.dispatch import Dispatch
 from service.settings import Settings
+from service.storage.storage import Storage
 from service.store.session import Database
 
 
@@ -30,7 +31,13 @@ async def _rendered_jobs(request: Request) -> RenderedJobs:
     return rendered
 
 
+async def _storage(request: Request) -> Storage:
+    storage: Storage = request.app.state.storage
+    return storage
+
+
 TheDatabase = Annotated[Database, Depends(_database)]
 TheDispatch = Annotated[Dispatch, Depends(_dispatch)]
 TheRenderedJobs = Annotated[RenderedJobs, Depends(_rendered_jobs)]
 TheSettings = Annotated[Settings, Depends(_settings)]
+TheStorage = Annotated[Storage, Depends(_storage)]
