@@ -18,6 +18,7 @@ from service.storage.errors import Away, Damaged, Missing, StorageError
 
 BLOCK_BYTES = 8 * 2**20
 BLOCKS_AT_ONCE = 4
+SIZE_SECONDS, BLOCK_SECONDS = 10.0, 30.0  # a request of the API waits no longer
 ANSWER_SECONDS = 3.0  # how long the store may take to say that it is there
 ANSWER_LASTS_SECONDS = 5.0
 
@@ -73,11 +74,11 @@ class Remote:
 
     def size(self, key: str) -> int:
         with self._asking(key):
-            return int(self._fs.info(self._path(key))["size"])
+            return int(self._fs.info(self._path(key), **self._within(SIZE_SECONDS))["size"])
 
     def block(self, key: str, start: int, stop: int) -> bytes:
         with self._asking(key):
-            read: bytes = self._fs.cat_file(self._path(key), start=start, end=stop)
+            read: bytes = self._fs.cat_file(self._path(key), start=start, end=stop, **self._within(BLOCK_SECONDS))
             return read
 
     def answers(self) -> bool:
@@ -132,6 +133,10 @@ class Remote:
         with self._asking(arguments.get("Key", "")):
             answer: dict[str, Any] = self._fs.call_s3(method, **arguments)
             return answer
+
+    def _within(self, seconds: float) -> dict[str, float]:
+        """fsspec's limit on a whole call, which its asynchronous file systems alone have."""
+        return {"timeout": seconds} if self._fs.async_impl else {}
 
     def _path(self, key: str) -> str:
         if any(part in ("", ".", "..") for part in key.split("/")):
