@@ -10,6 +10,7 @@ from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
 from worker.failures import JobFailure
 from worker.run import Run
+from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
 from worker.stages.pretraining import pretraining
 from worker.stages.step import StepWork
@@ -37,7 +38,7 @@ def run(work: Work, run: Run) -> None:
         run.check()
         run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", **NOTHING_YET)
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
-        output = STAGES[step.finetuning.stage](_step_work(work, job, step, outputs, use_cpu), run)
+        output = STAGES[step.finetuning.stage](_step_work(work, run, job, step, outputs, use_cpu), run)
         if step.finetuning.plot_loss:
             plot_loss(run, step.name, output, work.folder / step.name)
         state = trainer_state(output)
@@ -45,10 +46,13 @@ def run(work: Work, run: Run) -> None:
         outputs[step.name] = output
 
 
-def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
+def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
     models_root = Path(work.models_root)
+    if step.model.model_name_or_path.startswith("@"):
+        _bring_output(work, run, step.model.model_name_or_path[1:])
     return StepWork(
         step=step,
+        job_id=work.job_id,
         folder=work.folder / step.name,
         model=_model(step.model.model_name_or_path, models_root, outputs),
         job_model=_model(job.steps[0].model.model_name_or_path, models_root, outputs),
@@ -58,6 +62,16 @@ def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[s
         saved=work.saved(step.name),
         measured=work.measurements.get(step.name, []),
     )
+
+
+def _bring_output(work: Work, run: Run, step: str) -> None:
+    """What an earlier step made may have been made on another host. What this attempt made is here."""
+    made_at = work.outputs.get(step)
+    made = next((saved for saved in work.saved(step) if saved.path == made_at), None)
+    if run.deliveries is None or made is None:
+        return
+    if bring(run, step, Path(work.artifacts_root), made) is None:
+        raise JobFailure(Reason.ARTIFACT_STORE, f"What step {step} made is no longer whole in the artifact store.")
 
 
 def _model(name: str, models_root: Path, outputs: dict[str, Path]) -> Path:

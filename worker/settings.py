@@ -21,6 +21,10 @@ class WorkerSettings(Places):
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a job stays with a worker that is not heard of.")
     flush_seconds: float = Field(default=0.5, gt=0, description="How long what a job says waits to be written together.")
     sweep_seconds: float = Field(default=10.0, gt=0, description="How often lost jobs and lost bells are looked for.")
+    store_patience_seconds: float = Field(
+        default=600.0, gt=0, description="How long an artifact store that is elsewhere may be away before a job fails of it."
+    )
+    log_seconds: float = Field(default=10.0, gt=0, description="How often a job's log is copied to such a store.")
     grace_seconds: float = Field(default=120.0, gt=0, description="How long a job may take to stop at a checkpoint.")
 
     @cached_property

@@ -13,6 +13,7 @@ class StepWork:
     """One step of one attempt."""
 
     step: ResolvedStep
+    job_id: str
     folder: Path  # this attempt's own, for this step
     model: Path  # what model_name_or_path stands for
     job_model: Path  # what the job began with

@@ -108,7 +108,7 @@ class Host:
         checkpoints, measurements = {}, {}
         for message in said:
             if message["message"] == "checkpoint":
-                kept = {"global_step": message["global_step"], "path": message["path"]}
+                kept = {name: message[name] for name in ("global_step", "path", "epoch", "files")}
                 checkpoints.setdefault(message["step"], []).append(kept)
             if message["message"] == "measurement" and message["global_step"] is not None:
                 kept = {name: message[name] for name in ("global_step", "split", "documents")}
