@@ -128,7 +128,7 @@ def _proves(head: dict[str, Any], size: int, parts: Sequence[_Part], is_whole: b
     suffix = "" if is_whole else f"-{len(parts)}"
     sha256, md5 = (parts[0].sha256, parts[0].md5) if is_whole else _of_parts(parts)
     told, etag = head.get("ChecksumSHA256", ""), head["ETag"].strip('"')
-    return told.removesuffix(suffix) == b64encode(sha256).decode() or etag == f"{md5.hex()}{suffix}"
+    return bool(told.removesuffix(suffix) == b64encode(sha256).decode() or etag == f"{md5.hex()}{suffix}")
 
 
 def _of_parts(parts: Sequence[_Part]) -> tuple[bytes, bytes]:
