@@ -2,6 +2,8 @@
 
 import logging
 
+from pydantic import ValidationError
+
 from service.store import schema
 from service.store.session import Database
 from worker.app import make_app
@@ -11,7 +13,7 @@ from worker.tasks import connect
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = WorkerSettings()
+    settings = _settings()
     database = Database(settings.database_url)
     if not schema.is_current(database):
         raise SystemExit("The database is not at the newest migration: run `finebits migrate` first.")
@@ -20,6 +22,15 @@ def main() -> None:
     connect(app, settings, database)
     listen = ",".join(f"finebits.{name}" for name in settings.queue_names)
     app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", "-Q", listen])
+
+
+def _settings() -> WorkerSettings:
+    try:
+        return WorkerSettings()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        places = {".".join(map(str, detail["loc"])).upper(): detail["msg"] for detail in details}
+        raise SystemExit("\n".join(f"FINEBITS_{place}: {why}" for place, why in places.items())) from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ One thread of the child sends, in order, while training goes on. What is told of
 row always has its file. The folder here is scratch: of each step it keeps the newest checkpoint, and what is not yet sent.
 """
 
+import math
 import queue
 import re
 import shutil
@@ -75,23 +76,25 @@ class Deliveries:
         if self._failure is not None:
             raise self._failure
 
-    def settle(self) -> None:
-        """Returns when everything is sent; raises as `check` does."""
-        self._waiting.join()
+    def settle(self, grace_seconds: float = math.inf) -> bool:
+        """As `finish`, and raises as `check` does."""
+        is_all_sent = self.finish(grace_seconds)
         self.check()
+        return is_all_sent
 
-    def finish(self, grace_seconds: float) -> None:
-        """Waits for what is not sent yet, and once the run is hurried only so long.
+    def finish(self, grace_seconds: float) -> bool:
+        """Waits for what is not sent yet, and once the run is hurried only so long. True when all is sent.
 
-        What is not sent then stays here, and the next attempt on this host sends it.
+        What is not stays here, and the next attempt on this host sends it.
         """
         hurried_at: float | None = None
         while self._waiting.unfinished_tasks and self._failure is None:
             if hurried_at is None and self._is_hurried():
                 hurried_at = time.monotonic()
             if hurried_at is not None and time.monotonic() - hurried_at > grace_seconds:
-                return
+                return False
             time.sleep(0.05)
+        return self._failure is None
 
     def fetch(self, path: str, files: list[dict[str, Any]]) -> Path:
         """A checkpoint's folder, sealed. Raises Missing, Damaged or Away; Away too where the run must stop before it is here."""

@@ -112,10 +112,12 @@ class Run:
         if self.deliveries is None:
             return
         try:
-            self.deliveries.settle()
+            if self.deliveries.settle(self.grace_seconds / 2):
+                return
         except Exception:
             self.check()  # a run that was asked to stop has not failed of it
             raise
+        self.check()
 
     def _end(self, **how: Any) -> None:
         if self.deliveries is not None:

@@ -6,9 +6,11 @@ import pytest
 
 from service.specs.reasons import Reason
 from service.storage.errors import Away, Damaged
+from tests.worker.stages.attempts import Pipe
 from worker import checkpoints, deliveries
 from worker.deliveries import Deliveries
 from worker.failures import JobFailure
+from worker.run import Run, Stopped
 
 URL = "s3://bucket/folder"
 
@@ -119,6 +121,21 @@ def test_who_must_stop_waits_for_what_is_under_way_only_so_long(root, shelf, mak
     shelf.is_open.set()
     sending.finish(20)
     assert told == [10]
+
+
+def test_a_step_is_not_finished_with_files_that_are_not_sent(root, shelf, make, wishes):
+    pipe = Pipe()
+    run = Run(pipe, root)
+    run.deliveries, run.grace_seconds = make(), 0.2
+    shelf.is_open.clear()
+    folder, files = sealed(root, 10)
+    run.checkpoint("sft", 10, folder, 1.0, None, files)
+    run.wish = "stop"
+    wishes.append("stop")
+    with pytest.raises(Stopped):
+        run.step_finished(0, "sft", folder, {})
+    assert pipe.messages == []
+    shelf.is_open.set()
 
 
 def test_of_each_step_the_newest_and_what_the_store_lacks_stay_on_the_host(root, shelf, make):
