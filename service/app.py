@@ -19,6 +19,7 @@ from service.api.request_id import RequestId
 from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
 from service.settings import Settings
+from service.storage.opening import open_storage
 from service.store.session import Database
 
 DESCRIPTION = """Fine-tunes language models on your own machines, and says in bits what every checkpoint learned.
@@ -42,6 +43,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.dispatch = dispatch
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
+    app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
     app.include_router(health.router)
     keyed = APIRouter(dependencies=[Depends(access.owner), Depends(parameters.without_nulls)], responses=problems.declared(401))

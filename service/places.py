@@ -6,6 +6,9 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.storage import opening
+from service.storage.errors import Unusable
+
 
 class Places(BaseSettings):
     """Read from the environment (prefix FINEBITS_). `home` holds the embedded default's data; the rest follows from it."""
@@ -15,7 +18,11 @@ class Places(BaseSettings):
     home: Path = Field(default=Path("finebits-data"), description="The folder of the embedded default's data.")
     database_url: str = Field(default="", description="SQLAlchemy's URL; SQLite in `home` when not given.")
     broker_url: str = Field(default="", description="Redis's URL; a private server in `home` when not given.")
-    artifacts_root: Path = Field(default=Path(), description="Where jobs' files are; `home`/artifacts when not given.")
+    artifacts_root: Path = Field(default=Path(), description="Where jobs write; `home`/artifacts when not given.")
+    artifacts_url: str = Field(
+        default="", description="Where jobs' files are kept, as s3://bucket/folder; `artifacts_root` itself when not given."
+    )
+    s3_endpoint: str = Field(default="", description="The URL of an S3 that is not Amazon's; AWS_ENDPOINT_URL when not given.")
     models_root: Path = Field(default=Path(), description="The models that jobs may name; `home`/models when not given.")
     datasets_root: Path = Field(default=Path(), description="The data sets; `home`/datasets when not given.")
 
@@ -60,3 +67,13 @@ class Places(BaseSettings):
             if root in given:
                 given[root] = Path(str(given[root])).absolute()
         return {**defaults, **given, "home": home}
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _is_usable(cls, url: str) -> str:
+        try:
+            if url:
+                opening.check(url)
+        except Unusable as error:
+            raise ValueError(str(error)) from None
+        return url

@@ -43,6 +43,20 @@ def broker_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def _s3_server() -> Iterator[servers.S3]:
+    with servers.s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3_server: servers.S3, monkeypatch: pytest.MonkeyPatch) -> servers.S3:
+    """An S3 on loopback, and this process's environment as that of a client of it."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server
+
+
+@pytest.fixture(scope="session")
 def _migrated(postgresql_url: str) -> Iterator[str]:
     """A database at the newest migration, to copy for each test."""
     name = f"finebits_template_{os.getpid()}"

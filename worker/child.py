@@ -19,7 +19,9 @@ from typing import Any
 import torch
 
 from service.specs.reasons import Reason
+from service.storage.opening import open_storage
 from worker import checkpoints, log
+from worker.deliveries import Deliveries
 from worker.failures import JobFailure
 from worker.pipeline import run as run_pipeline
 from worker.run import Run, Stopped
@@ -46,6 +48,7 @@ def main(document: dict[str, Any], pipe: Connection) -> None:
     log_file = work.folder / "log.txt"
     log.speak_into(log_file)
     run = Run(pipe, Path(work.artifacts_root))
+    run.deliveries, run.grace_seconds = _deliveries(work, run), work.grace_seconds
     signal.signal(signal.SIGTERM, lambda *_: _wish(run, "stop"))
     threading.Thread(target=_listen, args=(pipe, run, work.lease_seconds, log_file), daemon=True).start()
     _choose_device(work)
@@ -53,6 +56,15 @@ def main(document: dict[str, Any], pipe: Connection) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(DONE)  # no atexit of inherited libraries; everything of ours is written
+
+
+def _deliveries(work: Work, run: Run) -> Deliveries | None:
+    if not work.artifacts_url:
+        return None
+    root = Path(work.artifacts_root)
+    storage = open_storage(root, work.artifacts_url, work.s3_endpoint)
+    known = [checkpoint["path"] for saved in work.checkpoints.values() for checkpoint in saved]
+    return Deliveries(storage, root, known, work.store_patience_seconds, lambda: run.wish is not None)
 
 
 def _attempt(work: Work, run: Run) -> None:

@@ -16,6 +16,7 @@ from worker.failures import JobFailure
 from worker.models import hub
 from worker.models.start import SavedAdapter, Start
 from worker.run import Run
+from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
 from worker.stages.pretraining import pretraining
 from worker.stages.step import StepWork
@@ -46,7 +47,7 @@ def run(work: Work, run: Run) -> None:
         run.check()
         run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", **NOTHING_YET)
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
-        output = STAGES[step.finetuning.stage](_step_work(work, job, step, outputs, use_cpu), run)
+        output = STAGES[step.finetuning.stage](_step_work(work, run, job, step, outputs, use_cpu), run)
         if step.finetuning.plot_loss:
             plot_loss(run, step.name, output, work.folder / step.name)
         state = trainer_state(output)
@@ -54,14 +55,15 @@ def run(work: Work, run: Run) -> None:
         outputs[step.name] = output
 
 
-def _step_work(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
+def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
     known = lineages(job)
     first = job.steps[0]
     # a place on a hub is looked up once, and not twice at two commits
-    place = cache(partial(_place, work, step, outputs))
-    first_place = place if step is first else cache(partial(_place, work, first, outputs))
+    place = cache(partial(_place, work, run, step, outputs))
+    first_place = place if step is first else cache(partial(_place, work, run, first, outputs))
     return StepWork(
         step=step,
+        job_id=work.job_id,
         folder=work.folder / step.name,
         model=place(step.model.model_name_or_path),
         start=_start(known[step.name], place),
@@ -95,9 +97,10 @@ def _start(lineage: Lineage, place: Callable[[str], Path]) -> Start:
     )
 
 
-def _place(work: Work, step: ResolvedStep, outputs: dict[str, Path], name: str) -> Path:
+def _place(work: Work, run: Run, step: ResolvedStep, outputs: dict[str, Path], name: str) -> Path:
     """A folder among the operator's models, or what an earlier step of this job made, or what is fetched from a hub."""
     if name.startswith("@"):
+        _bring_output(work, run, name[1:])
         return outputs[name[1:]]
     try:
         folder = inside(Path(work.models_root), name)
@@ -108,6 +111,16 @@ def _place(work: Work, step: ResolvedStep, outputs: dict[str, Path], name: str) 
         raise JobFailure(Reason.MISSING_MODEL, str(error)) from None
     token = (work.tokens or {}).get(step.name)
     return hub.fetched(name, step.model.model_revision, cache_dir, token, pinned=work.attempt > 1 or bool(outputs))
+
+
+def _bring_output(work: Work, run: Run, step: str) -> None:
+    """What an earlier step made may have been made on another host. What this attempt made is here."""
+    made_at = work.outputs.get(step)
+    made = next((saved for saved in work.saved(step) if saved.path == made_at), None)
+    if run.deliveries is None or made is None:
+        return
+    if bring(run, step, Path(work.artifacts_root), made) is None:
+        raise JobFailure(Reason.ARTIFACT_STORE, f"What step {step} made is no longer whole in the artifact store.")
 
 
 def _use_cpu(job: ResolvedJob) -> bool:

@@ -1,12 +1,14 @@
 """What a stage may say of its run, and what it may hear. It goes up the pipe; the supervisor writes it behind the fence."""
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import orjson
 
 from service.specs.reasons import Reason
+from worker.deliveries import Deliveries
 
 Wish = Literal["cancel", "stop"]
 
@@ -22,7 +24,10 @@ class Pipe(Protocol):
 
 
 class Run:
-    """One attempt's voice. Methods return when the message is in the pipe; nothing here waits for the database."""
+    """One attempt's voice. Methods return when the message is in the pipe; nothing here waits for the database.
+
+    With `deliveries`, what is told of a file goes into the pipe when the artifact store has it, and an end waits for them.
+    """
 
     def __init__(self, pipe: Pipe, artifacts_root: Path):
         self._pipe = pipe
@@ -30,11 +35,15 @@ class Run:
         self._sending = threading.Lock()
         self._progress: dict[str, Any] = {}
         self.wish: Wish | None = None
+        self.deliveries: Deliveries | None = None  # None: the files are where they stay
+        self.grace_seconds = 120.0
 
     def check(self) -> None:
         """Raises Stopped when it was asked for. For the time before and after training, which has its own callback."""
         if self.wish is not None:
             raise Stopped(self.wish)
+        if self.deliveries is not None:
+            self.deliveries.check()
 
     def event(self, kind: str, message: str, **data: Any) -> None:
         self._send("event", kind=kind, text=message, data=data)
@@ -58,7 +67,8 @@ class Run:
         files: list[dict[str, Any]],
     ) -> None:
         """A checkpoint whose manifest is in place."""
-        self._send(
+        tell = partial(
+            self._send,
             "checkpoint",
             step=step,
             global_step=global_step,
@@ -67,6 +77,10 @@ class Run:
             train_loss=train_loss,
             files=files,
         )
+        if self.deliveries is None:
+            tell()
+        else:
+            self.deliveries.send_checkpoint(folder, files, tell)
 
     def measurement(
         self, step: str, global_step: int | None, split: str, documents: dict[str, Any], metrics: list[dict[str, Any]]
@@ -75,19 +89,40 @@ class Run:
         self._send("measurement", step=step, global_step=global_step, split=split, documents=documents, metrics=metrics)
 
     def artifact(self, name: str, file: Path, size: int, sha256: str) -> None:
-        self._send("artifact", name=name, path=self._under_root(file), size=size, sha256=sha256)
+        tell = partial(self._send, "artifact", name=name, path=self._under_root(file), size=size, sha256=sha256)
+        if self.deliveries is None:
+            tell()
+        else:
+            self.deliveries.send_file(file, size, sha256, tell)
 
     def step_finished(self, position: int, step: str, output: Path, summary: dict[str, Any]) -> None:
+        self._settle()
         self._send("step", position=position, step=step, output=self._under_root(output), summary=summary)
 
     def succeeded(self) -> None:
-        self._send("outcome", outcome="succeeded")
+        self._end(outcome="succeeded")
 
     def failed(self, reason: Reason, sentence: str, details: dict[str, Any]) -> None:
-        self._send("outcome", outcome="failed", reason=str(reason), sentence=sentence, details=details)
+        self._end(outcome="failed", reason=str(reason), sentence=sentence, details=details)
 
     def stopped(self) -> None:
-        self._send("outcome", outcome="stopped")
+        self._end(outcome="stopped")
+
+    def _settle(self) -> None:
+        if self.deliveries is None:
+            return
+        try:
+            if self.deliveries.settle(self.grace_seconds / 2):
+                return
+        except Exception:
+            self.check()  # a run that was asked to stop has not failed of it
+            raise
+        self.check()
+
+    def _end(self, **how: Any) -> None:
+        if self.deliveries is not None:
+            self.deliveries.finish(self.grace_seconds / 2)
+        self._send("outcome", **how)
 
     def _under_root(self, path: Path) -> str:
         return str(path.relative_to(self._artifacts_root))

@@ -27,6 +27,10 @@ class WorkerSettings(Places):
     health_file: Path | None = Field(
         default=None, description="Touched after each sweep that reached the database and the broker: its age tells of health."
     )
+    store_patience_seconds: float = Field(
+        default=600.0, gt=0, description="How long an artifact store that is elsewhere may be away before a job fails of it."
+    )
+    log_seconds: float = Field(default=10.0, gt=0, description="How often a job's log is copied to such a store.")
     grace_seconds: float = Field(default=120.0, gt=0, description="How long a job may take to stop at a checkpoint.")
 
     @cached_property

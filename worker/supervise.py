@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,12 +25,15 @@ from service.library.errors import LibraryError
 from service.library.space import StepSpace
 from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
+from service.storage.opening import open_storage
+from service.storage.storage import Storage
 from service.store import artifacts, checkpoints, events, jobs, metrics, steps, tokens
 from service.store.errors import LeaseLost
 from service.store.jobs import Claim
 from service.store.session import Database
 from worker import warm
 from worker.disk import Disk
+from worker.log_copies import LogCopies
 from worker.settings import WorkerSettings
 from worker.warm import Child
 from worker.work import Work
@@ -48,6 +53,7 @@ class _Attempt:
     renewed_at: float = 0.0
     asked_to_stop_at: float | None = None
     pipe_is_open: bool = True
+    log: LogCopies | None = None  # where the artifact store is elsewhere
 
 
 def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: str | None, stopping: threading.Event) -> bool:
@@ -60,15 +66,33 @@ def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: s
     try:
         logger.info("attempt %d of %s began", held.attempt, held.job_id)
         attempt = _Attempt(held, warm.start(work.to_document()), asked_at + settings.lease_seconds)
+        attempt.log = _log_copies(settings, work)
         try:
             _keep(database, settings, attempt, stopping)
         finally:
             attempt.child.kill()
             attempt.child.wait(5)
             attempt.child.close()
+            if attempt.log is not None:
+                attempt.log.finish(0)
     finally:
         disk.done(held.job_id)
     return True
+
+
+def _log_copies(settings: WorkerSettings, work: Work) -> LogCopies | None:
+    if not settings.artifacts_url:
+        return None
+    storage = _storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
+    copies = LogCopies(storage, settings.artifacts_root, work.folder, settings.log_seconds, settings.store_patience_seconds)
+    copies.start()
+    return copies
+
+
+@cache
+def _storage(root: Path, url: str, s3_endpoint: str) -> Storage:
+    """One client for all attempts."""
+    return open_storage(root, url, s3_endpoint)
 
 
 def _claim(database: Database, settings: WorkerSettings, disk: Disk, device: str | None) -> tuple[Claim, Work, float] | None:
@@ -113,7 +137,14 @@ def _work(
     """All that the child needs, read in the transaction that claimed the job."""
     saved: dict[str, list[dict[str, Any]]] = {}
     for checkpoint in checkpoints.of_job(session, held.job_id):
-        saved.setdefault(checkpoint.step, []).append({"global_step": checkpoint.global_step, "path": checkpoint.path})
+        saved.setdefault(checkpoint.step, []).append(
+            {
+                "global_step": checkpoint.global_step,
+                "path": checkpoint.path,
+                "epoch": checkpoint.epoch,
+                "files": checkpoint.manifest["files"],
+            }
+        )
     measured: dict[str, list[dict[str, Any]]] = {}
     for row in metrics.measurements(session, held.job_id):
         if row.global_step == metrics.BASE:
@@ -133,6 +164,10 @@ def _work(
         device=device,
         threads=settings.job_threads,
         lease_seconds=settings.lease_seconds,
+        grace_seconds=settings.grace_seconds,
+        artifacts_url=settings.artifacts_url,
+        s3_endpoint=settings.s3_endpoint,
+        store_patience_seconds=settings.store_patience_seconds,
         outputs={step.name: step.output for step in steps.of_job(session, held.job_id)},
         checkpoints=saved,
         measurements=measured,
@@ -154,6 +189,8 @@ def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, stopp
             if ended is None:
                 _renew_when_due(database, settings, attempt)
             else:
+                if attempt.log is not None:  # before the job's end can be seen; a store that is slow must not cost the lease
+                    attempt.log.finish(min(10.0, settings.lease_seconds / 4))
                 _write_end(database, settings, attempt, ended)
                 return
         except LeaseLost:

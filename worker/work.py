@@ -14,6 +14,8 @@ class SavedCheckpoint:
 
     global_step: int
     path: str  # under the artifact root
+    epoch: float
+    files: list[dict[str, Any]]  # name in the checkpoint's folder, size, sha256
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Work:
     lease_seconds: float
     # for hubs, by step; None: kept with a key that this worker does not have
     tokens: dict[str, str] | None = field(default_factory=dict, repr=False)
+    grace_seconds: float = 120.0  # how long it may take to stop
+    artifacts_url: str = ""  # a store that is elsewhere; artifacts_root is scratch then
+    s3_endpoint: str = ""
+    store_patience_seconds: float = 600.0  # how long that store may be away
     outputs: dict[str, str] = field(default_factory=dict)  # of the steps that are done
     checkpoints: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step, oldest first
     measurements: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step: global_step, split, documents

@@ -1,20 +1,24 @@
 """The files that a job made, to download whole or in parts."""
 
 import mimetypes
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from starlette import responses as starlette
 
 from service.api.access import Owner
-from service.api.collaborators import TheDatabase, TheSettings
+from service.api.collaborators import TheDatabase, TheStorage
 from service.api.errors import Gone, RangeNotSatisfiable, UnreadableRange
 from service.api.etags import is_known, quoted
 from service.api.problems import declared
+from service.api.stored_file import StoredFile
 from service.api.views import ArtifactList, artifact_view
-from service.specs.roots import OutsideRoot, inside
+from service.storage.errors import Missing
+from service.storage.folder import Folder
+from service.storage.storage import Storage
 from service.store import artifacts, jobs
+from service.store.tables import Artifact
 
 router = APIRouter(tags=["files"])
 
@@ -37,9 +41,7 @@ def list_artifacts(job_id: str, owner: Owner, database: TheDatabase) -> Artifact
         **declared(400, 404, 410, 416),
     },
 )
-def get_artifact(
-    job_id: str, name: str, request: Request, owner: Owner, database: TheDatabase, settings: TheSettings
-) -> Response:
+def get_artifact(job_id: str, name: str, request: Request, owner: Owner, database: TheDatabase, storage: TheStorage) -> Response:
     """A file's bytes. Its ETag is its SHA-256, so a download can be checked, and taken up again with Range and If-Range."""
     with database.reading() as session:
         jobs.version(session, owner, job_id)
@@ -47,26 +49,26 @@ def get_artifact(
     etag = quoted(artifact.sha256)
     if is_known(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    path = _present(settings.artifacts_root, artifact.path, name)
-    stat = path.stat()
-    _refuse_bad_range(request, etag, stat.st_size)
-    return FileResponse(
-        path,
-        headers={"ETag": etag, "X-Content-Type-Options": "nosniff"},
-        media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
-        filename=PurePosixPath(name).name,
-        stat_result=stat,
-    )
+    return _answer(request, storage, artifact, etag)
 
 
-def _present(root: Path, path: str, name: str) -> Path:
+def _answer(request: Request, storage: Storage, artifact: Artifact, etag: str) -> Response:
+    name = artifact.name
+    headers = {"ETag": etag, "X-Content-Type-Options": "nosniff"}
+    media_type, filename = mimetypes.guess_type(name)[0] or "application/octet-stream", PurePosixPath(name).name
     try:
-        found = inside(root, path)
-    except OutsideRoot:
-        raise Gone(f"The file {name!r} is not among the artifacts any more.") from None
-    if not found.is_file():
-        raise Gone(f"The file {name!r} was made, and is no longer on the disk.")
-    return found
+        if isinstance(storage, Folder):
+            path = storage.path(artifact.path)
+            stat = path.stat()
+            _refuse_bad_range(request, etag, stat.st_size)
+            return FileResponse(path, headers=headers, media_type=media_type, filename=filename, stat_result=stat)
+        size = storage.size(artifact.path)
+    except Missing:
+        raise Gone(f"The file {name!r} was made, and is no longer among the artifacts.") from None
+    if size != artifact.size:
+        raise Gone(f"The file {name!r} was made with {artifact.size} bytes, and has {size} in the artifact store.")
+    _refuse_bad_range(request, etag, size)
+    return StoredFile(storage, artifact.path, size, artifact.created_at, headers, media_type, filename)
 
 
 def _refuse_bad_range(request: Request, etag: str, size: int) -> None:

@@ -8,6 +8,7 @@ from service.api.rendered import Rendered
 from service.dispatch import Dispatch
 from service.library.check import FoundWell
 from service.settings import Settings
+from service.storage.storage import Storage
 from service.store.session import Database
 
 
@@ -36,8 +37,14 @@ async def _found_well(request: Request) -> FoundWell:
     return well
 
 
+async def _storage(request: Request) -> Storage:
+    storage: Storage = request.app.state.storage
+    return storage
+
+
 TheDatabase = Annotated[Database, Depends(_database)]
 TheDispatch = Annotated[Dispatch, Depends(_dispatch)]
 TheFoundWell = Annotated[FoundWell, Depends(_found_well)]
 TheRendered = Annotated[Rendered, Depends(_rendered)]
 TheSettings = Annotated[Settings, Depends(_settings)]
+TheStorage = Annotated[Storage, Depends(_storage)]

@@ -3,9 +3,10 @@
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from service.api.collaborators import TheDatabase, TheDispatch
+from service.api.collaborators import TheDatabase, TheDispatch, TheStorage
 from service.api.errors import NotReady
 from service.api.problems import declared
+from service.storage.folder import Folder
 from service.store import schema
 from service.store.session import Database
 
@@ -28,10 +29,12 @@ def livez() -> Alive:
 
 
 @router.get("/readyz", responses=declared(503))
-def readyz(database: TheDatabase, dispatch: TheDispatch) -> Ready:
-    """The database answers and is at the newest migration, and the broker answers."""
+def readyz(database: TheDatabase, dispatch: TheDispatch, storage: TheStorage) -> Ready:
+    """The database answers and is at the newest migration, and so do the broker and an artifact store that is elsewhere."""
     checks = {"database": database.answers(), "broker": dispatch.answers()}
     checks["migrations"] = checks["database"] and _is_current(database)
+    if not isinstance(storage, Folder):
+        checks["artifacts"] = storage.answers()
     failed = [name for name, holds in checks.items() if not holds]
     if failed:
         raise NotReady(f"Not ready: {', '.join(failed)}.", {"Retry-After": "2"}, checks=checks)

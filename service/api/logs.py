@@ -1,17 +1,17 @@
 """What the training process of an attempt wrote, also while it runs."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from service.api.access import Owner
-from service.api.collaborators import TheDatabase, TheSettings
+from service.api.collaborators import TheDatabase, TheStorage
 from service.api.errors import NoSuchThing
 from service.api.problems import declared
-from service.specs.roots import OutsideRoot, inside
+from service.storage.errors import Missing
+from service.storage.storage import Storage
 from service.store import jobs
 from service.store.tables import Job
 
@@ -25,19 +25,20 @@ def get_log(
     job_id: str,
     owner: Owner,
     database: TheDatabase,
-    settings: TheSettings,
+    storage: TheStorage,
     attempt: Annotated[int | None, Query(ge=1, lt=2**31, description="The present or last attempt, when not given.")] = None,
     tail: Annotated[int | None, Query(ge=1, le=1_000_000, description="Only so many lines from the end.")] = None,
 ) -> Response:
     """An attempt's log as it stands now; empty where the attempt has not written yet."""
     with database.reading() as session:
         job = jobs.get(session, owner, job_id)
-    file = _opened(settings.artifacts_root, job_id, _attempt(job, attempt))
-    if file is None:
+    key = f"{job_id}/{_attempt(job, attempt)}/log.txt"
+    try:
+        end = storage.size(key)
+        start = _start_of_tail(storage, key, end, tail) if tail else 0
+    except Missing:
         return PlainTextResponse("")
-    end = file.seek(0, 2)
-    start = _start_of_tail(file, end, tail) if tail else 0
-    return StreamingResponse(_blocks(file, start, end), media_type="text/plain; charset=utf-8")
+    return StreamingResponse(_blocks(storage, key, start, end), media_type="text/plain; charset=utf-8")
 
 
 def _attempt(job: Job, wanted: int | None) -> int:
@@ -48,20 +49,12 @@ def _attempt(job: Job, wanted: int | None) -> int:
     return wanted or job.attempt
 
 
-def _opened(root: Path, job_id: str, attempt: int) -> BinaryIO | None:
-    try:
-        return inside(root, f"{job_id}/{attempt}/log.txt").open("rb")
-    except (OutsideRoot, OSError):
-        return None
-
-
-def _start_of_tail(file: BinaryIO, end: int, lines: int) -> int:
+def _start_of_tail(storage: Storage, key: str, end: int, lines: int) -> int:
     """Where the last `lines` lines begin. A newline at the very end closes the last line and begins none."""
     position, wanted = end, lines
     while position > 0:
         start = max(position - BLOCK, 0)
-        file.seek(start)
-        block = file.read(position - start)
+        block = storage.block(key, start, position)
         found = len(block)
         while (found := block.rfind(b"\n", 0, found)) >= 0:
             if start + found == end - 1:
@@ -73,9 +66,8 @@ def _start_of_tail(file: BinaryIO, end: int, lines: int) -> int:
     return 0
 
 
-def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+def _blocks(storage: Storage, key: str, start: int, end: int) -> Iterator[bytes]:
     """What stood there when the request came: a log that grows faster than it is read has an end all the same."""
-    with file:
-        file.seek(start)
-        while (left := end - file.tell()) > 0 and (block := file.read(min(BLOCK, left))):
-            yield block
+    while start < end and (block := storage.block(key, start, min(start + BLOCK, end))):
+        yield block
+        start += len(block)

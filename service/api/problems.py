@@ -20,6 +20,7 @@ from starlette.routing import Match
 from service.api import errors as api
 from service.library.errors import LibraryError
 from service.specs.refusals import SpecRefused
+from service.storage import errors as storage
 from service.store import errors as store
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Code(StrEnum):
     BAD_CURSOR = "bad_cursor"  # `after` is not of this list
     LEASE_LOST = "lease_lost"  # the attempt no longer holds the job
     NOT_READY = "not_ready"  # the service cannot take jobs now; `checks` says why
-    UNAVAILABLE = "unavailable"  # the database cannot be reached now; ask again
+    UNAVAILABLE = "unavailable"  # the database or the artifact store cannot be reached now; ask again
     INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has it under the request id
 
 
@@ -73,6 +74,8 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     api.Gone: (410, Code.GONE),
     api.RangeNotSatisfiable: (416, Code.RANGE_NOT_SATISFIABLE),
     api.NotReady: (503, Code.NOT_READY),
+    storage.Missing: (410, Code.GONE),
+    storage.StorageError: (503, Code.UNAVAILABLE),
     OperationalError: (503, Code.UNAVAILABLE),
     PoolTimeout: (503, Code.UNAVAILABLE),
 }
@@ -159,6 +162,10 @@ async def _known(request: Request, error: Exception) -> Response:
             return problem(request.scope, status, code, str(error), headers={"Retry-After": "1"})
         case api.ApiError(headers=headers, members=members):
             return problem(request.scope, status, code, str(error), headers=headers, **members)
+        case storage.StorageError() if status == 503:
+            logger.error("request %s: %s", request.state.request_id, error)
+            detail = "The artifact store cannot be reached now; ask again in a moment."
+            return problem(request.scope, status, code, detail, headers={"Retry-After": "5"})
         case OperationalError() | PoolTimeout():
             logger.error("request %s: the database failed: %s", request.state.request_id, error)
             detail = "The database cannot be reached now; ask again in a moment."

@@ -38,6 +38,8 @@ class Wishes(TrainerCallback):
         if self._run.wish == "stop":
             control.should_save = True
             control.should_training_stop = True
+        elif self._run.deliveries is not None:
+            self._run.deliveries.check()
         return control
 
 

@@ -15,6 +15,7 @@ class StepWork:
     """One step of one attempt."""
 
     step: ResolvedStep
+    job_id: str
     folder: Path  # this attempt's own, for this step
     model: Path  # what model_name_or_path stands for: the tokenizer lies there, whether it is a whole model or an adapter
     start: Start  # the step's model in its parts

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from worker import checkpoints
@@ -21,7 +22,8 @@ from worker.models.loading import load_tokenizer
 from worker.models.quantization import quantized_with
 from worker.probes.token import adapter_off
 from worker.run import Run
-from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number
+from worker.stages.bringing import bring
+from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss
 from worker.stages.measuring import Measuring
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
@@ -147,13 +149,13 @@ def callbacks(run: Run, work: StepWork, measuring: Measuring | None) -> list[Tra
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
     """Trains on from the last complete checkpoint, and answers the folder of the step's last one."""
-    saved = _complete(run, work)
-    if measuring is not None:
-        _measure_what_was_missed(run, trainer, measuring, work, saved)
-    last = _folder(work, saved[-1]) if saved else None
-    if last is not None and _is_the_end(trainer_state(last)):
-        return last
+    saved, last = _newest_whole(run, work, [*work.saved, *_taken_over(run, work)])
     if last is not None:
+        state = trainer_state(last)
+        if measuring is not None:
+            _measure_what_was_missed(run, trainer, measuring, work, saved, last, state["max_steps"])
+        if state["global_step"] >= state["max_steps"]:
+            return last
         run.event(
             "resumed",
             f"{work.name} goes on from checkpoint {saved[-1].global_step}.",
@@ -167,43 +169,59 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
 
 
 def trainer_state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     return state
 
 
-def _complete(run: Run, work: StepWork) -> list[SavedCheckpoint]:
-    """The checkpoints of earlier attempts whose files are all as they were sealed."""
-    complete = []
-    for saved in work.saved:
-        if checkpoints.is_complete(_folder(work, saved)):
-            complete.append(saved)
-        else:
-            run.event(
-                "notice",
-                f"{work.name}: checkpoint {saved.global_step} is no longer whole and is passed over.",
-                step=work.name,
-                global_step=saved.global_step,
-            )
-    return complete
+def _taken_over(run: Run, work: StepWork) -> list[SavedCheckpoint]:
+    """Sealed on this host by an attempt that was lost before the artifact store had them: their sending goes on where it ended.
+
+    The points that led to them may have been lost with that attempt's keeper, and are told again.
+    """
+    if run.deliveries is None:
+        return []
+    taken = []
+    for folder in run.deliveries.unsent(work.job_id, work.name):
+        if not checkpoints.is_complete(folder):
+            continue
+        state, files = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)), checkpoints.listed(folder)
+        for window in (entry for entry in state.log_history if entry.get("window")):
+            known = {name: window[name] for name in ("loss", "learning_rate", "grad_norm") if name in window}
+            run.points(work.name, window["step"], known)
+        epoch = state.epoch or 0.0
+        run.checkpoint(work.name, state.global_step, folder, epoch, recent_loss(state), files)
+        taken.append(SavedCheckpoint(state.global_step, str(folder.relative_to(work.artifacts_root)), epoch, files))
+    return taken
+
+
+def _newest_whole(run: Run, work: StepWork, saved: list[SavedCheckpoint]) -> tuple[list[SavedCheckpoint], Path | None]:
+    """The folder to go on from, and the checkpoints up to it, oldest first. Those before it are not looked at."""
+    remaining = sorted(saved, key=lambda checkpoint: checkpoint.global_step)
+    while remaining:
+        folder = bring(run, work.name, work.artifacts_root, remaining[-1])
+        if folder is not None:
+            return remaining, folder
+        remaining.pop()
+    return [], None
 
 
 def _measure_what_was_missed(
-    run: Run, trainer: Trainer, measuring: Measuring, work: StepWork, saved: list[SavedCheckpoint]
+    run: Run,
+    trainer: Trainer,
+    measuring: Measuring,
+    work: StepWork,
+    saved: list[SavedCheckpoint],
+    last: Path,
+    max_steps: int,
 ) -> None:
     """A worker may have died between saving a checkpoint and measuring it."""
     for checkpoint in saved:
-        state = trainer_state(_folder(work, checkpoint))
-        number = planned_number(work.step.training, state["global_step"], state["epoch"])
-        if measuring.is_due(number, _is_the_end(state)) and not measuring.has(checkpoint.global_step):
-            run.check()
+        number = planned_number(work.step.training, checkpoint.global_step, checkpoint.epoch)
+        if not measuring.is_due(number, checkpoint.global_step >= max_steps) or measuring.has(checkpoint.global_step):
+            continue
+        run.check()
+        folder = last if checkpoint is saved[-1] else bring(run, work.name, work.artifacts_root, checkpoint)
+        if folder is not None:
             # transformers' own way to put a checkpoint's weights into the model, adapter or whole, sharded or not
-            trainer._load_from_checkpoint(str(_folder(work, checkpoint)))
+            trainer._load_from_checkpoint(str(folder))
             measuring.checkpoint(trainer.model, checkpoint.global_step)
-
-
-def _is_the_end(state: dict[str, Any]) -> bool:
-    return bool(state["global_step"] >= state["max_steps"])
-
-
-def _folder(work: StepWork, saved: SavedCheckpoint) -> Path:
-    return work.artifacts_root / saved.path

@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 from service.api import errors as api_errors
 from service.api.problems import STATUS, Code
 from service.library import errors as library_errors
+from service.storage import errors as storage_errors
 from service.store import errors as store_errors
 from service.store import jobs
 from tests.specs.job_documents import a_job
@@ -25,7 +26,7 @@ def test_every_error_has_its_status(module):
 
 
 def test_every_error_stands_in_its_tree():
-    for module in (store_errors, api_errors):
+    for module in (store_errors, api_errors, storage_errors):
         for kind in leaves(module):
             assert kind.__name__ in (module.__doc__ or "")
 

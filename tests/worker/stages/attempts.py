@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from service.specs.read import read_job
-from worker import pipeline
+from worker import child, pipeline
 from worker.run import Run
 from worker.work import Work
 
@@ -79,6 +79,7 @@ class Host:
         self.root = root
         self.models, self.datasets, self.artifacts = root / "models", root / "datasets", root / "artifacts"
         self._tokenizer_folder = tokenizer_folder
+        self.store_url = ""
         self.artifacts.mkdir(parents=True)
         self.add_model("tiny", make_llama())
         for name, rows in DATASETS.items():
@@ -108,7 +109,7 @@ class Host:
         checkpoints, measurements = {}, {}
         for message in said:
             if message["message"] == "checkpoint":
-                kept = {"global_step": message["global_step"], "path": message["path"]}
+                kept = {name: message[name] for name in ("global_step", "path", "epoch", "files")}
                 checkpoints.setdefault(message["step"], []).append(kept)
             if message["message"] == "measurement" and message["global_step"] is not None:
                 kept = {name: message[name] for name in ("global_step", "split", "documents")}
@@ -126,6 +127,8 @@ class Host:
             device=None,
             threads=1,
             lease_seconds=60,
+            artifacts_url=self.store_url,
+            store_patience_seconds=0.1,
             outputs={message["step"]: message["output"] for message in said if message["message"] == "step"},
             checkpoints=checkpoints,
             measurements=measurements,
@@ -136,9 +139,11 @@ class Host:
         pipe = Pipe()
         pipe.run = Run(pipe, self.artifacts)
         pipe.when = when
+        work = self.work(document, earlier)
+        pipe.run.deliveries = child._deliveries(work, pipe.run)
         error = None
         try:
-            pipeline.run(self.work(document, earlier), pipe.run)
+            pipeline.run(work, pipe.run)
         except Exception as raised:
             error = raised
         return Attempt(pipe.messages, error)
