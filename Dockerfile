@@ -23,7 +23,7 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/finebits
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > service.txt
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['s3'], sep='\n')" > service.txt
 RUN --mount=type=cache,target=/tmp/.cache/pip pip install -c constraints.txt -r service.txt
 
 FROM service-libraries AS worker-libraries

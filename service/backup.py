@@ -21,7 +21,10 @@ class BackupError(Exception):
 
 
 def save(places: Places, folder: Path) -> None:
-    """Into a new folder, also while the service runs. Raises BackupError."""
+    """Into a new folder, also while the service runs. Raises BackupError.
+
+    Of artifacts in a store that is elsewhere, what lies here is scratch: their copies are that store's affair.
+    """
     database = _file(places)
     if not database.exists():
         raise BackupError(f"There is no database {database}. Name the service's folder in FINEBITS_HOME.")
@@ -34,7 +37,7 @@ def save(places: Places, folder: Path) -> None:
         closing(sqlite3.connect(folder / DATABASE)) as copy,
     ):
         now.backup(copy)
-    if places.artifacts_root.exists():
+    if places.artifacts_root.exists() and not places.artifacts_url:
         shutil.copytree(places.artifacts_root, folder / ARTIFACTS, symlinks=True)
 
 

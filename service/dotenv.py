@@ -6,6 +6,7 @@ Needs nothing but Python, so that `make env` works where nothing is installed:
 """
 
 import argparse
+import base64
 import os
 import secrets
 import sys
@@ -72,6 +73,8 @@ def text(places: Folders, uid: int, gid: int, n_gpus: int) -> str:
 FINEBITS_API_KEY={secrets.token_urlsafe(32)}
 FINEBITS_POSTGRES_PASSWORD={secrets.token_urlsafe(32)}
 FINEBITS_BROKER_PASSWORD={secrets.token_urlsafe(32)}
+# Encrypts the tokens for hubs that jobs bring. With another, those that are kept cannot be read any more.
+FINEBITS_SECRET_KEY={base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}
 
 # Which worker starts: gpu or cpu. Found: {_cards(n_gpus)}.
 COMPOSE_PROFILES={"gpu" if n_gpus else "cpu"}
@@ -86,6 +89,9 @@ FINEBITS_GID={gid}
 FINEBITS_ARTIFACTS='{places.artifacts}'
 FINEBITS_MODELS='{places.models}'
 FINEBITS_DATASETS='{places.datasets}'
+
+# Whether jobs may name models and data sets that lie on a hub: 0 or 1.
+FINEBITS_HUB=0
 
 # Where the API can be reached. 0.0.0.0 opens it to the network, where it should stand behind something that speaks TLS.
 FINEBITS_BIND=127.0.0.1

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from service.store.errors import LeaseLost
 from service.store.jobs import Claim
 from service.store.session import Database
 from worker import warm
+from worker.deliveries import MOST_WAITING
 from worker.disk import Disk
 from worker.log_copies import LogCopies
 from worker.settings import WorkerSettings
@@ -126,9 +127,13 @@ def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> 
     n_saved = Counter(checkpoint.step for checkpoint in checkpoints.of_job(session, job_id))
     try:
         roots = Roots(settings.models_root, settings.datasets_root, settings.hub, settings.modelscope)
-        return space.still_to_write(roots, resolved, done, n_saved)
+        needed = space.still_to_write(roots, resolved, done, n_saved)
     except (LibraryError, OSError):
         return {}
+    if not settings.artifacts_url:
+        return needed
+    # of what is sent elsewhere only the newest stays, beside those that wait
+    return {name: replace(step, n_checkpoints=min(step.n_checkpoints, MOST_WAITING + 2)) for name, step in needed.items()}
 
 
 def _work(

@@ -11,8 +11,14 @@ from service.cli.serving import read_settings
 
 def backup(folder: Path = typer.Argument(help="A new folder for the copy.", file_okay=False)) -> None:
     """Copy the database and the artifacts of `finebits up` (FINEBITS_HOME) into a new folder, also while it runs."""
+    settings = read_settings()
     try:
-        save(read_settings(), folder)
+        save(settings, folder)
     except BackupError as error:
         give_up(str(error))
-    Screen().say(f"The database and the artifacts are in {folder}.")
+    if settings.artifacts_url:
+        Screen().say(
+            f"The database is in {folder}. The artifacts stay in {settings.artifacts_url}, and no copy was made of them."
+        )
+    else:
+        Screen().say(f"The database and the artifacts are in {folder}.")
