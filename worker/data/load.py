@@ -197,14 +197,15 @@ def _sources(places: Places, wanted: Wanted, names: Sequence[str]) -> list[Sourc
 def _entry(folder: Path, name: str, stage: str) -> DatasetEntry:
     try:
         entries = read_dataset_info(folder)
+        if name not in entries:
+            known = ", ".join(entries) or "none"
+            raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
+        entry = entries[name]
     except DatasetInfoError as error:
         raise JobFailure(Reason.BAD_DATA, str(error)) from None
-    if name not in entries:
-        known = ", ".join(entries) or "none"
-        raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
-    if why := why_not_for(stage, name, entries[name]):
+    if why := why_not_for(stage, name, entry):
         raise JobFailure(Reason.BAD_DATA, why)
-    return entries[name]
+    return entry
 
 
 def _read(places: Places, folder: Path, name: str, entry: DatasetEntry, data: DataArguments) -> Iterator[Row]:
