@@ -538,18 +538,45 @@ def test_max_samples_cuts_each_data_set(roots):
     assert step.rows == 8
 
 
-@pytest.mark.parametrize(("strategy", "rows"), [("concat", 13), ("interleave_under", 6), ("interleave_over", 20)])
-def test_mixed_rows_are_counted_as_the_worker_mixes_them(roots, strategy, rows):
-    from worker.data.mixing import mix
+@pytest.mark.parametrize("val_size", [0, 2, 0.3, 5])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("strategy", ["concat", "interleave_under", "interleave_over"])
+def test_mixed_rows_are_counted_as_the_worker_mixes_what_is_not_held_out(roots, strategy, val_size, seed):
+    from worker.data.load import Places as WorkersPlaces
+    from worker.data.load import Wanted, _parts
+    from worker.failures import JobFailure
 
-    assert planned(roots, data={"dataset": "letters,cells", "mix_strategy": strategy})[0].rows == rows
-    assert len(mix([range(10), range(3)], strategy, None, seed=1)) == rows
+    data = {"dataset": "letters,cells", "mix_strategy": strategy, "val_size": val_size}
+    [step] = read_job(a_job(data=data, training={"seed": seed})).resolved.steps
+    wanted = Wanted(step.finetuning.stage, step.data, step.measures, seed)
+    try:
+        parts = _parts(WorkersPlaces(roots.datasets, roots.datasets), wanted)
+    except JobFailure as failure:
+        with pytest.raises(LibraryError, match="holds out every row") as refused:
+            planned(roots, data=data, training={"seed": seed})
+        assert (str(refused.value), refused.value.argument) == (failure.sentence, "data.val_size")
+        return
+    [counts] = planned(roots, data=data, training={"seed": seed})
+    assert (counts.rows, counts.training_rows) == (13, len(parts.train))
+    assert counts.validation_rows == (len(parts.evaluation) if val_size else 0)
 
 
-def test_rows_that_are_drawn_at_random_are_counted_by_the_worker(roots):
-    probs = {"mix_strategy": "interleave_under", "interleave_probs": "0.5,0.5"}
-    [step] = planned(roots, data={"dataset": "letters,cells", **probs})
-    assert (step.rows, "is random" in step.why_unknown["rows"]) == (None, True)
+def test_a_data_set_of_which_nothing_is_left_cannot_be_interleaved(roots):
+    """Of letters' ten rows and cells' three, twelve are held out."""
+    read = read_job(a_job(data={"dataset": "letters,cells", "mix_strategy": "interleave_under", "val_size": 12}))
+    [refusal] = plan.check_rows(roots, read.spec, read.resolved)
+    assert refusal.pointer == "/data/val_size"
+    assert "holds out every row of the data set that is number" in refusal.detail
+
+
+@pytest.mark.parametrize(
+    ("data", "why"), [({"interleave_probs": "0.5,0.5"}, "is random"), ({"streaming": True}, "mixed as they come")]
+)
+def test_rows_that_are_drawn_or_streamed_are_mixed_by_the_worker(roots, data, why):
+    mixed = {"dataset": "letters,cells", "mix_strategy": "interleave_under", "val_size": 2} | data
+    [step] = planned(roots, data=mixed, training={"max_steps": 3} if "streaming" in data else {})
+    assert (step.rows, step.training_rows, step.validation_rows) == (13, None, 2)
+    assert why in step.why_unknown["training_rows"]
 
 
 @pytest.mark.parametrize("val_size", [0, 0.07, 0.1, 0.25, 0.3, 0.99, 1, 3, 9])
