@@ -101,8 +101,7 @@ def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: Resol
         return weights.trainable(tensors, step.finetuning, model)
     if own.continued.startswith("@") or is_on_hub(roots, own.continued):
         return None
-    adapter = weights.tensors_of(models.find_adapter(roots.models, own.continued))
-    return None if adapter is None else weights.count(adapter)
+    return weights.count_adapter(model, models.find_adapter(roots.models, own.continued))
 
 
 def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:

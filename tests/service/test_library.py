@@ -175,6 +175,19 @@ def test_an_adapter_that_fits_is_accepted_and_its_own_numbers_train(roots):
     assert step.trainable_parameters == 2 * 68
 
 
+@pytest.mark.parametrize(("tied", "both"), [(True, 14 * 4), (False, 2 * 14 * 4)])
+def test_a_head_that_is_tied_is_counted_once_in_an_adapter_that_saves_it_too(roots, tied, both):
+    shelves.write_model(roots.models / "tiny", tie_word_embeddings=tied)
+    head = "base_model.model.lm_head"
+    grown = {"base_model.model.model.embed_tokens.weight": [14, 4], f"{head}.weight": [14, 4]}
+    write_adapter(roots, shapes=lora() | grown)
+    write_adapter(roots, "head", shapes=lora() | {f"{head}.lora_A.weight": [2, 4], f"{head}.lora_B.weight": [10, 2]})
+    [step] = planned(roots, model={"adapter_name_or_path": "lora"})
+    assert step.trainable_parameters == 32 + both
+    [step] = planned(roots, model={"adapter_name_or_path": "head"})
+    assert step.trainable_parameters == 32 + 28
+
+
 def test_an_adapter_that_a_step_makes_is_counted_when_it_is_loaded(roots):
     steps = [{"name": "one"}, {"name": "two", "model": {"adapter_name_or_path": "@one"}}]
     one, two = planned(roots, steps=steps)
