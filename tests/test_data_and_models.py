@@ -52,7 +52,13 @@ def a_job(*steps: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": {"model_name_or_path": "tiny-llama"},
         "data": {"dataset": "talks", "template": "qwen", "cutoff_len": 1024, "val_size": 2, "sft_packing": True},
-        "training": {"max_steps": 4, "save_steps": 4, "logging_steps": 1, "per_device_train_batch_size": 1, "learning_rate": 1e-2},
+        "training": {
+            "max_steps": 4,
+            "save_steps": 4,
+            "logging_steps": 1,
+            "per_device_train_batch_size": 1,
+            "learning_rate": 1e-2,
+        },
         "steps": list(steps),
     }
 

@@ -15,7 +15,9 @@ def n_held_out(n_rows: int, val_size: float) -> int:
     # 0.07 of 100 rows is 7; in binary floating point it is a little more, and would be rounded up to 8
     count = math.ceil(Decimal(str(val_size)) * n_rows) if val_size < 1 else int(val_size)
     if count and count >= n_rows:
-        raise NothingLeft(f"val_size {val_size:g} holds out {count} rows, and there are {n_rows}: none would be left to train on.")
+        raise NothingLeft(
+            f"val_size {val_size:g} holds out {count} rows, and there are {n_rows}: none would be left to train on."
+        )
     return count
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def is_info(example: dict[str, Any]) -> bool:
 
 JOBS = [pytest.param(example, id=f"{page}: {example}"[:90]) for page in ("data-sets", "models") for example in examples(page)]
 DATA = examples("data-sets")
-ROWS = [(info, row) for info, row in zip(DATA, DATA[1:], strict=False) if is_info(info) and not is_info(row) and not is_job(row)]
+ROWS = [(info, row) for info, row in pairwise(DATA) if is_info(info) and not is_info(row) and not is_job(row)]
 
 
 def test_there_are_examples_of_every_kind() -> None:

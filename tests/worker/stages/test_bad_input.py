@@ -124,7 +124,10 @@ def test_a_file_with_another_hash_is_another_file(host):
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("chatml", "The tokenizer has 302 tokens, and the model 'tiny' has a vocabulary of 300: they do not match. With resize_vocab"),
+        (
+            "chatml",
+            "The tokenizer has 302 tokens, and the model 'tiny' has a vocabulary of 300: they do not match. With resize_vocab",
+        ),
         ("tokenizer", "it has none: name one of the templates."),
     ],
 )
