@@ -66,9 +66,10 @@ def templates() -> Iterator[str]:
         if not isinstance(template, OwnTemplate):
             names_of.setdefault(_written(template), []).append(name)
     yield "# Templates\n"
-    yield "`data.template` is one of these, or `tokenizer`: the chat template that the model's tokenizer comes with. What stands"
-    yield "here is a conversation of a system text and two turns. `{bos}` and `{eos}` are the tokenizer's own tokens. A token that"
-    yield "a template needs and the tokenizer lacks is added to it; the model must have rows to spare, or `model.resize_vocab`.\n"
+    yield "`data.template` is one of these, or `tokenizer`: the chat template that the model's tokenizer comes with."
+    yield "What stands here is a conversation of a system text and two turns; `{bos}` and `{eos}` are the tokenizer's own tokens."
+    yield "A token that a template needs and the tokenizer lacks is added to it: the model must have rows to spare, or"
+    yield "`model.resize_vocab`.\n"
     for text, names in names_of.items():
         yield f"## {', '.join(names)}\n\n```text\n{text}\n```\n"
         added = TEMPLATES[names[0]].tokens  # type: ignore[union-attr]

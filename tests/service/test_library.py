@@ -551,41 +551,40 @@ def test_max_samples_cuts_each_data_set(roots):
     assert step.rows == 8
 
 
+def mixed_by_the_worker(roots, document):
+    from worker.data.load import Places, Wanted, _parts
+
+    [step] = read_job(document).resolved.steps
+    wanted = Wanted(step.finetuning.stage, step.data, step.measures, step.training.seed)
+    return _parts(Places(roots.datasets, roots.datasets), wanted)
+
+
 @pytest.mark.parametrize("val_size", [0, 2, 0.3, 5])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("strategy", ["concat", "interleave_under", "interleave_over"])
 def test_mixed_rows_are_counted_as_the_worker_mixes_what_is_not_held_out(roots, strategy, val_size, seed):
-    from worker.data.load import Places as WorkersPlaces
-    from worker.data.load import Wanted, _parts
-    from worker.failures import JobFailure
-
-    data = {"dataset": "letters,cells", "mix_strategy": strategy, "val_size": val_size}
-    [step] = read_job(a_job(data=data, training={"seed": seed})).resolved.steps
-    wanted = Wanted(step.finetuning.stage, step.data, step.measures, seed)
-    places = WorkersPlaces(roots.datasets, roots.datasets)
-    try:
-        parts = _parts(places, wanted)
-    except JobFailure as failure:
-        said = failure.sentence
-        with pytest.raises(LibraryError, match="holds out every row") as refused:
-            planned(roots, data=data, training={"seed": seed})
-        refusal = refused.value
-    else:
-        said, refusal = None, None
-    if refusal is not None:
-        assert (str(refusal), refusal.argument) == (said, "data.val_size")
-        return
-    [counts] = planned(roots, data=data, training={"seed": seed})
+    groups = {
+        "data": {"dataset": "letters,cells", "mix_strategy": strategy, "val_size": val_size},
+        "training": {"seed": seed},
+    }
+    parts = mixed_by_the_worker(roots, a_job(**groups))
+    [counts] = planned(roots, **groups)
     assert (counts.rows, counts.training_rows) == (13, len(parts.train))
     assert counts.validation_rows == (len(parts.evaluation) if val_size else 0)
 
 
 def test_a_data_set_of_which_nothing_is_left_cannot_be_interleaved(roots):
     """Of letters' ten rows and cells' three, twelve are held out."""
-    read = read_job(a_job(data={"dataset": "letters,cells", "mix_strategy": "interleave_under", "val_size": 12}))
+    from worker.failures import JobFailure
+
+    document = a_job(data={"dataset": "letters,cells", "mix_strategy": "interleave_under", "val_size": 12})
+    read = read_job(document)
     [refusal] = plan.check_rows(roots, read.spec, read.resolved)
     assert refusal.pointer == "/data/val_size"
     assert "holds out every row of the data set that is number" in refusal.detail
+    with pytest.raises(JobFailure) as failed:
+        mixed_by_the_worker(roots, document)
+    assert failed.value.sentence == refusal.detail
 
 
 @pytest.mark.parametrize(
