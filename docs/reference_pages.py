@@ -1,6 +1,6 @@
-"""Reference pages that the code writes itself: every argument with its fate, and every address of the API.
+"""Reference pages that the code writes itself: every argument with its fate, every address of the API, every template.
 
-python docs/reference_pages.py     writes docs/reference/arguments.md and docs/reference/http.md
+python docs/reference_pages.py     writes arguments.md, http.md and templates.md in docs/reference
 """
 
 import sys
@@ -20,7 +20,7 @@ FATES = {"works": "works", "conditional": "works if", "refused": "refused", "moo
 
 def write(folder: Path) -> None:
     """The pages, where they changed: Sphinx builds again what is newer."""
-    for name, lines in {"arguments.md": arguments(), "http.md": http()}.items():
+    for name, lines in {"arguments.md": arguments(), "http.md": http(), "templates.md": templates()}.items():
         text = "\n".join(lines) + "\n"
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -54,6 +54,38 @@ def http() -> Iterator[str]:
         for method, operation in methods.items():
             yield f"| `{method.upper()}` | `{path}` | {_cell(operation.get('description') or operation.get('summary', ''))} |"
     yield "\nErrors are problem documents (RFC 9457): `code` is for programs, `detail` for people, `errors` point into the body."
+
+
+def templates() -> Iterator[str]:
+    """Every template, with two turns as it writes them; those that write the same stand together."""
+    from worker.data.chat_template import OwnTemplate
+    from worker.data.templates import TEMPLATES
+
+    names_of: dict[str, list[str]] = {}
+    for name, template in TEMPLATES.items():
+        if not isinstance(template, OwnTemplate):
+            names_of.setdefault(_written(template), []).append(name)
+    yield "# Templates\n"
+    yield "`data.template` is one of these, or `tokenizer`: the chat template that the model's tokenizer comes with."
+    yield "What stands here is a conversation of a system text and two turns; `{bos}` and `{eos}` are the tokenizer's own tokens."
+    yield "A token that a template needs and the tokenizer lacks is added to it: the model must have rows to spare, or"
+    yield "`model.resize_vocab`.\n"
+    for text, names in names_of.items():
+        yield f"## {', '.join(names)}\n\n```text\n{text}\n```\n"
+        added = TEMPLATES[names[0]].tokens  # type: ignore[union-attr]
+        if added:
+            yield f"Tokens: {', '.join(f'`{token}`' for token in added)}.\n"
+
+
+def _written(template: Any) -> str:
+    from worker.data.formats import Conversation, Message
+
+    said = [("user", "Hi"), ("assistant", "Hello."), ("user", "Bye"), ("assistant", "So long.")]
+    conversation = Conversation("Be brief.", tuple(Message(role, content) for role, content in said), "", 1)  # type: ignore[arg-type]
+    turns = list(template.turns(conversation))
+    pieces = [piece for turn in turns for piece in (*turn.prompt, *turn.response, *turn.end)]
+    ends = ("{eos}",) if template.efficient_eos else ()
+    return "".join((*pieces, *ends, *template.last_pieces))
 
 
 def _fate(fate: Fate) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.library.errors import LibraryError
-from service.specs.dataset_info import DatasetEntry, DatasetInfoError, files_of, read_dataset_info, why_not_for
+from service.specs.dataset_info import DatasetEntry, DatasetInfo, DatasetInfoError, files_of, read_dataset_info, why_not_for
 from service.specs.roots import OutsideRoot, inside
 
 # Where a data set may lie that is no file of the operator's.
@@ -37,7 +37,7 @@ def entries(root: Path, folder: str) -> "Known":
 class Known:
     """The data sets of one folder, by name."""
 
-    def __init__(self, folder: Path, by_name: dict[str, DatasetEntry]):
+    def __init__(self, folder: Path, by_name: DatasetInfo):
         self.folder = folder
         self.by_name = by_name
 
@@ -47,11 +47,7 @@ def find(known: Known, name: str, stage: str, split: str, hubs: Set[Hub]) -> lis
 
     Raises LibraryError.
     """
-    entry = known.by_name.get(name)
-    if entry is None:
-        raise LibraryError(
-            f"There is no data set {name!r} in dataset_info.json; there are: {', '.join(known.by_name) or 'none'}."
-        )
+    entry = _entry(known, name)
     if why := why_not_for(stage, name, entry):
         raise LibraryError(why)
     if entry.is_remote:
@@ -85,6 +81,17 @@ def why_not_counted(files: list[Path]) -> str | None:
         if path.stat().st_size > (LARGEST_JSON if kind == ".json" else LARGEST_LINES):
             return "The files are too large to be counted here; the worker counts them."
     return None
+
+
+def _entry(known: Known, name: str) -> DatasetEntry:
+    if name not in known.by_name:
+        raise LibraryError(
+            f"There is no data set {name!r} in dataset_info.json; there are: {', '.join(known.by_name) or 'none'}."
+        )
+    try:
+        return known.by_name[name]
+    except DatasetInfoError as error:
+        raise LibraryError(str(error)) from None
 
 
 def _refuse_remote(name: str, entry: DatasetEntry, hubs: Set[Hub]) -> None:

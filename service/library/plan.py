@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from service.library import datasets, models, weights
 from service.library.check import Roots, is_on_hub
@@ -12,11 +11,15 @@ from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineages, origin
 from service.specs.read import place_of
 from service.specs.refusals import Refusal
+from service.specs.splits import NothingLeft, left_of_each, n_held_out
 
 
 @dataclass
 class PlannedStep:
-    """A step's numbers; for each that is None, `why_unknown` has a sentence. `parameters` are the model's, without adapters."""
+    """A step's numbers; for each that is None, `why_unknown` has a sentence. `parameters` are the model's, without adapters.
+
+    `rows` are read, of each data set the first max_samples; without those that are held out, they are mixed to `training_rows`.
+    """
 
     name: str
     stage: str
@@ -34,7 +37,9 @@ def check_rows(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[R
     """What only counting finds out: a broken or empty file, and a validation part that leaves nothing to train on."""
     for index, step in enumerate(resolved.steps):
         try:
-            _split(step, _rows(roots, step)[0])
+            counts, _ = _counts(roots, step)
+            if counts is not None:
+                _split(step, counts)
         except LibraryError as error:
             yield Refusal(place_of(spec, index, error.argument or "data.dataset"), str(error))
         except OSError as error:
@@ -58,11 +63,14 @@ def updates(training_rows: int, step: ResolvedStep) -> int:
 def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
     planned = PlannedStep(step.name, step.finetuning.stage, step.finetuning.finetuning_type)
     _count_parameters(planned, roots, resolved, step)
-    planned.rows, why = _rows(roots, step)
-    if planned.rows is None:
+    counts, why = _counts(roots, step)
+    if counts is None:
         planned.why_unknown |= dict.fromkeys(("rows", "training_rows", "validation_rows"), why)
     else:
-        planned.training_rows, planned.validation_rows = _split(step, planned.rows)
+        planned.rows = sum(counts)
+        planned.training_rows, planned.validation_rows = _split(step, counts)
+        if planned.training_rows is None:
+            planned.why_unknown["training_rows"] = _why_not_mixed(step)
     _count_updates(planned, step)
     return planned
 
@@ -93,12 +101,11 @@ def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: Resol
         return weights.trainable(tensors, step.finetuning, model)
     if own.continued.startswith("@") or is_on_hub(roots, own.continued):
         return None
-    adapter = weights.tensors_of(models.find_adapter(roots.models, own.continued))
-    return None if adapter is None else weights.count(adapter)
+    return weights.count_adapter(model, models.find_adapter(roots.models, own.continued))
 
 
-def _rows(roots: Roots, step: ResolvedStep) -> tuple[int | None, str]:
-    """The rows that are read and mixed, of each data set the first max_samples; where they are not known, None and why."""
+def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:
+    """The rows of each data set, at most the first max_samples; where they are not known, None and why."""
     known = datasets.entries(roots.datasets, step.data.dataset_dir)
     counts = []
     for name in step.data.dataset or ():
@@ -106,23 +113,29 @@ def _rows(roots: Roots, step: ResolvedStep) -> tuple[int | None, str]:
         if why := datasets.why_not_counted(files):
             return None, why
         counts.append(datasets.rows(files, step.data.max_samples) or 0)
-    if step.data.mix_strategy == "concat":
-        return sum(counts), ""
+    return counts, ""
+
+
+def _split(step: ResolvedStep, counts: list[int]) -> tuple[int | None, int]:
+    """(training, validation): rows are held out before they are mixed, by the worker too."""
+    try:
+        validation = n_held_out(sum(counts), step.data.val_size)
+        if step.data.mix_strategy == "concat":
+            return sum(counts) - validation, validation
+        if step.data.streaming:
+            return None, validation
+        left = left_of_each(counts, step.data.val_size, step.training.seed)
+    except NothingLeft as error:
+        raise LibraryError(str(error), "data.val_size") from None
     if step.data.interleave_probs is not None:
-        return None, "Which data set each row is drawn from is random: the worker draws with the seed, and counts."
-    return len(counts) * (min(counts) if step.data.mix_strategy == "interleave_under" else max(counts)), ""
+        return None, validation
+    return len(left) * (min(left) if step.data.mix_strategy == "interleave_under" else max(left)), validation
 
 
-def _split(step: ResolvedStep, rows: int | None) -> tuple[int | None, int | None]:
-    """(training, validation). Below 1 val_size is a share, rounded up; from 1 on a count. The worker splits so too."""
-    if rows is None:
-        return None, None
-    size = step.data.val_size
-    held_out = math.ceil(Decimal(str(size)) * rows) if size < 1 else int(size)
-    if held_out and held_out >= rows:
-        sentence = f"val_size {size:g} holds out {held_out} rows, and there are {rows}: none would be left to train on."
-        raise LibraryError(sentence, "data.val_size")
-    return rows - held_out, held_out
+def _why_not_mixed(step: ResolvedStep) -> str:
+    if step.data.streaming:
+        return "Rows that are streamed are mixed as they come: the worker counts those that it reads."
+    return "Which data set each row is drawn from is random: the worker draws with the seed, and counts."
 
 
 def _count_updates(planned: PlannedStep, step: ResolvedStep) -> None:

@@ -52,6 +52,17 @@ def trainable(tensors: Tensors, finetuning: FinetuningArguments, model: Model) -
     return METHODS[finetuning.finetuning_type](tensors, finetuning, model)
 
 
+def count_adapter(model: Model, adapter: Model) -> int | None:
+    """How many numbers of an adapter train on that model; None where its files do not say it."""
+    tensors = tensors_of(adapter)
+    if tensors is None:
+        return None
+    if model.config.get("tie_word_embeddings") is True and any(_is_embedding(name) for name in tensors):
+        # a head that is the embeddings is saved beside them, and is one with them as it trains
+        tensors = {name: shape for name, shape in tensors.items() if not (_is_head(name) and "lora_" not in name)}
+    return count(tensors)
+
+
 def fit(model: Model, finetuning: FinetuningArguments) -> None:
     """Raises LibraryError when the model does not have what is to be trained."""
     tensors = tensors_of(model)

@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,6 +56,7 @@ class DatasetEntry(BaseModel):
     file_sha1: str | None = None
     hf_hub_url: str | None = Field(default=None, pattern=REPOSITORY)
     ms_hub_url: str | None = Field(default=None, pattern=REPOSITORY)
+    om_hub_url: str | None = None  # a third hub that files name beside the others, which is not reached
     script_url: str | None = None
     subset: str | None = None
     folder: str | None = None
@@ -92,8 +94,36 @@ def why_not_for(stage: str, name: str, entry: DatasetEntry) -> str | None:
     return None
 
 
-def read_dataset_info(folder: Path) -> dict[str, DatasetEntry]:
-    """Every entry of `folder`/dataset_info.json. Raises DatasetInfoError."""
+class DatasetInfo(Mapping[str, DatasetEntry]):
+    """The data sets of one folder, by name. An entry that cannot be used is a DatasetInfoError once it is asked for: it spoils
+    no other.
+    """
+
+    def __init__(self, folder: str, document: dict[str, object]):
+        self._folder = folder
+        self._document = document
+
+    def __getitem__(self, name: str) -> DatasetEntry:
+        try:
+            return DatasetEntry.model_validate(self._document[name])
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, (name, *first["loc"])))
+            sentence = f"dataset_info.json in {self._folder!r} has a bad entry: {place}: {_why_bad(first)}."
+            raise DatasetInfoError(sentence) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._document
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._document)
+
+    def __len__(self) -> int:
+        return len(self._document)
+
+
+def read_dataset_info(folder: Path) -> DatasetInfo:
+    """`folder`/dataset_info.json. Raises DatasetInfoError."""
     try:
         document = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -104,16 +134,27 @@ def read_dataset_info(folder: Path) -> dict[str, DatasetEntry]:
         raise DatasetInfoError(f"dataset_info.json in {folder.name!r} is not valid JSON: {error}.") from None
     if not isinstance(document, dict):
         raise DatasetInfoError(f"dataset_info.json in {folder.name!r} must be an object of data sets by name.")
-    return {name: _read_entry(folder, name, entry) for name, entry in document.items()}
+    return DatasetInfo(folder.name, document)
 
 
-def _read_entry(folder: Path, name: str, entry: object) -> DatasetEntry:
-    try:
-        return DatasetEntry.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, (name, *first["loc"])))
-        raise DatasetInfoError(f"dataset_info.json in {folder.name!r} has a bad entry: {place}: {first['msg']}.") from None
+# Keys of newer LLaMA-Factory files that are not read here, and what to do about them.
+_INSTEAD = {
+    "split": "the job names the split (data.split)",
+    "num_samples": "the job takes the first rows (data.max_samples)",
+    "cloud_file_name": "buckets are not reached; put the file into this folder and name it as file_name",
+    "images": "only text is learned",
+    "videos": "only text is learned",
+    "audios": "only text is learned",
+}
+
+
+def _why_bad(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        instead = _INSTEAD.get(str(error["loc"][-1]))
+        return "there is no such key here" + (f": {instead}" if instead else "")
+    if error["type"] == "string_pattern_mismatch":
+        return "this must be the name of a repository, owner/name"
+    return str(error["msg"])
 
 
 # The kinds of file that are read, by extension: the files of a folder are all of one kind.

@@ -90,6 +90,14 @@ def dataset_is_given(step: ResolvedStep) -> Complaints:
         yield "data.dataset", "A training step needs a data set: a name in dataset_info.json, or several with commas."
 
 
+def held_out_rows_are_not_trained(step: ResolvedStep) -> Complaints:
+    names = step.data.dataset or ()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice and step.data.val_size:
+        why = f"{', '.join(twice)} is named twice, so a row that val_size holds out would be trained all the same: name it once"
+        yield "data.dataset", f"{why} (mix_strategy and interleave_probs give a data set more weight)."
+
+
 def packed_examples_stay_apart(step: ResolvedStep) -> Complaints:
     if step.data.sft_packing and step.model.shift_attn:
         yield "model.shift_attn", "Shifted sparse attention has groups that reach over the examples of a packed block."
@@ -281,6 +289,7 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     template_is_known,
     own_template_is_not_split,
     dataset_is_given,
+    held_out_rows_are_not_trained,
     packed_examples_stay_apart,
     blocks_are_of_one_length,
     label_fits,

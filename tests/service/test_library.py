@@ -176,6 +176,19 @@ def test_an_adapter_that_fits_is_accepted_and_its_own_numbers_train(roots):
     assert step.trainable_parameters == 2 * 68
 
 
+@pytest.mark.parametrize(("tied", "both"), [(True, 14 * 4), (False, 2 * 14 * 4)])
+def test_a_head_that_is_tied_is_counted_once_in_an_adapter_that_saves_it_too(roots, tied, both):
+    shelves.write_model(roots.models / "tiny", tie_word_embeddings=tied)
+    head = "base_model.model.lm_head"
+    grown = {"base_model.model.model.embed_tokens.weight": [14, 4], f"{head}.weight": [14, 4]}
+    write_adapter(roots, shapes=lora() | grown)
+    write_adapter(roots, "head", shapes=lora() | {f"{head}.lora_A.weight": [2, 4], f"{head}.lora_B.weight": [10, 2]})
+    [step] = planned(roots, model={"adapter_name_or_path": "lora"})
+    assert step.trainable_parameters == 32 + both
+    [step] = planned(roots, model={"adapter_name_or_path": "head"})
+    assert step.trainable_parameters == 32 + 28
+
+
 def test_an_adapter_that_a_step_makes_is_counted_when_it_is_loaded(roots):
     steps = [{"name": "one"}, {"name": "two", "model": {"adapter_name_or_path": "@one"}}]
     one, two = planned(roots, steps=steps)
@@ -539,18 +552,50 @@ def test_max_samples_cuts_each_data_set(roots):
     assert step.rows == 8
 
 
-@pytest.mark.parametrize(("strategy", "rows"), [("concat", 13), ("interleave_under", 6), ("interleave_over", 20)])
-def test_mixed_rows_are_counted_as_the_worker_mixes_them(roots, strategy, rows):
-    from worker.data.mixing import mix
+def mixed_by_the_worker(roots, document):
+    from worker.data.load import Places, Wanted, _parts
 
-    assert planned(roots, data={"dataset": "letters,cells", "mix_strategy": strategy})[0].rows == rows
-    assert len(mix([range(10), range(3)], strategy, None, seed=1)) == rows
+    [step] = read_job(document).resolved.steps
+    wanted = Wanted(step.finetuning.stage, step.data, step.measures, step.training.seed)
+    return _parts(Places(roots.datasets, roots.datasets), wanted)
 
 
-def test_rows_that_are_drawn_at_random_are_counted_by_the_worker(roots):
-    probs = {"mix_strategy": "interleave_under", "interleave_probs": "0.5,0.5"}
-    [step] = planned(roots, data={"dataset": "letters,cells", **probs})
-    assert (step.rows, "is random" in step.why_unknown["rows"]) == (None, True)
+@pytest.mark.parametrize("val_size", [0, 2, 0.3, 5])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("strategy", ["concat", "interleave_under", "interleave_over"])
+def test_mixed_rows_are_counted_as_the_worker_mixes_what_is_not_held_out(roots, strategy, val_size, seed):
+    groups = {
+        "data": {"dataset": "letters,cells", "mix_strategy": strategy, "val_size": val_size},
+        "training": {"seed": seed},
+    }
+    parts = mixed_by_the_worker(roots, a_job(**groups))
+    [counts] = planned(roots, **groups)
+    assert (counts.rows, counts.training_rows) == (13, len(parts.train))
+    assert counts.validation_rows == (len(parts.evaluation) if val_size else 0)
+
+
+def test_a_data_set_of_which_nothing_is_left_cannot_be_interleaved(roots):
+    """Of letters' ten rows and cells' three, twelve are held out."""
+    from worker.failures import JobFailure
+
+    document = a_job(data={"dataset": "letters,cells", "mix_strategy": "interleave_under", "val_size": 12})
+    read = read_job(document)
+    [refusal] = plan.check_rows(roots, read.spec, read.resolved)
+    assert refusal.pointer == "/data/val_size"
+    assert "holds out every row of the data set that is number" in refusal.detail
+    with pytest.raises(JobFailure) as failed:
+        mixed_by_the_worker(roots, document)
+    assert failed.value.sentence == refusal.detail
+
+
+@pytest.mark.parametrize(
+    ("data", "why"), [({"interleave_probs": "0.5,0.5"}, "is random"), ({"streaming": True}, "mixed as they come")]
+)
+def test_rows_that_are_drawn_or_streamed_are_mixed_by_the_worker(roots, data, why):
+    mixed = {"dataset": "letters,cells", "mix_strategy": "interleave_under", "val_size": 2} | data
+    [step] = planned(roots, data=mixed, training={"max_steps": 3} if "streaming" in data else {})
+    assert (step.rows, step.training_rows, step.validation_rows) == (13, None, 2)
+    assert why in step.why_unknown["training_rows"]
 
 
 @pytest.mark.parametrize("val_size", [0, 0.07, 0.1, 0.25, 0.3, 0.99, 1, 3, 9])

@@ -98,15 +98,64 @@ def test_sources_that_are_not_read_yet_are_still_understood(folder: Path) -> Non
     ],
 )
 def test_a_bad_entry_is_named_with_its_data_set_and_its_key(folder: Path, entry: dict[str, Any], place: str) -> None:
-    document = {"letters": {"file_name": "letters.jsonl"}, "numbers": {"file_name": "n.json", **entry}}
+    info = read_dataset_info(write(folder, {"numbers": {"file_name": "n.json", **entry}}))
     with pytest.raises(DatasetInfoError, match=rf"'data' has a bad entry: numbers\.{place}: "):
-        read_dataset_info(write(folder, document))
+        info["numbers"]
+
+
+def test_a_bad_entry_spoils_no_other(folder: Path) -> None:
+    document = {"pictures": {"file_name": "p.json", "columns": {"images": "images"}}, "letters": {"file_name": "letters.jsonl"}}
+    info = read_dataset_info(write(folder, document))
+    assert list(info) == ["pictures", "letters"]
+    assert "pictures" in info
+    assert info["letters"] == DatasetEntry(file_name="letters.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        # as LLaMA-Factory's own file has them today
+        (
+            {"file_name": "mllm_demo.json", "formatting": "sharegpt", "columns": {"messages": "messages", "images": "images"}},
+            r"it\.columns\.images: there is no such key here: only text is learned\.",
+        ),
+        ({"hf_hub_url": "a/b", "split": "train_sft"}, r"it\.split: there is no such key here: the job names the split"),
+        ({"file_name": "c.json", "num_samples": 100}, r"it\.num_samples: .*the job takes the first rows"),
+        ({"cloud_file_name": "s3://b/c.json"}, r"it\.cloud_file_name: .*put the file into this folder"),
+        ({"hf_hub_url": "https://huggingface.co/a/b"}, r"it\.hf_hub_url: this must be the name of a repository, owner/name\."),
+        ({"formatting": "openia"}, r"it\.formatting: Input should be 'alpaca', 'sharegpt' or 'openai'\."),
+    ],
+)
+def test_what_is_not_read_of_newer_files_is_said_with_what_to_do(folder: Path, entry: dict[str, Any], says: str) -> None:
+    with pytest.raises(DatasetInfoError, match=says):
+        read_dataset_info(write(folder, {"it": entry}))["it"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"hf_hub_url": "llamafactory/alpaca_en", "ms_hub_url": "llamafactory/alpaca_en", "om_hub_url": "HaM/alpaca_en"},
+        {"script_url": "belle_multiturn", "formatting": "sharegpt"},
+        {"hf_hub_url": "bigcode/starcoderdata", "columns": {"prompt": "content"}, "folder": "python"},
+        {"hf_hub_url": "codeparrot/github-code", "columns": {"prompt": "code"}, "subset": "all-all"},
+        {"file_name": "c4_demo.jsonl", "columns": {"prompt": "text"}},
+        {
+            "hf_hub_url": "llamafactory/DPO-En-Zh-20k",
+            "subset": "en",
+            "ranking": True,
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
+        },
+    ],
+)
+def test_entries_of_llama_factorys_own_file_are_read(folder: Path, entry: dict[str, Any]) -> None:
+    assert read_dataset_info(write(folder, {"it": entry}))["it"].model_dump(exclude_unset=True) == entry
 
 
 @pytest.mark.parametrize("entry", ["letters.jsonl", None, ["x"], 3])
 def test_an_entry_that_is_no_object_is_named(folder: Path, entry: Any) -> None:
     with pytest.raises(DatasetInfoError, match="has a bad entry: numbers: "):
-        read_dataset_info(write(folder, {"numbers": entry}))
+        read_dataset_info(write(folder, {"numbers": entry}))["numbers"]
 
 
 def test_a_folder_without_the_file_is_said_to_have_none(folder: Path) -> None:

@@ -544,6 +544,9 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (without(a_job(), "data", "dataset"), "/data/dataset", "needs a data set"),
         (a_job(data={"dataset": " , "}), "/data/dataset", "needs a data set"),
     ],
+    rules.held_out_rows_are_not_trained: [
+        (a_job(data={"dataset": "letters, numbers, letters", "val_size": 0.1}), "/data/dataset", "letters is named twice"),
+    ],
     rules.packed_examples_stay_apart: [
         (a_job(data={"sft_packing": True}, model={"shift_attn": True}), "/model/shift_attn", "reach over the examples"),
     ],
@@ -702,6 +705,7 @@ def test_no_other_rule_complains(rule: Callable[..., Any], document: Any, pointe
         a_job(data={"template": "chatml"}, model={"split_special_tokens": True}),
         a_job(data={"sft_packing": True}),
         a_job(data={"val_size": 1}),
+        a_job(data={"dataset": "letters, letters"}),
         a_job(data={"val_size": 0.999}),
         a_job(data={"val_size": 200.0}),
         a_job(data={"reserved_label_len": 7, "cutoff_len": 8}),

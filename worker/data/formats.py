@@ -140,7 +140,7 @@ def _history(row: Row) -> Iterator[Message]:
     """Earlier turns: a list of pairs, what the user said and what the assistant answered."""
     column = _named(row, "history")
     history = row.values.get(column) if column else None
-    if history is None:
+    if history in (None, ""):  # a cell of a csv file is never absent
         return
     for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list) or len(pair) != 2 or not all(_is_text(part) for part in pair):

@@ -14,6 +14,7 @@ from service.specs.dataset_info import DatasetEntry, DatasetInfoError, read_data
 from service.specs.measures import MeasureArguments
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
+from service.specs.splits import NothingLeft, left_of_each
 from worker.data import cache
 from worker.data.files import Row, read_rows, stamps
 from worker.data.formats import conversation_of, text_of
@@ -128,6 +129,7 @@ def _parts(places: Places, wanted: Wanted) -> _Parts:
     """Rows are held out before any are mixed: a data set that comes round again must not bring one back."""
     data, measures, seed = wanted.data, wanted.measures, wanted.seed
     by_dataset = load_rows(places, wanted, data.dataset or ())
+    _refuse_used_up(by_dataset, wanted)
     numbered = [(index, row) for index, rows in enumerate(by_dataset) for row in rows]
     left, held_out = split(numbered, data.val_size, seed)
     of_each = [[row for index, row in left if index == dataset] for dataset in range(len(by_dataset))]
@@ -140,6 +142,15 @@ def _parts(places: Places, wanted: Wanted) -> _Parts:
         return _Parts(train, sample([row for _, row in held_out], measures.max_documents, seed), "validation", notices)
     stand_in = sample(train, measures.train_documents, seed)
     return _Parts(train, sample(stand_in, measures.max_documents, seed), "train", notices)
+
+
+def _refuse_used_up(by_dataset: list[list[Row]], wanted: Wanted) -> None:
+    """A data set of which nothing is left cannot take its turn."""
+    if wanted.data.mix_strategy != "concat":
+        try:
+            left_of_each([len(rows) for rows in by_dataset], wanted.data.val_size, wanted.seed)
+        except NothingLeft as error:
+            raise JobFailure(Reason.BAD_DATA, str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -197,14 +208,15 @@ def _sources(places: Places, wanted: Wanted, names: Sequence[str]) -> list[Sourc
 def _entry(folder: Path, name: str, stage: str) -> DatasetEntry:
     try:
         entries = read_dataset_info(folder)
+        if name not in entries:
+            known = ", ".join(entries) or "none"
+            raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
+        entry = entries[name]
     except DatasetInfoError as error:
         raise JobFailure(Reason.BAD_DATA, str(error)) from None
-    if name not in entries:
-        known = ", ".join(entries) or "none"
-        raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
-    if why := why_not_for(stage, name, entries[name]):
+    if why := why_not_for(stage, name, entry):
         raise JobFailure(Reason.BAD_DATA, why)
-    return entries[name]
+    return entry
 
 
 def _read(places: Places, folder: Path, name: str, entry: DatasetEntry, data: DataArguments) -> Iterator[Row]:

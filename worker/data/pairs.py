@@ -8,7 +8,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from worker.data.formats import Conversation
+from worker.data.formats import Conversation, Labelled, Pair
 from worker.data.tokenize import MASKED, Example, budget
 from worker.data.turns import AnyTemplate, encode_turns
 
@@ -34,36 +34,34 @@ class KtoExample:
 
 
 def encode_pair(
-    chosen: Conversation,
-    rejected: Conversation,
+    pair: Pair,
     template: AnyTemplate,
     tokenizer: PreTrainedTokenizerBase,
     cutoff_len: int,
     reserved_label_len: int,
     overlength: Literal["truncate", "drop"] = "truncate",
 ) -> PairExample | None:
-    """The two differ in their last message. The longer answer decides how much of the prompt both keep, by `budget`."""
-    better, worse = (_encode(conversation, template, tokenizer) for conversation in (chosen, rejected))
+    """The longer answer decides how much of the prompt both keep, by `budget`."""
+    better, worse = (_encode(conversation, template, tokenizer) for conversation in (pair.chosen, pair.rejected))
     longest = max(len(better.answer), len(worse.answer))
     prompt_len, answer_len = budget(len(better.prompt), longest, cutoff_len, reserved_label_len)
-    pair = PairExample(better.cut(prompt_len, answer_len), worse.cut(prompt_len, answer_len))
-    return None if pair.truncated and overlength == "drop" else pair
+    example = PairExample(better.cut(prompt_len, answer_len), worse.cut(prompt_len, answer_len))
+    return None if example.truncated and overlength == "drop" else example
 
 
 def encode_kto(
-    conversation: Conversation,
-    desirable: bool,
+    labelled: Labelled,
     template: AnyTemplate,
     tokenizer: PreTrainedTokenizerBase,
     cutoff_len: int,
     reserved_label_len: int,
     overlength: Literal["truncate", "drop"] = "truncate",
 ) -> KtoExample | None:
-    """`conversation` ends with the answer that was judged."""
-    encoded = _encode(conversation, template, tokenizer)
+    """The answer that was judged is the conversation's last."""
+    encoded = _encode(labelled.conversation, template, tokenizer)
     kept = budget(len(encoded.prompt), len(encoded.answer), cutoff_len, reserved_label_len)
     example = encoded.cut(*kept)
-    return None if example.truncated and overlength == "drop" else KtoExample(example, desirable)
+    return None if example.truncated and overlength == "drop" else KtoExample(example, labelled.desirable)
 
 
 @dataclass(frozen=True)

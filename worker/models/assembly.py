@@ -19,7 +19,7 @@ from worker.models.embeddings import grow_vocabulary
 from worker.models.loading import load_config, load_model, refuse_small_vocabulary
 from worker.models.precision import upcast_head, upcast_layernorms
 from worker.models.quantization import quantization, quantized_with, refuse_unreadable
-from worker.models.saved_adapters import base_config, laid_on, merged
+from worker.models.saved_adapters import base_config, laid_on, make_room, merged
 from worker.models.start import Start
 
 # Tells the client something that was decided here, in a sentence.
@@ -36,7 +36,8 @@ def to_train(start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBas
         )
         raise JobFailure(Reason.BAD_MODEL, sentence)
     if grown and step.finetuning.finetuning_type == "lora":
-        tell(f"the vocabulary grew, so {' and '.join(grown)} are trained whole and saved in the adapter.")
+        verb = "are" if len(grown) > 1 else "is"
+        tell(f"the vocabulary grew, so {' and '.join(grown)} {verb} trained whole and saved in the adapter.")
     checkpointing = not step.model.disable_gradient_checkpointing
     prepared = prepare(model, step.finetuning, checkpointing, start.continued, grown)
     return prepared if is_quantized(model) else prepared.to(device)
@@ -76,6 +77,8 @@ def _whole(
     model = load_model(start.whole, torch.float32 if start.merged else dtype, config, bits, device)
     if start.merged:
         model = merged(model, start.merged).to(dtype)
+    if start.continued is not None:
+        make_room(model, start.continued)
     grown = grow_vocabulary(model, tokenizer, step.training.seed) if arguments.resize_vocab else ()
     refuse_small_vocabulary(start.whole, model, tokenizer)
     _choose_attention(model, step, device, dtype, tell)

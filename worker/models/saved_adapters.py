@@ -90,6 +90,11 @@ def laid_on(model: PreTrainedModel, adapter: SavedAdapter, is_trainable: bool) -
             raise _bad(adapter, f"cannot be loaded: {line[:300]}") from None
 
 
+def make_room(model: PreTrainedModel, adapter: SavedAdapter) -> None:
+    """Rows for an adapter that was made on a model with a larger vocabulary; it fills them when it is laid on."""
+    _grow_to(model, _shapes(adapter))
+
+
 def base_config(adapter: SavedAdapter) -> dict[str, Any]:
     """The config of the model under the adapter; empty where the adapter came without it."""
     return _json_object(adapter, BASE_CONFIG) if (adapter.folder / BASE_CONFIG).is_file() else {}

@@ -25,9 +25,10 @@ def test_an_alpaca_row_is_one_turn():
     assert conversation == Conversation(None, (Message("user", "Add.\n1, 2"), Message("assistant", "3")), "it.json", 7)
 
 
-@pytest.mark.parametrize("extra", [{}, {"input": ""}, {"input": None}])
-def test_no_query_leaves_the_prompt_as_it_is(extra):
-    assert conversation_of(row({"instruction": "Hi.", "output": "Ho.", **extra})).messages[0].content == "Hi."
+@pytest.mark.parametrize("extra", [{}, {"input": ""}, {"input": None}, {"history": ""}, {"history": None}, {"history": []}])
+def test_no_query_and_no_history_leave_the_prompt_as_it_is(extra):
+    conversation = conversation_of(row({"instruction": "Hi.", "output": "Ho.", **extra}))
+    assert [message.content for message in conversation.messages] == ["Hi.", "Ho."]
 
 
 def test_history_and_system_come_first():

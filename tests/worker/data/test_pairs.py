@@ -1,15 +1,15 @@
-import json
 from pathlib import Path
 
 import pytest
 
-from worker.data.formats import Conversation, Message
+from service.specs.dataset_info import read_dataset_info
+from worker.data.files import read_rows
+from worker.data.formats import Conversation, Labelled, Message, Pair, labelled_of, pair_of
 from worker.data.pairs import encode_kto, encode_pair
 from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import MASKED, Example, encode_conversation
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
-ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant"}
 
 
 def conversation(*contents: str) -> Conversation:
@@ -18,8 +18,8 @@ def conversation(*contents: str) -> Conversation:
 
 
 def pair(tokenizer, prompt, chosen, rejected, template="default", cutoff_len=500, reserved_label_len=1, **options):
-    both = (conversation(*prompt, answer) for answer in (chosen, rejected))
-    return encode_pair(*both, TEMPLATES[template], tokenizer, cutoff_len, reserved_label_len, **options)
+    both = Pair(*(conversation(*prompt, answer) for answer in (chosen, rejected)))
+    return encode_pair(both, TEMPLATES[template], tokenizer, cutoff_len, reserved_label_len, **options)
 
 
 def prompt_of(example: Example) -> list[int]:
@@ -68,28 +68,34 @@ def test_a_pair_that_is_too_long_is_dropped_when_asked(tokenizer):
 
 @pytest.mark.parametrize("desirable", [True, False])
 def test_an_answer_that_was_judged_keeps_its_judgement(tokenizer, desirable):
-    got = encode_kto(conversation("Hi", "Ho", "Bye", "So long"), desirable, TEMPLATES["default"], tokenizer, 500, 1)
+    judged = Labelled(conversation("Hi", "Ho", "Bye", "So long"), desirable)
+    got = encode_kto(judged, TEMPLATES["default"], tokenizer, 500, 1)
     assert got.desirable is desirable
     assert tokenizer.decode(prompt_of(got.answer)) == "<s>Human: Hi\nAssistant:Ho</s>\nHuman: Bye\nAssistant:"
     assert tokenizer.decode(answer_of(got.answer)) == "So long</s>"
-    cut = encode_kto(conversation("Q" * 29, "Z" * 59), desirable, TEMPLATES["empty"], tokenizer, 45, 1)
+    long = Labelled(conversation("Q" * 29, "Z" * 59), desirable)
+    cut = encode_kto(long, TEMPLATES["empty"], tokenizer, 45, 1)
     assert (len(prompt_of(cut.answer)), len(answer_of(cut.answer)), cut.answer.truncated) == (15, 30, True)
-    assert encode_kto(conversation("Q" * 29, "Z" * 59), desirable, TEMPLATES["empty"], tokenizer, 45, 1, "drop") is None
+    assert encode_kto(long, TEMPLATES["empty"], tokenizer, 45, 1, "drop") is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the demonstration data are not beside the checkout")
-def test_every_row_of_the_demonstrations_fits(tokenizer):
-    add_tokens(TEMPLATES["chatml"], tokenizer)
-    for row in json.loads((SHARED / "dpo_en_demo.json").read_text(encoding="utf-8")):
-        system = [m["value"] for m in row["conversations"] if m["from"] == "system"]
-        said = tuple(Message(ROLES[m["from"]], m["value"]) for m in row["conversations"] if m["from"] != "system")
-        answers = (Message("assistant", row[name]["value"]) for name in ("chosen", "rejected"))
-        both = (Conversation(system[0] if system else None, (*said, answer), "dpo.json", 1) for answer in answers)
-        got = encode_pair(*both, TEMPLATES["chatml"], tokenizer, 512, 1)
+@pytest.mark.parametrize("template", ["chatml", "llama3", "qwen"])
+def test_every_row_of_the_demonstrations_is_encoded_as_it_is_loaded(tokenizer, template):
+    add_tokens(TEMPLATES[template], tokenizer)
+    info = read_dataset_info(SHARED)
+    pairs = [pair_of(row) for row in read_rows(SHARED, "dpo_en_demo", info["dpo_en_demo"])]
+    for pair in pairs:
+        got = encode_pair(pair, TEMPLATES[template], tokenizer, 512, 1)
         assert max(len(got.chosen.input_ids), len(got.rejected.input_ids)) <= 512
         assert answer_of(got.chosen)
         assert answer_of(got.rejected)
-    for row in json.loads((SHARED / "kto_en_demo.json").read_text(encoding="utf-8")):
-        talk = Conversation(None, tuple(Message(ROLES[m["role"]], m["content"]) for m in row["messages"]), "kto.json", 1)
-        got = encode_kto(talk, row["label"], TEMPLATES["chatml"], tokenizer, 512, 1)
-        assert (len(got.answer.input_ids) <= 512, got.desirable) == (True, row["label"])
+        assert prompt_of(got.chosen) == prompt_of(got.rejected)
+    judged = [labelled_of(row) for row in read_rows(SHARED, "kto_en_demo", info["kto_en_demo"])]
+    for labelled in judged:
+        got = encode_kto(labelled, TEMPLATES[template], tokenizer, 512, 1)
+        assert len(got.answer.input_ids) <= 512
+        assert answer_of(got.answer)
+        assert got.desirable == labelled.desirable
+    assert len(pairs) > 100
+    assert {labelled.desirable for labelled in judged} == {True, False}

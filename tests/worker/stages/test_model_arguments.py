@@ -234,6 +234,24 @@ def test_a_continued_adapter_has_no_rows_for_new_tokens(host_with_marks):
     assert "with create_new_adapter it is merged" in host_with_marks.attempt(job).error.sentence
 
 
+@pytest.mark.parametrize("resize_vocab", [True, False])
+def test_an_adapter_that_brings_the_rows_of_new_tokens_is_gone_on_with(host_with_marks, resize_vocab):
+    host = host_with_marks
+    steps = [
+        {"name": "first", "model": {"resize_vocab": True}},
+        {"name": "second", "model": {"adapter_name_or_path": "@first", "resize_vocab": resize_vocab}},
+    ]
+    job = a_job(model=on(model="marked"), data=MARKED, training={"max_steps": 2}) | {"steps": steps, "measures": {"base": "step"}}
+    chained = host.done(job)
+    assert loaded(chained, "second")["vocabulary"] == 320
+    assert chained.rows("second")[None, "cross_entropy"]["value"] == pytest.approx(
+        chained.rows("first")[2, "cross_entropy"]["value"], abs=1e-5
+    )
+    before, after = (host.weights(chained, step)["base_model.model.model.embed_tokens.weight"] for step in ("first", "second"))
+    assert after.shape == (320, 32)
+    assert not before.equal(after), "the rows go on training"
+
+
 def test_nothing_grows_where_every_token_has_a_row(host):
     attempt = host.done(a_job(model=on(resize_vocab=True), training=ONE, measures=UNMEASURED))
     assert loaded(attempt)["vocabulary"] == 300

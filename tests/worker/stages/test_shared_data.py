@@ -30,6 +30,23 @@ def test_conversations_are_trained(shared, dataset, streaming):
     assert told == (dataset == "identity" and not streaming)
 
 
+@pytest.mark.parametrize("data", [{"template": "qwen"}, {"template": "llama3"}, {"template": "qwen", "streaming": True}])
+def test_calls_of_tools_are_trained_and_their_results_are_not(shared, make_llama, data):
+    shared.add_model("roomy", make_llama(vocab_size=320))
+    data = {"dataset": "glaive_toolcall_en_demo", "val_size": 2, "cutoff_len": 1024} | data
+    document = a_job(
+        model={"model_name_or_path": "roomy"}, data=data if "streaming" in data else data | {"max_samples": 12}, training=SHORT
+    )
+    attempt = shared.done(document)
+    assert len(attempt.losses()) == 2
+    assert attempt.rows()[2, "cross_entropy"]["value"] > 0
+    coverage = attempt.events("data_loaded")[-1]
+    assert 0 < coverage["data"]["trained_tokens"] < coverage["data"]["tokens"]
+    assert coverage["data"]["truncated"] > 0
+    assert f"{coverage['data']['truncated']} row" in coverage["text"]
+    assert "truncated." in coverage["text"]
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("dataset", ["wiki_demo", "wikitext2_valid"])
 def test_texts_are_trained(shared, dataset, streaming):

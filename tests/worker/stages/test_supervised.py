@@ -332,9 +332,12 @@ def test_held_out_rows_are_not_trained(host):
         assert (loaded["data"]["rows"], loaded["data"]["examples"]) == (examples, examples)
 
 
-def test_rows_over_cutoff_len_are_cut_or_dropped_and_counted(host):
+@pytest.mark.parametrize("packing", [False, True])
+def test_rows_over_cutoff_len_are_cut_or_dropped_and_counted(host, packing):
     cut, dropped = (
-        a_run(host, data={"cutoff_len": 25, "overlength": overlength}, training={"max_steps": 1}).events("data_loaded")[0]
+        a_run(host, data={"cutoff_len": 25, "overlength": overlength, "sft_packing": packing}, training={"max_steps": 1}).events(
+            "data_loaded"
+        )[0]
         for overlength in ("truncate", "drop")
     )
     n = cut["data"]["truncated"]
@@ -342,6 +345,7 @@ def test_rows_over_cutoff_len_are_cut_or_dropped_and_counted(host):
     assert (cut["data"]["dropped"], cut["data"]["examples"]) == (0, 10)
     assert (dropped["data"]["truncated"], dropped["data"]["dropped"], dropped["data"]["examples"]) == (0, n, 10 - n)
     assert cut["text"].endswith(f"tokens, {n} rows truncated.")
+    assert dropped["text"].endswith(f"tokens, {n} rows dropped.")
 
 
 def test_a_short_response_to_a_long_prompt_keeps_what_is_reserved_for_it(host):
