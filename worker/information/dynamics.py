@@ -42,6 +42,8 @@ def walk_counts(adjacency_SS: ArrayLike, longest: int) -> np.ndarray:
 def transition_graph(sequences: Iterable[ArrayLike]) -> np.ndarray:
     """[S, S] 1 where one symbol was seen right after another, of the S symbols that were seen, in sorted order."""
     sequences = [np.asarray(symbols_T) for symbols_T in sequences]
+    if not sequences or any(symbols_T.ndim != 1 for symbols_T in sequences):
+        raise ValueError("each sequence must be one-dimensional, and there must be one: pass [symbols] for a single one")
     symbols_S = np.unique(np.concatenate(sequences))
     adjacency_SS = np.zeros((len(symbols_S), len(symbols_S)))
     for symbols_T in sequences:
@@ -62,8 +64,8 @@ def word_growth(counts_K: ArrayLike) -> np.ndarray:
     A sample of T symbols has at most T words, so the growth of longer words than lg T over the entropy says nothing.
     """
     counts_K = np.asarray(counts_K, dtype=np.float64)
-    if not (counts_K > 0).all():
-        raise ValueError("growth needs a word of every length")
+    if counts_K.ndim != 1 or not ((counts_K > 0) & np.isfinite(counts_K)).all():
+        raise ValueError("growth needs a finite number of words ≥ 1 for every length, in a flat array")
     return np.diff(np.log2(counts_K))
 
 

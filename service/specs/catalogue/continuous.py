@@ -44,6 +44,7 @@ ROWS: tuple[Measure, ...] = (
         source="Cover & Thomas 2006, ch. 12",
         computed_on="the mean of waiting times or of losses",
         function="continuous.exponential_entropy",
+        aliases=("exponential_gap_entropy",),
     ),
     Measure(
         name="laplace_entropy",

@@ -123,7 +123,7 @@ ROWS: tuple[Measure, ...] = (
         source=f"Kullback & Leibler 1951; {_CT}, §2.3",
         computed_on="next-token distributions of a base model (p) and a checkpoint (q), on the inputs of the fine-tuning and on "
         "an anchor text",
-        aliases=("kullback_leibler_divergence", "kl_divergence"),
+        aliases=("kullback_leibler_divergence", "kl_divergence", "information_gain"),
         notebook=Notebook(formula="Σ p lg(p/q)", verdict="correct", why="the rule where q = 0 is missing"),
         function="shannon.relative_entropy",
     ),
