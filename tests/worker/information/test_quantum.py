@@ -80,8 +80,8 @@ def test_what_the_other_state_holds_impossible_is_infinite():
 
 
 def test_what_rounding_leaves_of_a_kernel_is_a_kernel_and_a_small_eigenvalue_is_not():
-    for seed in range(10):
-        rho = states(seed, 5, rank=2)[0]
+    for seed in range(20):
+        rho = states(seed, 5, rank=(2, 4)[seed % 2])[0]
         assert quantum_relative_entropy(np.eye(5) / 5, rho) == math.inf
         assert quantum_relative_entropy(rho, rho) == pytest.approx(0, abs=1e-10)
     p, q = np.array([0.5, 0.25, 0.25]), np.array([0.5, 0.5 - 7e-13, 7e-13])
