@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csgraph
 
-from worker.information.processes import adjacency, block_entropy_rates
+from worker.information.processes import adjacency, block_entropy_rates, symbol_sequences
 
 
 def topological_entropy(adjacency_SS: ArrayLike) -> float:
@@ -41,9 +41,7 @@ def walk_counts(adjacency_SS: ArrayLike, longest: int) -> np.ndarray:
 
 def transition_graph(sequences: Iterable[ArrayLike]) -> np.ndarray:
     """[S, S] 1 where one symbol was seen right after another, of the S symbols that were seen, in sorted order."""
-    sequences = [np.asarray(symbols_T) for symbols_T in sequences]
-    if not sequences or any(symbols_T.ndim != 1 for symbols_T in sequences):
-        raise ValueError("each sequence must be one-dimensional, and there must be one: pass [symbols] for a single one")
+    sequences = symbol_sequences(sequences)
     symbols_S = np.unique(np.concatenate(sequences))
     adjacency_SS = np.zeros((len(symbols_S), len(symbols_S)))
     for symbols_T in sequences:
@@ -54,7 +52,7 @@ def transition_graph(sequences: Iterable[ArrayLike]) -> np.ndarray:
 
 def distinct_words(sequences: Iterable[ArrayLike], longest: int) -> np.ndarray:
     """[longest] how many different k-grams were seen, k = 1, …, longest; none crosses sequences."""
-    arrays = [np.asarray(symbols_T) for symbols_T in sequences]
+    arrays = symbol_sequences(sequences)
     return np.array([_distinct(arrays, k) for k in range(1, longest + 1)])
 
 

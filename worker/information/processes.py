@@ -68,7 +68,7 @@ def block_entropies(
     Those of long blocks are far too small where blocks of that length have not each been seen often: lg N is all that N
     blocks can show. Another `entropy_of_counts` than the plug-in lessens that.
     """
-    sequences = _sequences(sequences)
+    sequences = symbol_sequences(sequences)
     _require_blocks(longest)
     return np.array([entropy_of_counts(_block_counts(_blocks(sequences, k))) for k in range(1, longest + 1)])
 
@@ -81,7 +81,7 @@ def block_entropy_rates(
     Of a stationary process they fall to the entropy rate. H_{k−1} is of the blocks' own beginnings, so that the plug-in
     difference is a conditional entropy, and not negative. Cover and Thomas, theorem 4.2.1.
     """
-    sequences = _sequences(sequences)
+    sequences = symbol_sequences(sequences)
     _require_blocks(longest)
     rates = [entropy_of_counts(_block_counts(_blocks(sequences, 1)))]
     for k in range(2, longest + 1):
@@ -97,7 +97,7 @@ def match_length_entropy_rate(symbols_T: ArrayLike) -> float:
     1998), but slowly, as 1/lg T, and to a biased value on the way: on a two-state chain of .572 bits it says about .5 at 20,000
     symbols. To compare texts of one length, not to measure a rate. Time grows as T² in the worst case.
     """
-    symbols_T = _sequences([symbols_T])[0]
+    symbols_T = symbol_sequences([symbols_T])[0]
     if len(symbols_T) < 2:
         raise ValueError(f"matches need at least two symbols, there is {len(symbols_T)}")
     _, codes_T = np.unique(symbols_T, return_inverse=True)
@@ -183,6 +183,14 @@ def adjacency(edges_SS: ArrayLike) -> np.ndarray:
     return edges_SS
 
 
+def symbol_sequences(sequences: Iterable[ArrayLike]) -> list[np.ndarray]:
+    """Each of them flat. ValueError where one is not, or there is none."""
+    made = [np.asarray(symbols_T) for symbols_T in sequences]
+    if not made or any(symbols_T.ndim != 1 for symbols_T in made):
+        raise ValueError("there must be a sequence, and each one-dimensional: pass [symbols] for a single one")
+    return made
+
+
 def _closed_class(transitions_SS: np.ndarray) -> np.ndarray:
     n_classes, class_S = csgraph.connected_components(transitions_SS > 0, connection="strong")
     leaves = {int(class_S[i]) for i, j in np.argwhere(transitions_SS > 0) if class_S[i] != class_S[j]}
@@ -190,13 +198,6 @@ def _closed_class(transitions_SS: np.ndarray) -> np.ndarray:
     if len(closed) > 1:
         raise ValueError(f"the chain has {len(closed)} closed classes of states, so its stationary distribution is not unique")
     return np.flatnonzero(class_S == closed[0])
-
-
-def _sequences(sequences: Iterable[ArrayLike]) -> list[np.ndarray]:
-    made = [np.asarray(symbols_T) for symbols_T in sequences]
-    if any(symbols_T.ndim != 1 for symbols_T in made):
-        raise ValueError("each sequence must be one-dimensional: pass [symbols] for a single one")
-    return made
 
 
 def _require_blocks(longest: int) -> None:
