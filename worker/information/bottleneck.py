@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
-from scipy.special import entr, logsumexp, rel_entr
+from scipy.special import logsumexp, rel_entr
 
-from worker.information.distributions import LN2, probabilities
+from worker.information.distributions import LN2, losses, probabilities
+from worker.information.samples import covariance_matrix
+from worker.information.shannon import entropy, mutual_information
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,11 @@ def gaussian_information_bottleneck(
     covariance_X, covariance_XY, covariance_Y = (
         np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in (covariance_X, covariance_XY, covariance_Y)
     )
+    expected = (len(covariance_X), len(covariance_Y))
+    if covariance_XY.shape != expected:
+        raise ValueError(f"the covariance of X with Y must be {expected}, it is {covariance_XY.shape}")
+    if not np.isfinite(covariance_XY).all():
+        raise ValueError("a covariance must be finite")
     root_X, root_Y = (_cholesky(c, name) for c, name in ((covariance_X, "X"), (covariance_Y, "Y")))
     whitened_DE = linalg.solve_triangular(root_X, covariance_XY, lower=True)
     whitened_DE = linalg.solve_triangular(root_Y, whitened_DE.T, lower=True).T
@@ -110,7 +117,7 @@ def relevance_lower_bound(p_Y: ArrayLike, nll_bits_N: ArrayLike) -> float:
 
     It may be negative, where the predictor is worse than the prior p_Y. Barber and Agakov 2003.
     """
-    return float(entr(probabilities(p_Y)).sum() / LN2 - _losses(nll_bits_N).mean())
+    return entropy(p_Y) - float(losses(nll_bits_N).mean())
 
 
 def usable_information(blind_nll_bits_N: ArrayLike, informed_nll_bits_N: ArrayLike) -> float:
@@ -123,10 +130,14 @@ def usable_information(blind_nll_bits_N: ArrayLike, informed_nll_bits_N: ArrayLi
 
 
 def pointwise_usable_information(blind_nll_bits_N: ArrayLike, informed_nll_bits_N: ArrayLike) -> np.ndarray:
-    """[N] lg q(y|x) − lg q(y): how much X helps with this example. Ethayarajh, Choi and Swayamdipta 2022."""
-    blind_N, informed_N = _losses(blind_nll_bits_N), _losses(informed_nll_bits_N)
+    """[N] lg q(y|x) − lg q(y): how much X helps with this example; ±inf where one of the two held it impossible, ValueError where
+    both did. Ethayarajh, Choi and Swayamdipta 2022.
+    """
+    blind_N, informed_N = losses(blind_nll_bits_N), losses(informed_nll_bits_N)
     if blind_N.shape != informed_N.shape:
         raise ValueError(f"{blind_N.size} losses without X cannot be paired with {informed_N.size} losses with it")
+    if (np.isinf(blind_N) & np.isinf(informed_N)).any():
+        raise ValueError("an example is impossible both without X and with it: there is no difference of two infinite losses")
     return blind_N - informed_N
 
 
@@ -191,23 +202,11 @@ def _sufficient(joint_XY: np.ndarray, T: int) -> np.ndarray:
 
 def _bottleneck(joint_XY: np.ndarray, encoder_XT: np.ndarray, beta: float) -> Bottleneck:
     joint_XT = joint_XY.sum(axis=1)[:, None] * encoder_XT
-    return Bottleneck(beta, _information(joint_XT), _information(encoder_XT.T @ joint_XY), encoder_XT)
-
-
-def _information(joint: np.ndarray) -> float:
-    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
-    return max(float(rel_entr(joint, np.outer(rows, columns)).sum()) / LN2, 0.0)
+    return Bottleneck(beta, mutual_information(joint_XT), mutual_information(encoder_XT.T @ joint_XY), encoder_XT)
 
 
 def _cholesky(covariance: np.ndarray, name: str) -> np.ndarray:
     try:
-        return np.linalg.cholesky(covariance)
+        return np.linalg.cholesky(covariance_matrix(covariance))
     except np.linalg.LinAlgError as error:
         raise ValueError(f"the covariance of {name} is not positive definite") from error
-
-
-def _losses(nll_bits_N: ArrayLike) -> np.ndarray:
-    nll_bits_N = np.asarray(nll_bits_N, dtype=np.float64)
-    if nll_bits_N.size == 0:
-        raise ValueError("there are no losses, so there is no mean")
-    return nll_bits_N

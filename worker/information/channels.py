@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp, xlogy
 
 from worker.information.distributions import LN2, channel, probabilities
+from worker.information.shannon import mutual_information
 
 # each halves what is left of the curve: 30 leave a billionth of it, and a rate's error is quadratic in that
 MOST_CHORDS = 40
@@ -103,7 +104,7 @@ def gaussian_rate_distortion(variance_K: ArrayLike, distortion: float) -> float:
 
     Of one component: max(0, ½ lg(σ²/D)). inf at D = 0. The water level θ: Cover and Thomas §10.3.3, Kolmogorov 1956.
     """
-    variance_K = np.sort(_positive("a variance", np.atleast_1d(variance_K)))
+    variance_K = np.sort(_positive("a variance", variance_K))
     distortion = _not_negative("the distortion", distortion)
     if distortion == 0:
         return math.inf
@@ -132,6 +133,8 @@ def rate_distortion(
     the slope of the chord over D close in on it from below, chords from above, in halving steps.
     """
     p_X, distortion_XZ = _source(p_X, distortion_XZ)
+    if math.isnan(distortion):
+        raise ValueError("the distortion must be a number, it is nan")
     curve = _Curve(p_X, distortion_XZ, tolerance_bits / 4, max_iterations)
     left, right = curve.least_distortion(), curve.zero_rate()
     if distortion < left.distortion:
@@ -304,7 +307,7 @@ class _Curve:
         log_q_Z, best = _ascend(evaluate, root_curvature, Z, tolerance, self.max_iterations)
         test_channel_XZ = np.exp(log_q_Z + log_kernel_XZ - log_partition(log_q_Z)[:, None])
         distortion = float(p_X @ (test_channel_XZ * self.distortion_XZ).sum(axis=1))
-        rate_bits = _information(p_X[:, None] * test_channel_XZ)
+        rate_bits = mutual_information(p_X[:, None] * test_channel_XZ)
         # the objective is −(R − slope · D) at its best: what it can at most become is the intercept of a line under the curve
         intercept = -best.upper / LN2
         lower_bits = intercept if math.isinf(slope) else intercept + slope * distortion
@@ -320,15 +323,6 @@ def _source(p_X: ArrayLike, distortion_XZ: ArrayLike) -> tuple[np.ndarray, np.nd
     return p_X[p_X > 0], distortion_XZ[p_X > 0]
 
 
-def _information(joint_XZ: np.ndarray) -> float:
-    """I(X;Z) in bits, of marginals that are the joint's own."""
-    p_X, p_Z = joint_XZ.sum(axis=1), joint_XZ.sum(axis=0)
-    used = joint_XZ > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio_XZ = np.log(joint_XZ) - np.log(p_X)[:, None] - np.log(p_Z)
-    return max(float((joint_XZ[used] * ratio_XZ[used]).sum()) / LN2, 0.0)
-
-
 def _not_negative(what: str, value: float) -> float:
     if not value >= 0:
         raise ValueError(f"{what} must be a number ≥ 0, it is {value!r}")
@@ -336,7 +330,7 @@ def _not_negative(what: str, value: float) -> float:
 
 
 def _positive(what: str, values: ArrayLike) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.size == 0 or not (np.isfinite(values).all() and (values > 0).all()):
-        raise ValueError(f"{what} must be a finite number > 0, here: {values.tolist()}")
+    values = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if values.size == 0 or values.ndim > 1 or not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError(f"{what} must be a finite number > 0, one for each component; here: {values.tolist()}")
     return values

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import entr
 
-from worker.information.distributions import LN2, probabilities
+from worker.information.distributions import distribution, losses, probabilities
+from worker.information.shannon import entropy
 
 
 def _lzma(data: bytes) -> bytes:
@@ -37,7 +37,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 def huffman_lengths(p_K: ArrayLike) -> np.ndarray:
     """[K] the word lengths of a shortest prefix code, whole numbers; a certain symbol has length 0. Huffman 1952."""
-    p_K = probabilities(p_K)
+    p_K = distribution(p_K)
     lengths_K = np.where(p_K > 0, 0.0, np.inf)
     # the index breaks ties, so that lists are never compared
     heap = [(float(p_K[k]), int(k), [int(k)]) for k in np.flatnonzero(p_K)]
@@ -60,6 +60,8 @@ def shannon_lengths(p_K: ArrayLike) -> np.ndarray:
 def expected_length(p_K: ArrayLike, lengths_K: ArrayLike) -> float:
     """L = Σ p l, bits a symbol, with 0 · inf = 0; inf where a symbol that occurs has no word."""
     p_K, lengths_K = probabilities(p_K), np.asarray(lengths_K, dtype=np.float64)
+    if not (lengths_K >= 0).all():
+        raise ValueError("lengths are numbers ≥ 0")
     if p_K.shape != lengths_K.shape:
         raise ValueError(f"{p_K.size} symbols cannot have {lengths_K.size} lengths")
     return float((p_K[p_K > 0] * lengths_K[p_K > 0]).sum())
@@ -70,7 +72,7 @@ def code_redundancy(p_K: ArrayLike, lengths_K: ArrayLike) -> float:
 
     A one-to-one code, which need not be decodable in a row, can have L < H.
     """
-    return expected_length(p_K, lengths_K) - float(entr(probabilities(p_K)).sum() / LN2)
+    return expected_length(p_K, lengths_K) - entropy(p_K)
 
 
 def kraft_sum(lengths_K: ArrayLike, letters: int = 2) -> float:
@@ -83,7 +85,7 @@ def kraft_sum(lengths_K: ArrayLike, letters: int = 2) -> float:
 
 def block_code_bounds(entropy_rate_bits: float, block: int) -> tuple[float, float]:
     """H ≤ L*/n < H + 1/n, bits a symbol, for the best prefix code of blocks of n independent symbols. Cover and Thomas §5.4.2."""
-    if block < 1 or not entropy_rate_bits >= 0:
+    if not block >= 1 or not entropy_rate_bits >= 0:
         raise ValueError(f"blocks have at least one symbol and entropies are ≥ 0, here: {block} and {entropy_rate_bits!r}")
     return entropy_rate_bits, entropy_rate_bits + 1 / block
 
@@ -93,7 +95,7 @@ def one_to_one_length(p_K: ArrayLike) -> float:
 
     At most H (Wyner 1972), and above H − lg(H+1) − lg e (Alon and Orlitsky 1994): what H bounds is a sequence of words.
     """
-    falling_K = np.sort(probabilities(p_K))[::-1]
+    falling_K = np.sort(distribution(p_K))[::-1]
     floors_K = np.array([i.bit_length() - 1 for i in range(1, len(falling_K) + 1)])
     return float(falling_K @ floors_K)
 
@@ -103,10 +105,8 @@ def arithmetic_code_bits(nll_bits_T: ArrayLike) -> float:
 
     So a language model's loss is an upper bound of K(text | model) too. Cover and Thomas §13.3. inf where p is 0.
     """
-    total = math.fsum(np.ravel(np.asarray(nll_bits_T, dtype=np.float64)))
-    if not total >= 0:
-        raise ValueError(f"code lengths −lg p are ≥ 0, these sum to {total!r}")
-    return total if math.isinf(total) else math.ceil(total) + 1
+    total = math.fsum(losses(nll_bits_T).ravel()) if np.size(nll_bits_T) else 0.0
+    return total if math.isinf(total) else max(math.ceil(total), 0) + 1
 
 
 def compressed_bits(data: bytes, compressor: str = "lzma") -> int:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, sparse
-from scipy.special import rel_entr
 
-from worker.information.distributions import LN2, channel, probabilities
+from worker.information.distributions import channel, probabilities
+from worker.information.shannon import mutual_information
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +87,9 @@ def blackwell_measure(prior_X: ArrayLike, p_XY: ArrayLike) -> BlackwellMeasure:
     return BlackwellMeasure(np.array(weights), np.array(posteriors))
 
 
-def information_gain(posterior_X: ArrayLike, prior_X: ArrayLike) -> float:
-    """D(posterior ‖ prior), bits: what one outcome taught; inf where it is believed that the prior excluded. Lindley 1956."""
-    posterior_X, prior_X = probabilities(posterior_X), probabilities(prior_X)
-    if posterior_X.shape != prior_X.shape:
-        raise ValueError(f"the posterior is over {posterior_X.size} states, the prior over {prior_X.size}")
-    return max(float(rel_entr(posterior_X, prior_X).sum()) / LN2, 0.0)
-
-
 def expected_information_gain(prior_X: ArrayLike, p_XY: ArrayLike) -> float:
-    """E_y D(P(X|y) ‖ prior), bits: the mutual information of X and the outcome. Lindley 1956."""
-    measure = blackwell_measure(prior_X, p_XY)
-    return float(measure.weight_K @ (rel_entr(measure.posterior_KX, probabilities(prior_X)).sum(axis=1)) / LN2)
+    """E_y D(P(X|y) ‖ prior) = I(X;Y), bits: the mean of the outcomes' `relative_entropy(posterior, prior)`. Lindley 1956."""
+    return mutual_information(_joint(prior_X, p_XY))
 
 
 def bayes_risk(prior_X: ArrayLike, p_XY: ArrayLike, loss_XA: ArrayLike) -> float:

@@ -18,7 +18,7 @@ from scipy.integrate import quad
 from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln, xlogy
 
-from worker.information.distributions import LN2
+from worker.information.distributions import to_bits
 from worker.information.samples import covariance_matrix, rounding, sample_covariance, vectors
 
 MOST_NEIGHBOUR_DIMENSIONS = 10
@@ -41,7 +41,7 @@ def differential_entropy(density: Density, low: float = -math.inf, high: float =
             raise ValueError(f"the density is negative, {f:.3g}, at {x:.6g}")
         return -float(xlogy(f, f))
 
-    return _bits(quad(surprise, low, high, limit=200)[0])
+    return to_bits(quad(surprise, low, high, limit=200)[0])
 
 
 def gaussian_entropy(covariance_DD: ArrayLike) -> float:
@@ -51,24 +51,24 @@ def gaussian_entropy(covariance_DD: ArrayLike) -> float:
     if not variances_D.all():
         return -math.inf
     # of standardised variables: what is singular must not depend on the units
-    return _bits(0.5 * np.log(2 * math.pi * math.e * variances_D).sum()) - _multi_information(C_DD)
+    return to_bits(0.5 * np.log(2 * math.pi * math.e * variances_D).sum()) - _multi_information(C_DD)
 
 
 def uniform_entropy(low: float, high: float) -> float:
     """lg(high − low), the most that any density on [low, high] has."""
-    if not low < high:
-        raise ValueError(f"an interval goes from a lower to a higher end, not from {low:g} to {high:g}")
-    return _bits(math.log(high - low))
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"an interval is finite and goes from a lower to a higher end, not from {low:g} to {high:g}")
+    return to_bits(math.log(high - low))
 
 
 def exponential_entropy(rate: float) -> float:
     """lg(e/rate), the most that any density on x ≥ 0 of mean 1/rate has."""
-    return _bits(1 - math.log(_positive("rate", rate)))
+    return to_bits(1 - math.log(_positive("rate", rate)))
 
 
 def laplace_entropy(scale: float) -> float:
     """lg(2e·scale), the most that any density of mean absolute deviation `scale` from its centre has."""
-    return _bits(1 + math.log(2 * _positive("scale", scale)))
+    return to_bits(1 + math.log(2 * _positive("scale", scale)))
 
 
 def vasicek_entropy(samples_N: ArrayLike) -> float:
@@ -95,7 +95,7 @@ def kozachenko_leonenko_entropy(samples_ND: ArrayLike, k: int = 3) -> float:
     if (r_N == 0).any():
         return -math.inf
     ball = D / 2 * math.log(math.pi) - gammaln(D / 2 + 1)
-    return _bits(digamma(N) - digamma(k) + ball + D * np.log(r_N).mean())
+    return to_bits(digamma(N) - digamma(k) + ball + D * np.log(r_N).mean())
 
 
 def negentropy(
@@ -152,7 +152,7 @@ def ksg_mutual_information(x_ND: ArrayLike, y_ND: ArrayLike, k: int = 3) -> floa
     if (r_N == 0).any():
         raise ValueError(f"a sample has {k} others equal to it: these are not draws from a density, count them instead")
     near = [digamma(_nearer(side_ND, r_N) + 1).mean() for side_ND in (x_ND, y_ND)]
-    return _bits(digamma(k) + digamma(len(joint_ND)) - sum(near))
+    return to_bits(digamma(k) + digamma(len(joint_ND)) - sum(near))
 
 
 def gaussian_mutual_information(covariance_DD: ArrayLike, x: Sequence[int], y: Sequence[int], given: Sequence[int] = ()) -> float:
@@ -165,6 +165,8 @@ def gaussian_mutual_information(covariance_DD: ArrayLike, x: Sequence[int], y: S
     x, y, z = list(x), list(y), list(given)
     if len({*x, *y, *z}) != len(x + y + z) or not x or not y:
         raise ValueError("x and y must each name variables, and no variable may be named twice")
+    if not {*x, *y, *z} <= set(range(len(C_DD))):
+        raise ValueError(f"the variables are numbered 0 to {len(C_DD) - 1}, here: {sorted({*x, *y, *z})}")
     R_DD = _correlations(C_DD)
     floor = rounding(R_DD)
     after_z = _conditional_covariance(R_DD, x + y, z, floor)
@@ -173,7 +175,7 @@ def gaussian_mutual_information(covariance_DD: ArrayLike, x: Sequence[int], y: S
     unexplained_K = 1 - np.square(np.linalg.svd(whitened, compute_uv=False))
     if (unexplained_K <= floor).any():
         return math.inf
-    return max(0.0, _bits(-0.5 * np.log(unexplained_K).sum()))
+    return max(0.0, to_bits(-0.5 * np.log(unexplained_K).sum()))
 
 
 def gaussian_multi_information(covariance_DD: ArrayLike) -> float:
@@ -214,7 +216,7 @@ def _multi_information(C_DD: np.ndarray) -> float:
     eigenvalues_D = np.linalg.eigvalsh(R_DD)
     if eigenvalues_D[0] <= rounding(R_DD):
         return math.inf
-    return max(0.0, _bits(-0.5 * np.log(eigenvalues_D).sum()))
+    return max(0.0, to_bits(-0.5 * np.log(eigenvalues_D).sum()))
 
 
 def _correlations(C_DD: np.ndarray) -> np.ndarray:
@@ -238,7 +240,3 @@ def _whitener(C_DD: np.ndarray, floor: float) -> np.ndarray:
     eigenvalues_D, axes_DD = np.linalg.eigh(C_DD)
     varies = eigenvalues_D > floor
     return axes_DD[:, varies] / np.sqrt(eigenvalues_D[varies])
-
-
-def _bits(nats: float) -> float:
-    return float(nats) / LN2

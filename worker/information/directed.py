@@ -8,9 +8,9 @@ Sources: Marko 1973; Massey 1990; Kramer 1998; Massey and Massey 2005 (conservat
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import entr
 
-from worker.information.distributions import LN2, probabilities
+from worker.information.bottleneck import pointwise_usable_information
+from worker.information.distributions import not_below_zero, plain_entropy, probabilities
 
 
 def directed_information(joint: ArrayLike) -> float:
@@ -20,13 +20,13 @@ def directed_information(joint: ArrayLike) -> float:
     Massey 2005. Massey 1990.
     """
     joint, n = _sequences(joint)
-    return max(_entropy(joint, range(n, 2 * n)) - _causal(joint, n), 0.0)
+    return not_below_zero(_entropy(joint, range(n, 2 * n)) - _causal(joint, n))
 
 
 def causally_conditioned_entropy(joint: ArrayLike) -> float:
     """H(Yⁿ ‖ Xⁿ) = Σ_i H(Y_i | Y^{i−1}, X^i), bits: what is left of y to one who hears x as it comes. Kramer 1998."""
     joint, n = _sequences(joint)
-    return max(_causal(joint, n), 0.0)
+    return not_below_zero(_causal(joint, n))
 
 
 def delayed_directed_information(joint: ArrayLike) -> float:
@@ -35,7 +35,7 @@ def delayed_directed_information(joint: ArrayLike) -> float:
     delayed = sum(
         _entropy(joint, [*range(i + 1), *range(n, n + i)]) - _entropy(joint, [*range(i), *range(n, n + i)]) for i in range(n)
     )
-    return max(_entropy(joint, range(n)) - delayed, 0.0)
+    return not_below_zero(_entropy(joint, range(n)) - delayed)
 
 
 def directed_information_rate(window: ArrayLike) -> float:
@@ -73,10 +73,7 @@ def model_directed_information(blind_nll_bits_N: ArrayLike, causal_nll_bits_N: A
     """Σ lg p(y_i | y_<i, x_≤i) − lg p(y_i | y_<i), bits of the whole text: what a language model gains on the answers' tokens y
     from the user's turns x that came before. A sample of Massey's sum under the model; negative where the turns mislead it.
     """
-    blind_N, causal_N = np.asarray(blind_nll_bits_N, dtype=np.float64), np.asarray(causal_nll_bits_N, dtype=np.float64)
-    if blind_N.shape != causal_N.shape:
-        raise ValueError(f"{blind_N.size} losses without x cannot be paired with {causal_N.size} losses with it")
-    return float((blind_N - causal_N).sum())
+    return float(pointwise_usable_information(blind_nll_bits_N, causal_nll_bits_N).sum())
 
 
 def _sequences(joint: ArrayLike) -> tuple[np.ndarray, int]:
@@ -96,12 +93,12 @@ def _causal(joint: np.ndarray, n: int) -> float:
 
 def _conditional_information(joint: np.ndarray, a: range, b: list[int], given: range) -> float:
     both = _entropy(joint, [*a, *given]) + _entropy(joint, [*b, *given])
-    return max(both - _entropy(joint, [*a, *b, *given]) - _entropy(joint, given), 0.0)
+    return not_below_zero(both - _entropy(joint, [*a, *b, *given]) - _entropy(joint, given))
 
 
 def _entropy(joint: np.ndarray, axes: range | list[int]) -> float:
     rest = tuple(axis for axis in range(joint.ndim) if axis not in axes)
-    return float(entr(joint.sum(axis=rest)).sum() / LN2)
+    return plain_entropy(joint.sum(axis=rest))
 
 
 def _windows(x_T: ArrayLike, y_T: ArrayLike, order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,11 +116,11 @@ def _plug_in(x_windows: np.ndarray, y_windows: np.ndarray) -> float:
     """I(X; Y_t | Y_<t) of equally likely rows."""
     past, together = y_windows[:, :-1], np.hstack([x_windows, y_windows])
     both = _row_entropy(together[:, :-1]) + _row_entropy(y_windows)
-    return max(both - _row_entropy(together) - _row_entropy(past), 0.0)
+    return not_below_zero(both - _row_entropy(together) - _row_entropy(past))
 
 
 def _row_entropy(rows: np.ndarray) -> float:
     if rows.shape[1] == 0:
         return 0.0
     _, counts_K = np.unique(rows, axis=0, return_counts=True)
-    return float(entr(counts_K / len(rows)).sum() / LN2)
+    return plain_entropy(counts_K / len(rows))

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
+from scipy.special import entr, logsumexp
 
 # How far from 1 a sum may lie. Sums of fp64 are 1e-16 times their length off; what was rounded to fp32 is 1e-7 off and refused.
 TOLERANCE = 1e-9
 # What is ≥ 0 by a theorem may come out this far below it, when the sums of two distributions differ by all that is allowed:
 # D(p‖q) ≥ Σp lg(Σp/Σq) ≥ −2·TOLERANCE/ln 2.
 ROUNDING_BITS = 3e-9
+
+LOSS_ROUNDING_BITS = 1e-5  # what fp32 may leave of −lg 1, when logits of some hundreds are subtracted
 
 LN2 = math.log(2)
 
@@ -36,6 +38,13 @@ def probabilities(p: ArrayLike, axis: Axes | None = None) -> np.ndarray:
             f"probabilities must sum to 1{along}, these sum to {float(worst)!r}: normalise them first, if that is meant"
         )
     return p
+
+
+def distribution(p_K: ArrayLike) -> np.ndarray:
+    """[K], of one variable: a float64 copy. ValueError where the array has not one axis, or as in `probabilities`."""
+    if np.ndim(p_K) != 1:
+        raise ValueError(f"the distribution of one variable has one axis, this array has {np.ndim(p_K)}")
+    return probabilities(p_K)
 
 
 def channel(rows: ArrayLike) -> np.ndarray:
@@ -64,6 +73,21 @@ def occupation(weights: ArrayLike) -> np.ndarray:
         raise ValueError("the amounts are all 0, so there are no shares")
     shares /= shares.max()  # first, so that the sum does not overflow
     return shares / shares.sum()
+
+
+def losses(nll_bits_N: ArrayLike) -> np.ndarray:
+    """−lg q of each of N outcomes in a float64 copy: ≥ 0, and +inf for what q held impossible.
+
+    ValueError where there is none, where one is not a number, or lies below 0 by more than the rounding of fp32.
+    """
+    nll_bits_N = np.array(nll_bits_N, dtype=np.float64)
+    if nll_bits_N.size == 0:
+        raise ValueError("there are no losses, so there is no mean")
+    wrong = ~(nll_bits_N >= -LOSS_ROUNDING_BITS)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"bits of a loss are a number ≥ 0, at {list(place)} stands {float(nll_bits_N[place])!r}")
+    return nll_bits_N
 
 
 def grouped(joint: ArrayLike, *groups: Axes) -> np.ndarray:
@@ -106,9 +130,18 @@ def cumulant(p: np.ndarray, r: np.ndarray, t: float, axis: int | None = None) ->
     return np.where(np.abs(excess) < 0.5, near, far)
 
 
+def plain_entropy(p: np.ndarray) -> float:
+    """−Σ p lg p of what was checked before."""
+    return float(entr(p).sum()) / LN2
+
+
+def to_bits(nats: float) -> float:
+    return float(nats) / LN2
+
+
 def not_below_zero(bits: float) -> float:
     """What is ≥ 0 by a theorem: what rounding took below 0 becomes 0, and only that. A deeper value is a mistake, and stays."""
-    return 0.0 if -ROUNDING_BITS < bits < 0 else float(bits)
+    return 0.0 if -ROUNDING_BITS < bits <= 0 else float(bits)
 
 
 def _non_negative(values: ArrayLike, what: str) -> np.ndarray:

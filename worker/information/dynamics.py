@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csgraph
 
-from worker.information.processes import adjacency, block_entropy_rates
+from worker.information.processes import adjacency, block_entropy_rates, symbol_sequences
 
 
 def topological_entropy(adjacency_SS: ArrayLike) -> float:
@@ -41,7 +41,7 @@ def walk_counts(adjacency_SS: ArrayLike, longest: int) -> np.ndarray:
 
 def transition_graph(sequences: Iterable[ArrayLike]) -> np.ndarray:
     """[S, S] 1 where one symbol was seen right after another, of the S symbols that were seen, in sorted order."""
-    sequences = [np.asarray(symbols_T) for symbols_T in sequences]
+    sequences = symbol_sequences(sequences)
     symbols_S = np.unique(np.concatenate(sequences))
     adjacency_SS = np.zeros((len(symbols_S), len(symbols_S)))
     for symbols_T in sequences:
@@ -52,7 +52,7 @@ def transition_graph(sequences: Iterable[ArrayLike]) -> np.ndarray:
 
 def distinct_words(sequences: Iterable[ArrayLike], longest: int) -> np.ndarray:
     """[longest] how many different k-grams were seen, k = 1, …, longest; none crosses sequences."""
-    arrays = [np.asarray(symbols_T) for symbols_T in sequences]
+    arrays = symbol_sequences(sequences)
     return np.array([_distinct(arrays, k) for k in range(1, longest + 1)])
 
 
@@ -62,8 +62,8 @@ def word_growth(counts_K: ArrayLike) -> np.ndarray:
     A sample of T symbols has at most T words, so the growth of longer words than lg T over the entropy says nothing.
     """
     counts_K = np.asarray(counts_K, dtype=np.float64)
-    if not (counts_K > 0).all():
-        raise ValueError("growth needs a word of every length")
+    if counts_K.ndim != 1 or not ((counts_K > 0) & np.isfinite(counts_K)).all():
+        raise ValueError("growth needs a finite number of words ≥ 1 for every length, in a flat array")
     return np.diff(np.log2(counts_K))
 
 

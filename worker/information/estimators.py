@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.integrate import quad
 from scipy.special import digamma, xlogy
 
-from worker.information.distributions import LN2
+from worker.information.distributions import to_bits
 
 LEAST_COVERAGE = 0.9
 
@@ -91,14 +91,14 @@ def empirical_entropy(counts_K: ArrayLike) -> float:
     """−Σ (n/N) lg (n/N) in bits, the plug-in or maximum likelihood estimate: too low, see `empirical_entropy_bias`."""
     n_K = _counts(counts_K)
     N = n_K.sum()
-    return _bits(-xlogy(n_K / N, n_K / N).sum())
+    return to_bits(-xlogy(n_K / N, n_K / N).sum())
 
 
 def empirical_entropy_bias(categories: int, observations: int) -> float:
     """E[plug-in] − H ≈ −(K−1)/(2N ln 2) bits: first order in 1/N, too small where N is not much larger than K. Miller 1955."""
-    if categories < 1 or observations < 1:
+    if not (categories >= 1 and observations >= 1):
         raise ValueError(f"there must be at least 1 category and 1 observation, not {categories} and {observations}")
-    return _bits(-(categories - 1) / (2 * observations))
+    return to_bits(-(categories - 1) / (2 * observations))
 
 
 def miller_madow(counts_K: ArrayLike) -> float:
@@ -116,7 +116,7 @@ def grassberger(counts_K: ArrayLike) -> float:
     N = n_K.sum()
     sign_K = 1 - 2 * (n_K % 2)
     G_K = digamma(n_K) + 0.5 * sign_K * (digamma((n_K + 1) / 2) - digamma(n_K / 2))
-    return _bits(math.log(N) - (n_K * G_K).sum() / N)
+    return to_bits(math.log(N) - (n_K * G_K).sum() / N)
 
 
 def chao_shen(counts_K: ArrayLike) -> float:
@@ -131,7 +131,7 @@ def chao_shen(counts_K: ArrayLike) -> float:
     p_K = covered * n_K / N
     with np.errstate(divide="ignore"):  # p̃ = 1 is included for certain: log1p(−1) = −inf and a weight of 1
         included_K = -np.expm1(N * np.log1p(-p_K))
-    return _bits(-(xlogy(p_K, p_K) / included_K).sum())
+    return to_bits(-(xlogy(p_K, p_K) / included_K).sum())
 
 
 def chao_wang_jost(counts_K: ArrayLike) -> float:
@@ -145,9 +145,9 @@ def chao_wang_jost(counts_K: ArrayLike) -> float:
     N, f1, f2 = int(n_K.sum()), _seen(n_K, 1), _seen(n_K, 2)
     seen = (n_K * (digamma(N) - digamma(n_K))).sum() / N
     if f1 == 0:
-        return _bits(seen)
+        return to_bits(seen)
     A = 2 * f2 / ((N - 1) * f1 + 2 * f2) if f2 else 2 / ((N - 1) * (f1 - 1) + 2)
-    return _bits(seen + f1 / N * _unseen(A, N))
+    return to_bits(seen + f1 / N * _unseen(A, N))
 
 
 def james_stein(counts_K: ArrayLike) -> float:
@@ -162,7 +162,7 @@ def james_stein(counts_K: ArrayLike) -> float:
     apart = (N - 1) * np.square(1 / K - p_K).sum()
     shrinkage = min(1.0, (1 - np.square(p_K).sum()) / apart) if apart > 0 else 1.0
     p_K = shrinkage / K + (1 - shrinkage) * p_K
-    return _bits(-xlogy(p_K, p_K).sum())
+    return to_bits(-xlogy(p_K, p_K).sum())
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -188,6 +188,7 @@ def _counted(value: float, counts_K: ArrayLike, side: Bound) -> CountedInformati
 
 def _table(counts_XY: ArrayLike) -> np.ndarray:
     table_XY = np.asarray(counts_XY)
+    _whole_numbers(table_XY)
     if table_XY.ndim != 2:
         raise ValueError(f"a table of counts has two axes, contexts and outcomes; this has the shape {table_XY.shape}")
     return table_XY
@@ -224,7 +225,3 @@ def _unseen(A: float, N: int) -> float:
         return (1 - A) * math.exp(w - s) * A / (A - (1 - A) * math.expm1(-s / N))
 
     return quad(integrand, 0, math.log1p(745 / a), limit=200, epsabs=0, epsrel=1e-12)[0]
-
-
-def _bits(nats: float) -> float:
-    return float(nats) / LN2

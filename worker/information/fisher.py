@@ -54,7 +54,7 @@ def cramer_rao_bound(information: ArrayLike, samples: int = 1) -> float | np.nda
     the information is maximal". A number gives a number, +inf for I = 0; a singular matrix is a ValueError, since then some
     direction of θ cannot be estimated at all. Source: Rao 1945; Cramér 1946; Cover & Thomas 2006, §11.10.
     """
-    if samples < 1:
+    if not samples >= 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if np.ndim(information) > 0:
         unknowable = "some direction of the parameters changes nothing, and cannot be estimated"
@@ -73,6 +73,8 @@ def temperature_fisher_information(logits_V: ArrayLike) -> np.ndarray:
     +inf and nan are a ValueError. Source: Cover & Thomas 2006, §11.10; Brown 1986, ch. 1.
     """
     z_V = np.asarray(logits_V, dtype=np.float64)
+    if z_V.size == 0:
+        raise ValueError("there are no logits")
     top = z_V.max(axis=-1, keepdims=True)
     if not np.isfinite(top).all():
         raise ValueError("logits must be numbers, or −inf for what is excluded, with at least one finite in each row")
@@ -91,6 +93,8 @@ def fisher_predicted_kl(delta_P: ArrayLike, fisher: ArrayLike) -> float:
     P = delta_P.size
     if delta_P.shape != (P,) or fisher.shape not in {(P,), (P, P)}:
         raise ValueError(f"a step of the shape {delta_P.shape} does not go with an information of the shape {fisher.shape}")
+    if not (np.isfinite(delta_P).all() and np.isfinite(fisher).all()):
+        raise ValueError("a step and an information are finite numbers")
     F_delta_P = fisher * delta_P if fisher.ndim == 1 else fisher @ delta_P
     return 0.5 * float(delta_P @ F_delta_P) / LN2
 

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
-from scipy.special import xlogy
 
-from worker.information.distributions import LN2, occupation, probabilities
+from worker.information.distributions import LN2, occupation, plain_entropy, probabilities
 from worker.information.samples import vectors
 
 
@@ -25,7 +24,7 @@ def information_dimension(probabilities_by_scale: Sequence[ArrayLike], scales_S:
     Each entry holds the probabilities of the cells of one scale ε (`cell_probabilities` has them from samples).
     The notebook's formula, with lg N_ε for H, is `box_counting_dimension`.
     """
-    return _slope([_entropy_bits(probabilities(p)) for p in probabilities_by_scale], scales_S)
+    return _slope([plain_entropy(probabilities(p)) for p in probabilities_by_scale], scales_S)
 
 
 def box_counting_dimension(probabilities_by_scale: Sequence[ArrayLike], scales_S: ArrayLike) -> float:
@@ -93,15 +92,15 @@ def spectral_entropy(power_F: ArrayLike, normalized: bool = False) -> float:
     """
     P_F = occupation(power_F)
     if not normalized:
-        return _entropy_bits(P_F)
+        return plain_entropy(P_F)
     if P_F.size < 2:
         raise ValueError("one frequency has no normalised entropy: it would be 0/0")
-    return _entropy_bits(P_F) / math.log2(P_F.size)
+    return plain_entropy(P_F) / math.log2(P_F.size)
 
 
 def effective_rank(singular_values_R: ArrayLike) -> float:
     """exp of the entropy (nats) of σ/Σσ: between 1 and the rank, and the rank where all σ > 0 are equal. Roy & Vetterli 2007."""
-    return 2 ** _entropy_bits(occupation(singular_values_R))
+    return 2 ** plain_entropy(occupation(singular_values_R))
 
 
 def spectral_participation_ratio(covariance_DD: ArrayLike, samples: int | None = None) -> float:
@@ -117,7 +116,7 @@ def spectral_participation_ratio(covariance_DD: ArrayLike, samples: int | None =
     inverse = square / trace**2
     if samples is None:
         return 1 / inverse
-    if samples < 1:
+    if not samples >= 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     corrected = inverse - 1 / samples
     return 1 / corrected if corrected > 4 * np.finfo(np.float64).eps else math.inf
@@ -129,7 +128,7 @@ def matrix_entropy_bias(dimensions: int, samples: int) -> float:
 
     E[λ ln λ] = D/(2N) of the Marchenko–Pastur law, so the limit of many dimensions. Page 1993, Physical Review Letters 71, 1291.
     """
-    if dimensions < 1 or samples < 1:
+    if not (dimensions >= 1 and samples >= 1):
         raise ValueError(f"there must be at least 1 dimension and 1 sample, not {dimensions} and {samples}")
     return -dimensions / (2 * samples * LN2)
 
@@ -169,7 +168,3 @@ def _symmetric(covariance_DD: ArrayLike) -> np.ndarray:
     if not np.allclose(C_DD, C_DD.T, rtol=1e-9, atol=1e-12 * np.abs(C_DD).max(initial=0)):
         raise ValueError("a covariance is symmetric, this is not")
     return C_DD
-
-
-def _entropy_bits(p: np.ndarray) -> float:
-    return float(-xlogy(p, p).sum()) / LN2

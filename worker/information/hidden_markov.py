@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr, logsumexp
 
-from worker.information.distributions import LN2, channel, probabilities
+from worker.information.distributions import LN2, channel, distribution, plain_entropy
 from worker.information.processes import square_channel, stationary_distribution
 
 MOST_NUMBERS = 2**27  # 1 GiB: all words of n symbols, by first and last state
@@ -33,17 +33,19 @@ def hidden_markov_rate_bounds(transitions_SS: ArrayLike, emissions_SY: ArrayLike
     """
     transitions_SS, emissions_SY = _model(transitions_SS, emissions_SY)
     S, Y = emissions_SY.shape
+    if longest < 1:
+        raise ValueError(f"words have at least one symbol, not {longest}")
     if S * S * Y**longest > MOST_NUMBERS:
         raise ValueError(f"{Y}^{longest} words of {S} states are too many to go through: take shorter ones")
     # [first state, word, last state]; the last state is that at the last symbol
     joint = np.diag(stationary_distribution(transitions_SS))[:, None, :]
-    known_first, unknown_first = [_entropy(joint.sum(axis=(1, 2)))], [0.0]
+    known_first, unknown_first = [plain_entropy(joint.sum(axis=(1, 2)))], [0.0]
     for n in range(longest):
         if n:
             joint = joint @ transitions_SS
         joint = (joint[:, :, None, :] * emissions_SY.T).reshape(S, -1, S)
-        known_first.append(_entropy(joint.sum(axis=2)))
-        unknown_first.append(_entropy(joint.sum(axis=(0, 2))))
+        known_first.append(plain_entropy(joint.sum(axis=2)))
+        unknown_first.append(plain_entropy(joint.sum(axis=(0, 2))))
     return RateBounds(np.diff(known_first), np.diff(unknown_first))
 
 
@@ -57,7 +59,7 @@ def state_posterior_entropy(
     ValueError where the model cannot give these observations.
     """
     transitions_SS, emissions_SY = _model(transitions_SS, emissions_SY)
-    initial_S, observations_T = probabilities(initial_S), _observations(observations_T, emissions_SY.shape[1])
+    initial_S, observations_T = distribution(initial_S), _observations(observations_T, emissions_SY.shape[1])
     if len(initial_S) != len(transitions_SS):
         raise ValueError(f"the initial distribution is over {len(initial_S)} states, the transitions over {len(transitions_SS)}")
     with np.errstate(divide="ignore"):
@@ -86,14 +88,10 @@ def _model(transitions_SS: ArrayLike, emissions_SY: ArrayLike) -> tuple[np.ndarr
 
 def _observations(observations_T: ArrayLike, Y: int) -> np.ndarray:
     observations_T = np.asarray(observations_T)
-    if observations_T.size == 0 or not np.issubdtype(observations_T.dtype, np.integer):
-        raise ValueError("observations must be whole numbers, and there must be one")
+    if observations_T.ndim != 1 or observations_T.size == 0 or not np.issubdtype(observations_T.dtype, np.integer):
+        raise ValueError("observations must be a flat array of whole numbers, and there must be one")
     if observations_T.min() < 0 or observations_T.max() >= Y:
         raise ValueError(
             f"observations must lie in 0 to {Y - 1}, those here go from {observations_T.min()} to {observations_T.max()}"
         )
     return observations_T
-
-
-def _entropy(p: np.ndarray) -> float:
-    return float(entr(p).sum() / LN2)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csgraph
 from scipy.special import entr
 
-from worker.information.distributions import LN2, channel, probabilities
+from worker.information.distributions import LN2, channel, distribution, losses
 from worker.information.estimators import empirical_entropy
 
 
@@ -68,7 +68,8 @@ def block_entropies(
     Those of long blocks are far too small where blocks of that length have not each been seen often: lg N is all that N
     blocks can show. Another `entropy_of_counts` than the plug-in lessens that.
     """
-    sequences = _sequences(sequences)
+    sequences = symbol_sequences(sequences)
+    _require_blocks(longest)
     return np.array([entropy_of_counts(_block_counts(_blocks(sequences, k))) for k in range(1, longest + 1)])
 
 
@@ -80,7 +81,8 @@ def block_entropy_rates(
     Of a stationary process they fall to the entropy rate. H_{k−1} is of the blocks' own beginnings, so that the plug-in
     difference is a conditional entropy, and not negative. Cover and Thomas, theorem 4.2.1.
     """
-    sequences = _sequences(sequences)
+    sequences = symbol_sequences(sequences)
+    _require_blocks(longest)
     rates = [entropy_of_counts(_block_counts(_blocks(sequences, 1)))]
     for k in range(2, longest + 1):
         blocks = _blocks(sequences, k)
@@ -95,7 +97,7 @@ def match_length_entropy_rate(symbols_T: ArrayLike) -> float:
     1998), but slowly, as 1/lg T, and to a biased value on the way: on a two-state chain of .572 bits it says about .5 at 20,000
     symbols. To compare texts of one length, not to measure a rate. Time grows as T² in the worst case.
     """
-    symbols_T = _sequences([symbols_T])[0]
+    symbols_T = symbol_sequences([symbols_T])[0]
     if len(symbols_T) < 2:
         raise ValueError(f"matches need at least two symbols, there is {len(symbols_T)}")
     _, codes_T = np.unique(symbols_T, return_inverse=True)
@@ -115,15 +117,12 @@ def sample_entropy_rate(nll_bits_T: ArrayLike) -> float:
     Shannon, McMillan and Breiman: of a stationary ergodic process it converges almost surely to the entropy rate. It is about the
     likelihood of the sample under the process, not about its empirical distribution. Algoet and Cover 1988.
     """
-    nll_bits_T = np.asarray(nll_bits_T, dtype=np.float64)
-    if nll_bits_T.size == 0:
-        raise ValueError("there are no symbols, so there is no mean")
-    return float(nll_bits_T.mean())
+    return float(losses(nll_bits_T).mean())
 
 
 def iid_nll(p_S: ArrayLike, symbols_T: ArrayLike) -> np.ndarray:
     """[T] −lg p(x_t), bits; inf where p says 0."""
-    p_S = probabilities(p_S)
+    p_S = distribution(p_S)
     with np.errstate(divide="ignore"):
         return -np.log2(p_S)[_states(symbols_T, len(p_S))]
 
@@ -131,7 +130,7 @@ def iid_nll(p_S: ArrayLike, symbols_T: ArrayLike) -> np.ndarray:
 def markov_nll(transitions_SS: ArrayLike, symbols_T: ArrayLike, initial_S: ArrayLike | None = None) -> np.ndarray:
     """[T] −lg p(x_1), then −lg p(x_t | x_{t−1}), bits; inf where p says 0. Stationary unless `initial_S` is given."""
     transitions_SS = square_channel(transitions_SS)
-    initial_S = stationary_distribution(transitions_SS) if initial_S is None else probabilities(initial_S)
+    initial_S = stationary_distribution(transitions_SS) if initial_S is None else distribution(initial_S)
     symbols_T = _states(symbols_T, len(transitions_SS))
     with np.errstate(divide="ignore"):
         first = -np.log2(initial_S[symbols_T[:1]])
@@ -153,12 +152,13 @@ def self_consistency(nll_bits_T: ArrayLike, entropy_bits_T: ArrayLike, varentrop
     standard normal. On text of other origin a gap > 0 is over-confidence. z is 0 where all V_t and the gap are 0, ±inf where only
     V_t are. Braverman et al. 2020 (entropy calibration).
     """
-    terms_T = np.asarray(nll_bits_T, dtype=np.float64) - np.asarray(entropy_bits_T, dtype=np.float64)
-    variance = float(np.sum(varentropy_bits2_T))
-    if terms_T.size == 0 or terms_T.shape != np.shape(varentropy_bits2_T):
-        raise ValueError(
-            f"losses and varentropies must be of the same tokens, here: {terms_T.size} and {np.size(varentropy_bits2_T)}"
-        )
+    nll_bits_T, entropy_bits_T, varentropy_bits2_T = map(losses, (nll_bits_T, entropy_bits_T, varentropy_bits2_T))
+    if not nll_bits_T.shape == entropy_bits_T.shape == varentropy_bits2_T.shape:
+        sizes = f"{nll_bits_T.size}, {entropy_bits_T.size} and {varentropy_bits2_T.size}"
+        raise ValueError(f"losses, entropies and varentropies must be of the same tokens, here there are {sizes}")
+    if not np.isfinite([entropy_bits_T, varentropy_bits2_T]).all():
+        raise ValueError("the entropy and the varentropy of a token must be finite")
+    terms_T, variance = nll_bits_T - entropy_bits_T, float(varentropy_bits2_T.sum())
     total = float(terms_T.sum())
     if variance == 0:
         return SelfConsistency(total / terms_T.size, math.copysign(math.inf, total) if total else 0.0)
@@ -183,6 +183,14 @@ def adjacency(edges_SS: ArrayLike) -> np.ndarray:
     return edges_SS
 
 
+def symbol_sequences(sequences: Iterable[ArrayLike]) -> list[np.ndarray]:
+    """Each of them flat. ValueError where one is not, or there is none."""
+    made = [np.asarray(symbols_T) for symbols_T in sequences]
+    if not made or any(symbols_T.ndim != 1 for symbols_T in made):
+        raise ValueError("there must be a sequence, and each one-dimensional: pass [symbols] for a single one")
+    return made
+
+
 def _closed_class(transitions_SS: np.ndarray) -> np.ndarray:
     n_classes, class_S = csgraph.connected_components(transitions_SS > 0, connection="strong")
     leaves = {int(class_S[i]) for i, j in np.argwhere(transitions_SS > 0) if class_S[i] != class_S[j]}
@@ -192,11 +200,9 @@ def _closed_class(transitions_SS: np.ndarray) -> np.ndarray:
     return np.flatnonzero(class_S == closed[0])
 
 
-def _sequences(sequences: Iterable[ArrayLike]) -> list[np.ndarray]:
-    made = [np.asarray(symbols_T) for symbols_T in sequences]
-    if any(symbols_T.ndim != 1 for symbols_T in made):
-        raise ValueError("each sequence must be one-dimensional: pass [symbols] for a single one")
-    return made
+def _require_blocks(longest: int) -> None:
+    if longest < 1:
+        raise ValueError(f"blocks have at least one symbol, not {longest}")
 
 
 def _blocks(sequences: list[np.ndarray], k: int) -> np.ndarray:

@@ -9,9 +9,8 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import entr
 
-from worker.information.distributions import LN2, probabilities
+from worker.information.distributions import distribution, plain_entropy
 
 
 def renewal_entropy_rate(gap_p_K: ArrayLike) -> float:
@@ -19,33 +18,30 @@ def renewal_entropy_rate(gap_p_K: ArrayLike) -> float:
 
     A geometric gap makes the events a Bernoulli process, whose rate it gives: h(p).
     """
-    gap_p_K = probabilities(gap_p_K)
-    return float(entr(gap_p_K).sum() / LN2 / (gap_p_K @ np.arange(1, len(gap_p_K) + 1)))
+    gap_p_K = distribution(gap_p_K)
+    return float(plain_entropy(gap_p_K) / (gap_p_K @ np.arange(1, len(gap_p_K) + 1)))
 
 
 def continuous_renewal_entropy_rate(gap_entropy_bits: float, mean_gap: float) -> float:
-    """h(T)/E[T], bits a unit of time, from the differential entropy of a gap. −inf for gaps that are certain. McFadden 1965."""
+    """h(T)/E[T], bits a unit of time, from the differential entropy of a gap. −inf for gaps that are certain. McFadden 1965.
+
+    Of all gaps with mean 1/λ the exponential ones have the greatest h, `continuous.exponential_entropy`, so that the Poisson
+    process is the most random with its rate of events.
+    """
+    if math.isnan(gap_entropy_bits):
+        raise ValueError("the entropy of a gap must be a number, it is nan")
     if not 0 < mean_gap < math.inf:
         raise ValueError(f"the mean gap must be a finite number > 0, it is {mean_gap!r}")
     return gap_entropy_bits / mean_gap
 
 
-def exponential_gap_entropy(rate: float) -> float:
-    """h(T) = lg(e/λ), bits: of all gaps with mean 1/λ the one of the greatest differential entropy, so the Poisson process is the
-    most random with its rate of events. Negative for λ > e. Cover and Thomas, example 12.2.5.
-    """
-    if not 0 < rate < math.inf:
-        raise ValueError(f"the rate must be a finite number > 0, it is {rate!r}")
-    return (1 - math.log(rate)) / LN2
-
-
 def empirical_renewal_entropy_rate(gaps_N: ArrayLike) -> float:
     """Plug-in H(T)/mean T of whole-number gaps ≥ 1, bits a step. Low by about (K−1)/(2N ln 2 · mean T): Miller 1955."""
     gaps_N = np.asarray(gaps_N)
-    if gaps_N.size == 0 or not np.issubdtype(gaps_N.dtype, np.integer) or gaps_N.min() < 1:
-        raise ValueError("gaps must be whole numbers ≥ 1, and there must be one")
+    if gaps_N.ndim != 1 or gaps_N.size == 0 or not np.issubdtype(gaps_N.dtype, np.integer) or gaps_N.min() < 1:
+        raise ValueError("gaps must be a flat array of whole numbers ≥ 1, and there must be one")
     _, counts_K = np.unique(gaps_N, return_counts=True)
-    return float(entr(counts_K / len(gaps_N)).sum() / LN2 / gaps_N.mean())
+    return float(plain_entropy(counts_K / len(gaps_N)) / gaps_N.mean())
 
 
 def gaps(event_times_N: ArrayLike) -> np.ndarray:

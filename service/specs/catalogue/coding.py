@@ -17,6 +17,7 @@ ROWS: tuple[Measure, ...] = (
         aliases=(
             "source_coding",
             "source_coding_theorem",
+            "redundancy",
         ),
         notebook=Notebook(
             formula="L ≥ H; redundancy L − H",

@@ -53,15 +53,6 @@ ROWS: tuple[Measure, ...] = (
         function="comparison.blackwell_measure",
     ),
     Measure(
-        name="information_gain",
-        row=12,
-        unit="bits",
-        definition="D(posterior ‖ prior): what one outcome taught",
-        source="Lindley 1956",
-        computed_on="one answer of a checkpoint, as evidence of the true class",
-        function="comparison.information_gain",
-    ),
-    Measure(
         name="expected_information_gain",
         row=12,
         unit="bits",

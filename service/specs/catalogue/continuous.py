@@ -44,6 +44,7 @@ ROWS: tuple[Measure, ...] = (
         source="Cover & Thomas 2006, ch. 12",
         computed_on="the mean of waiting times or of losses",
         function="continuous.exponential_entropy",
+        aliases=("exponential_gap_entropy",),
     ),
     Measure(
         name="laplace_entropy",
@@ -86,8 +87,8 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(
             formula="H_uniform − H",
             verdict="wrong",
-            why="Not the standard one: it is D(p ‖ uniform), a redundancy, which needs a finite range; kept as "
-            "negentropy_from_uniform.",
+            why="not the standard one: it is D(p ‖ uniform), a redundancy, which needs a finite range; kept as "
+            "negentropy_from_uniform",
         ),
         estimator="negentropy_from_samples",
         function="continuous.negentropy",

@@ -69,7 +69,6 @@ ROWS: tuple[Measure, ...] = (
         source="Kolmogorov 1958; Sinai 1959; Walters 1982, ch. 4",
         computed_on="a map on hidden states or on the metrics of a run, cut into cells",
         function="dynamics.partition_entropy_rates",
-        aliases=("kolmogorov_sinai_entropy",),
         estimator="counts of blocks of cells",
     ),
 )

@@ -15,7 +15,7 @@ ROWS: tuple[Measure, ...] = (
         source="Miller 1955; Paninski 2003, Neural Computation 15, 1191–1253",
         computed_on=_COUNTS,
         aliases=("plug_in_entropy", "maximum_likelihood_entropy"),
-        notebook=Notebook(formula="−Σ p̂ lg p̂", verdict="correct", why="Its bias, about −(K−1)/(2N ln 2) bits, goes unmentioned."),
+        notebook=Notebook(formula="−Σ p̂ lg p̂", verdict="correct", why="its bias, about −(K−1)/(2N ln 2) bits, goes unmentioned"),
         estimator="itself; too low wherever categories are rare",
         function="estimators.empirical_entropy",
     ),

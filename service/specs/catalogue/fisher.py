@@ -15,8 +15,8 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(
             formula="−E[∂² ln f/∂θ²], E[(∂ ln f/∂θ)²], Var ≥ 1/I",
             verdict="correct",
-            why="But the bound is for unbiased estimators, 1/(nI) for n samples, and is not reached “when Fisher information is "
-            "maximized”: it is reached exactly where the score is affine in the estimator.",
+            why="but the bound is for unbiased estimators, 1/(nI) for n samples, and is not reached “when Fisher information is "
+            "maximized”: it is reached exactly where the score is affine in the estimator",
         ),
         estimator="mean of the scores' outer products",
         function="fisher.fisher_information",
@@ -80,8 +80,8 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(
             formula="",
             verdict="named only",
-            why="It is the F-test of the cause's lags in a vector autoregression; of Gaussian series its measure is twice the "
-            "transfer entropy.",
+            why="it is the F-test of the cause's lags in a vector autoregression; of Gaussian series its measure is twice the "
+            "transfer entropy",
         ),
         estimator="least squares; difference series that wander, and have 100 points at least",
         function="fisher.granger_causality",

@@ -15,8 +15,8 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(
             formula="lim lg N_ε / lg(1/ε)",
             verdict="wrong",
-            why="That is the box-counting dimension, which ignores how the law is spread: .6309 for every Cantor law, "
-            "where the information dimension with weights (.2, .8) is .4555.",
+            why="that is the box-counting dimension, which ignores how the law is spread: .6309 for every Cantor law, "
+            "where the information dimension with weights (.2, .8) is .4555",
         ),
         estimator="least-squares slope over 3 to 5 scales",
         function="geometry.information_dimension",

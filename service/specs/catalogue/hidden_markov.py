@@ -16,6 +16,7 @@ ROWS: tuple[Measure, ...] = (
         aliases=(
             "hidden_markov_entropy",
             "hmm_entropy",
+            "hidden_markov_model_entropy",
         ),
         notebook=Notebook(
             formula="−Σ P(x_i) lg P(x_i) over hidden states",

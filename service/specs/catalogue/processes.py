@@ -13,7 +13,7 @@ ROWS: tuple[Measure, ...] = (
         source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, ch. 4",
         computed_on=_TEXT,
         function="processes.block_entropy_rates",
-        aliases=("entropy_rate",),
+        aliases=("entropy_rate", "information_entropy_rate"),
         notebook=Notebook(formula="lim H(X_1..X_n)/n", verdict="correct"),
         estimator="counts of blocks; too small where blocks are longer than the sample can show",
     ),
@@ -77,6 +77,7 @@ ROWS: tuple[Measure, ...] = (
         aliases=(
             "shannon_mcmillan_breiman",
             "asymptotic_equipartition",
+            "shannon_mcmillan_breiman_theorem_entropy",
         ),
         notebook=Notebook(
             formula="H = lim −(1/n) lg P(x_1..x_n)",

@@ -19,6 +19,7 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(
             formula="von Neumann entropy, reversed relative entropy, conditional entropy, etc.",
             verdict="named only",
+            why="three names as examples, and no formula",
         ),
         estimator="of N samples in d dimensions it is about d/(2N) nats too low: take N ≥ 10 d",
         function="quantum.von_neumann_entropy",

@@ -38,15 +38,6 @@ ROWS: tuple[Measure, ...] = (
         function="renewal.continuous_renewal_entropy_rate",
     ),
     Measure(
-        name="exponential_gap_entropy",
-        row=7,
-        unit="bits",
-        definition="lg(e/λ), the differential entropy of an exponential gap, greatest for its mean",
-        source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, example 12.2.5",
-        computed_on="times between events of a run",
-        function="renewal.exponential_gap_entropy",
-    ),
-    Measure(
         name="kac_return_time",
         row=7,
         unit="symbols",

@@ -121,9 +121,9 @@ ROWS: tuple[Measure, ...] = (
         unit="bits",
         definition="D(p‖q) = Σ p lg(p/q) ≥ 0; +inf where a p > 0 meets a q = 0",
         source=f"Kullback & Leibler 1951; {_CT}, §2.3",
-        computed_on="next-token distributions of a base model (p) and a checkpoint (q), on the inputs of the fine-tuning and on "
-        "an anchor text",
-        aliases=("kullback_leibler_divergence", "kl_divergence"),
+        computed_on="next-token distributions of a checkpoint and its base model, either as p, on the inputs of the fine-tuning "
+        "and on an anchor text; as information gain: a posterior (p) and its prior (q)",
+        aliases=("kullback_leibler_divergence", "kl_divergence", "information_gain"),
         notebook=Notebook(formula="Σ p lg(p/q)", verdict="correct", why="the rule where q = 0 is missing"),
         function="shannon.relative_entropy",
     ),
@@ -212,7 +212,7 @@ ROWS: tuple[Measure, ...] = (
         definition="H′ = −Σ p ln p; e^H′ is the effective number of species, hill_number",
         source="Hill 1973; Jost 2006",
         computed_on="shares of categories, languages, sources or clusters in a data set or among generations",
-        aliases=("shannon_wiener_index",),
+        aliases=("shannon_wiener_index", "shannon_wiener_diversity_index"),
         notebook=Notebook(
             formula="−Σ p / ln p",
             verdict="wrong",

@@ -14,6 +14,7 @@ ROWS: tuple[Measure, ...] = (
         computed_on="the next-token distribution",
         function="thermodynamics.gibbs_entropy",
         notebook=Notebook(formula="−k Σ p ln p", verdict="correct"),
+        aliases=("statistical_entropy",),
     ),
     Measure(
         name="canonical_ensemble",

@@ -131,6 +131,9 @@ def test_covariances_that_do_not_belong_together_are_refused():
         gaussian_information_bottleneck([[1]], [[1.5]], [[1]], 2)
     with pytest.raises(ValueError, match="positive definite"):
         gaussian_information_bottleneck([[0]], [[0]], [[1]], 2)
+    for XY in ([[0.5, 0.1]], [[math.nan]]):
+        with pytest.raises(ValueError, match=r"must be \(1, 1\)|must be finite"):
+            gaussian_information_bottleneck([[1.0]], XY, [[1.0]], 2.0)
 
 
 def test_a_probe_bounds_the_information_from_below_and_the_true_posterior_reaches_it():
@@ -149,3 +152,8 @@ def test_usable_information_is_the_mean_of_what_each_example_gains():
     assert usable_information(blind, informed) == 0.5
     with pytest.raises(ValueError, match="paired"):
         usable_information([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="no difference of two infinite losses"):
+        usable_information([1.0, math.inf], [1.0, math.inf])
+    with pytest.raises(ValueError, match=r"at \[0\] stands nan"):
+        relevance_lower_bound([0.5, 0.5], [math.nan, 1.0])
+    assert usable_information([math.inf, 1.0], [1.0, 1.0]) == math.inf

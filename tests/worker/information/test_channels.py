@@ -218,7 +218,9 @@ def test_a_quantiser_of_gaussian_weights_stays_above_the_bound():
         lambda: rate_distortion([0.5, 0.5], [0, 1], 0.1),
         lambda: rate_distortion([0.5, 0.4], HAMMING, 0.1),
         lambda: distortion_rate([0.5, 0.5], HAMMING, math.nan),
+        lambda: rate_distortion([0.5, 0.5], HAMMING, math.nan),
         lambda: parallel_gaussian_capacity([0.0], 1),
+        lambda: parallel_gaussian_capacity([[1.0]], 1),
         lambda: gaussian_rate_distortion([-1.0], 1),
     ],
 )

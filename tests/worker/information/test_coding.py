@@ -172,6 +172,15 @@ def test_a_loop_compresses_and_noise_does_not():
 
 
 def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="has one axis"):
+        huffman_lengths([[0.5, 0.5]])
+    for lengths in ([math.nan, 1.0], [-1.0, 1.0]):
+        with pytest.raises(ValueError, match="lengths are numbers"):
+            expected_length([0.5, 0.5], lengths)
+    for nll in ([math.nan], [-1.0, 3.0]):
+        with pytest.raises(ValueError, match="bits of a loss"):
+            arithmetic_code_bits(nll)
+    assert arithmetic_code_bits([]) == 1
     with pytest.raises(ValueError, match="no compressor 'rar', only zlib, lzma, bz2"):
         compressed_bits(b"x", "rar")
     with pytest.raises(ValueError, match="no data"):

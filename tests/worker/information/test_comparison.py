@@ -10,10 +10,10 @@ from worker.information.comparison import (
     blackwell_dominates,
     blackwell_measure,
     expected_information_gain,
-    information_gain,
     le_cam_deficiency,
     le_cam_distance,
 )
+from worker.information.shannon import relative_entropy
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -101,15 +101,15 @@ def test_the_mean_posterior_is_the_prior_and_the_mean_gain_is_the_mutual_informa
     used = joint > 0
     mutual = (joint[used] * np.log2(joint[used] / np.outer(prior, joint.sum(axis=0))[used])).sum()
     assert expected_information_gain(prior, p) == pytest.approx(mutual, abs=1e-12)
-    gains = [information_gain(posterior, prior) for posterior in measure.posterior_KX]
+    gains = [relative_entropy(posterior, prior) for posterior in measure.posterior_KX]
     assert measure.weight_K @ gains == pytest.approx(mutual, abs=1e-12)
     assert expected_information_gain(prior, p @ random_channel(rng, 4, 4)) <= mutual + 1e-12
 
 
 def test_gain_is_posterior_against_prior_and_not_the_reverse():
-    assert information_gain([1.0, 0.0], [0.25, 0.75]) == 2
-    assert information_gain([0.5, 0.5], [1.0, 0.0]) == math.inf
-    assert information_gain([1.0, 0.0], [1e-300, 1.0]) == pytest.approx(300 * math.log2(10))
+    assert relative_entropy([1.0, 0.0], [0.25, 0.75]) == 2
+    assert relative_entropy([0.5, 0.5], [1.0, 0.0]) == math.inf
+    assert relative_entropy([1.0, 0.0], [1e-300, 1.0]) == pytest.approx(300 * math.log2(10))
 
 
 def test_experiments_about_different_states_are_refused():

@@ -308,3 +308,15 @@ def test_scales_and_rates_are_positive(broken):
             entropy(broken)
     with pytest.raises(ValueError, match="lower to a higher"):
         uniform_entropy(1, 1)
+
+
+def test_variables_are_numbered():
+    for x, y in (([2], [0]), ([-1], [1]), ([0.5], [1])):
+        with pytest.raises(ValueError, match="numbered 0 to 1"):
+            gaussian_mutual_information(np.eye(2), x, y)
+
+
+def test_an_interval_is_finite():
+    for low, high in ((0, math.inf), (-math.inf, 1), (1, 1), (math.nan, 1)):
+        with pytest.raises(ValueError, match="an interval is finite"):
+            uniform_entropy(low, high)

@@ -8,8 +8,10 @@ from tests.worker.information.draws import EACH, distributions
 from worker.information.distributions import (
     channel,
     cumulant,
+    distribution,
     grouped,
     log_on,
+    losses,
     not_below_zero,
     occupation,
     pair,
@@ -57,6 +59,23 @@ def test_a_channel_is_a_matrix_with_rows_that_sum_to_one():
         channel([[0.9, 0.2], [0.1, 0.8]])
     with pytest.raises(ValueError, match="this array has 1 axes"):
         channel([0.5, 0.5])
+
+
+def test_one_variable_has_one_axis():
+    assert distribution([0.5, 0.5]).tolist() == [0.5, 0.5]
+    for p in (1.0, [[0.5, 0.5]]):
+        with pytest.raises(ValueError, match="has one axis, this array has"):
+            distribution(p)
+
+
+def test_losses_are_numbers_of_bits_and_may_be_infinite():
+    assert losses([0, 1.5, math.inf]).tolist() == [0, 1.5, math.inf]
+    assert losses([-1e-7]).tolist() == [-1e-7]  # fp32
+    with pytest.raises(ValueError, match="no losses"):
+        losses([])
+    for wrong in (math.nan, -math.inf, -0.1):
+        with pytest.raises(ValueError, match=rf"at \[1\] stands {wrong}"):
+            losses([1.0, wrong])
 
 
 def test_two_distributions_must_be_over_the_same_symbols():
@@ -117,3 +136,4 @@ def test_only_rounding_is_lifted_to_zero():
     assert not_below_zero(-2e-9) == 0.0
     assert not_below_zero(-1e-8) == -1e-8
     assert not_below_zero(1e-300) == 1e-300
+    assert math.copysign(1, not_below_zero(-0.0)) == 1

@@ -283,6 +283,8 @@ def test_nothing_counted_is_an_error(estimator, nothing):
 def test_what_is_not_a_table_is_refused():
     with pytest.raises(ValueError, match=r"two axes.*\(3,\)"):
         mutual_information_from_counts([1, 2, 3])
+    with pytest.raises(ValueError, match="whole numbers"):
+        mutual_information_from_counts([["a", "b"], ["c", "d"]])
     with pytest.raises(ValueError, match="1-grams"):
         entropy_rate_from_counts([])
     with pytest.raises(ValueError, match="at least 1 category"):

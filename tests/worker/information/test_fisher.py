@@ -269,3 +269,11 @@ def test_what_cannot_lead_or_be_led_is_refused():
         granger_causality(x_T, y_T, 0)
     with pytest.raises(ValueError, match="too many lags"):
         granger_causality(x_T, y_T, 80)
+
+
+def test_what_is_no_number_has_no_information():
+    with pytest.raises(ValueError, match="no logits"):
+        temperature_fisher_information([])
+    for delta, fisher in (([math.nan, 1], np.eye(2)), ([1.0, 1.0], [math.inf, 1.0])):
+        with pytest.raises(ValueError, match="finite numbers"):
+            fisher_predicted_kl(delta, fisher)

@@ -2,7 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, strategies
+from hypothesis import assume, given, settings, strategies
+from scipy import optimize
 
 from tests.worker.information.draws import EACH, ORDERS, ORDINARY, channels, distributions, joints, several
 from worker.information import generalized
@@ -351,7 +352,21 @@ def test_csiszar_s_information_is_the_least_mean_divergence(joint_XY, order, see
     assert (information - sibson) * (order - 1) <= 1e-11
 
 
-@EACH
+@pytest.mark.parametrize("order", [0.3, 0.9, 1.5, 5])
+def test_csiszar_s_information_is_exact_to_the_gap_that_is_stated(order):
+    """Two outputs: the least mean divergence along the line of all Q, by bounded search."""
+    joint_XY = np.array([[0.45, 0.05], [0.02, 0.08], [0.1, 0.3]])
+    p_X = joint_XY.sum(axis=1)
+
+    def mean_divergence(q):
+        rows = zip(p_X, joint_XY / p_X[:, None], strict=True)
+        return sum(p * renyi_divergence(row, [q, 1 - q], order) for p, row in rows)
+
+    least = optimize.minimize_scalar(mean_divergence, bounds=(0, 1), method="bounded", options={"xatol": 1e-9}).fun
+    assert csiszar_mutual_information(joint_XY, order) == pytest.approx(least, abs=3e-12)
+
+
+@settings(max_examples=30, deadline=None)  # at an order of 100 one may take thousands of steps
 @given(joints(2), strategies.sampled_from([0.05, 0.4, 3.0, 100.0]))
 def test_csiszar_s_information_is_found_whatever_the_channel(joint_XY, order):
     information = csiszar_mutual_information(joint_XY, order)

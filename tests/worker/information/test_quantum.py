@@ -79,6 +79,15 @@ def test_what_the_other_state_holds_impossible_is_infinite():
     assert quantum_relative_entropy(np.diag([1.0, 0.0]), PLUS) == math.inf  # supports that cross
 
 
+def test_what_rounding_leaves_of_a_kernel_is_a_kernel_and_a_small_eigenvalue_is_not():
+    for seed in range(20):
+        rho = states(seed, 5, rank=(2, 4)[seed % 2])[0]
+        assert quantum_relative_entropy(np.eye(5) / 5, rho) == math.inf
+        assert quantum_relative_entropy(rho, rho) == pytest.approx(0, abs=1e-10)
+    p, q = np.array([0.5, 0.25, 0.25]), np.array([0.5, 0.5 - 7e-13, 7e-13])
+    assert quantum_relative_entropy(np.diag(p), np.diag(q)) == pytest.approx(relative_entropy(p, q), rel=1e-12)
+
+
 def test_the_parts_of_three_systems():
     a, b, c = (states(seed, d)[0] for seed, d in [(1, 2), (2, 3), (3, 2)])
     whole = np.kron(np.kron(a, b), c)

@@ -22,6 +22,7 @@ HELPERS = {
     "samples": "checks of samples, and their covariances",
     "geometry.cell_probabilities": "counts samples in the cells of a grid",
     "geometry.power_spectrum": "what spectral measures take",
+    "processes.symbol_sequences": "the check of what sequences are",
     "processes.adjacency": "the check of what a graph is",
     "processes.square_channel": "the check of what a chain is",
     "processes.iid_nll": "the surprisal whose mean the theorem of Shannon, McMillan and Breiman is about",
@@ -32,6 +33,63 @@ HELPERS = {
     "geometry.low_rank_singular_values": "what spectral measures of a LoRA update take",
 }
 
+# Every measure that the notebook names, as it names them.
+NOTEBOOK = [
+    "shannon_entropy",
+    "information_entropy",
+    "source_entropy",
+    "conditional_entropy",
+    "joint_entropy",
+    "relative_entropy",
+    "kullback_leibler_divergence",
+    "cross_entropy",
+    "mutual_information",
+    "renewal_entropy",
+    "differential_entropy",
+    "kolmogorov_complexity",
+    "fisher_information",
+    "cramer_rao_bound",
+    "information_bottleneck",
+    "blackwells_information_measure",
+    "channel_capacity",
+    "shannon_hartley_theorem",
+    "source_coding",
+    "source_coding_theorem",
+    "redundancy",
+    "rate_distortion_theory",
+    "directed_information",
+    "granger_causality",
+    "gibbs_entropy",
+    "statistical_entropy",
+    "tsallis_entropy",
+    "renyi_entropy",
+    "renyi_divergence",
+    "conditional_mutual_information",
+    "variational_information",
+    "hartley_entropy",
+    "negentropy",
+    "shannon_mcmillan_breiman_theorem_entropy",
+    "renyi_mutual_information",
+    "topological_entropy",
+    "quantum_entropy",
+    "von_neumann_entropy",
+    "reversed_relative_entropy",
+    "havrda_charvat_tsallis_entropy",
+    "information_dimension",
+    "equivocation",
+    "multi_information",
+    "shannon_wiener_diversity_index",
+    "conditional_renyi_entropy",
+    "perplexity",
+    "empirical_entropy",
+    "spectral_entropy",
+    "participation_entropy",
+    "information_entropy_rate",
+    "partitioned_entropy",
+    "hidden_markov_model_entropy",
+    "proportional_entropy",
+]
+
 
 def test_each_row_of_the_notebook_has_exactly_one_measure_that_it_meant():
     assert Counter(measure.row for measure in REGISTRY if measure.notebook) == Counter(range(1, 44))
@@ -39,6 +97,11 @@ def test_each_row_of_the_notebook_has_exactly_one_measure_that_it_meant():
 
 def test_a_relative_is_a_relative_of_one_of_the_43():
     assert {measure.row for measure in REGISTRY} <= {*range(1, 44), None}
+
+
+@pytest.mark.parametrize("name", NOTEBOOK)
+def test_what_the_notebook_named_goes_by_that_name(name):
+    assert named(name) is not None
 
 
 def test_no_name_and_no_alias_means_two_measures():

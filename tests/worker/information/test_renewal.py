@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 
+from worker.information.continuous import exponential_entropy
 from worker.information.processes import markov_entropy_rate
 from worker.information.renewal import (
     continuous_renewal_entropy_rate,
     empirical_renewal_entropy_rate,
-    exponential_gap_entropy,
     gaps,
     kac_return_time,
     renewal_entropy_rate,
@@ -53,15 +53,15 @@ def test_the_rate_is_that_of_the_chain_of_ages(weights):
 
 
 def test_exponential_gaps():
-    assert exponential_gap_entropy(2) == pytest.approx(0.44270, abs=5e-6)
+    assert exponential_entropy(2) == pytest.approx(0.44270, abs=5e-6)
     integral = integrate.quad(lambda t: -2 * math.exp(-2 * t) * (1 - 2 * t / math.log(2)), 0, 40)[0]
-    assert exponential_gap_entropy(2) == pytest.approx(integral)
-    assert continuous_renewal_entropy_rate(exponential_gap_entropy(2), 1 / 2) == pytest.approx(2 * math.log2(math.e / 2))
+    assert exponential_entropy(2) == pytest.approx(integral)
+    assert continuous_renewal_entropy_rate(exponential_entropy(2), 1 / 2) == pytest.approx(2 * math.log2(math.e / 2))
 
 
 def test_no_gaps_of_the_same_mean_are_more_random_than_exponential_ones():
     uniform = math.log2(1.0)  # on 0 to 1, mean ½
-    assert uniform < exponential_gap_entropy(2)
+    assert uniform < exponential_entropy(2)
     assert continuous_renewal_entropy_rate(-math.inf, 1.0) == -math.inf
 
 
@@ -76,8 +76,11 @@ def test_the_empirical_rate_of_a_loop_is_zero_and_of_a_coin_is_its_entropy():
     assert empirical_renewal_entropy_rate(return_times(loop, 5)) == 0
     coin = np.random.default_rng(0).random(200_000) < 0.3
     assert empirical_renewal_entropy_rate(return_times(coin, True)) == pytest.approx(h(0.3), abs=0.01)
-    with pytest.raises(ValueError, match="whole numbers"):
-        empirical_renewal_entropy_rate([0.5])
+    for wrong in ([0.5], [[1, 2, 3]], [0], []):
+        with pytest.raises(ValueError, match="flat array of whole numbers"):
+            empirical_renewal_entropy_rate(wrong)
+    with pytest.raises(ValueError, match="it is nan"):
+        continuous_renewal_entropy_rate(math.nan, 1.0)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=50))

@@ -68,6 +68,7 @@ def test_fano_is_met_where_all_errors_are_alike():
 def test_fano_at_its_ends():
     assert fano_bound(0, 5) == 0
     assert fano_bound(math.log2(5), 5) == pytest.approx(0.8, abs=1e-6)
+    assert fano_bound(math.log2(5) + 5e-10, 5) == 0.8  # what rounding may leave of lg n
     assert fano_bound(1, 2) == 0.5
     assert fano_bound(0, 1) == 0
     for bits, values in [(1.1, 2), (-0.1, 2), (0.5, 1), (math.nan, 2)]:

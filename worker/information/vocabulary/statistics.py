@@ -65,6 +65,8 @@ class VocabularyStatistics:
         """The same of logits that may be made only when they are asked for, `rows` tokens at a time, on any of the threads."""
         if needs_base(self.names) != (base_tiles is not None):
             raise ValueError("a base's logits are needed exactly where a statistic that compares with a base is wanted")
+        if tiles.C == 0:
+            return
         self._see(start, tiles.C)
         y_N = self.targets_N.to(tiles.device) - start
         threshold_N = self._thresholds(tiles.device)
@@ -139,7 +141,7 @@ class VocabularyStatistics:
     def _thresholds(self, device: torch.device) -> torch.Tensor | None:
         if self.target_logits_N is None or not needs_target_logits(self.names):
             return None
-        return self.target_logits_N.to(device, torch.float32)
+        return self.target_logits_N.to(device, torch.float64 if self.backend == "numpy" else torch.float32)
 
     def _see(self, start: int, C: int) -> None:
         for first, last in self.seen:

@@ -85,7 +85,7 @@ def by_definition(z_NV, y_N, w_NV=None):
             "brier_score": ((p - (np.arange(z.shape[1]) == y[:, None])) ** 2).sum(1),
             "target_rank": above.sum(1),
             "mass_above_target": (p * above).sum(1),
-            "min_k_plus_plus": (h - nll) / np.sqrt(variance),
+            "min_k_plus_plus": np.where(variance > 0, (h - nll) / np.sqrt(variance), 0),
             "temperature_fisher_information": variance,
         }
         return made if w_NV is None else made | _of_base(lp, p, log_softmax(np.asarray(w_NV.double())), y)
@@ -128,7 +128,7 @@ def furthest_off(statistics, expected, names):
         unit = 1 if name in NO_UNIT else NATS**2 if name in BITS_SQUARED else NATS
         with np.errstate(all="ignore"):
             error = np.where(made == exact, 0, np.abs(made - exact) * unit)
-        errors[name] = float(np.where(np.isnan(error), np.inf, error).max())
+        errors[name] = float(np.where(np.isnan(error), np.inf, error).max(initial=0))
     return errors
 
 

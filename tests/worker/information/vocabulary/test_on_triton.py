@@ -68,6 +68,9 @@ CASES = {regime: case(regime) for regime in REGIMES} | {
     "128256": case("flat", N=2, V=128_256, dtype=torch.bfloat16),
     "absent tokens": with_absent_tokens(),
     "no number": with_no_number(),
+    "one token": case("ordinary", V=1),
+    "a last tile of one": case("ordinary", V=2_049, columns=2_048),
+    "no tokens": case("ordinary", N=0),
     "hidden states": from_hidden_states(),
 }
 

@@ -39,8 +39,7 @@ def in_parts(z, w, y, cuts, order, backend="torch"):
     parts = []
     for start, stop in pairwise(edges):
         part = tokens(y, z, backend=backend)
-        if stop > start:
-            part.update(z[:, start:stop], start, w[:, start:stop])
+        part.update(z[:, start:stop], start, w[:, start:stop])
         parts.append(part)
     merged = tokens(y, z, backend=backend)
     for i in order:
@@ -269,3 +268,21 @@ def test_what_makes_no_sense_is_refused():
         statistics.merge(statistics)
     with pytest.raises(ValueError, match="the same targets"):
         statistics.merge(VocabularyStatistics(y + 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_tile_without_columns_changes_nothing_and_a_vocabulary_of_one_token_is_certain(backend):
+    statistics = VocabularyStatistics(torch.tensor([0, 0]), ("varentropy",), backend)
+    statistics.update(torch.empty(2, 0), 0)
+    with pytest.raises(ValueError, match="no logits were taken in"):
+        statistics.result()
+    statistics.update(torch.tensor([[3.0], [-1e30]]), 0)
+    statistics.update(torch.empty(2, 0), 0)
+    made = statistics.result()
+    assert made.nll.tolist() == made.entropy.tolist() == made.varentropy.tolist() == [0, 0]
+
+
+def test_the_reference_ranks_logits_of_fp64_that_fp32_cannot_tell_apart():
+    z = torch.tensor([[1.0, 1.0 + 1e-12, 1.0 - 1e-12]], dtype=torch.float64)
+    made = token_statistics_from_logits(z, torch.tensor([0]), want=("target_rank",), backend="numpy")
+    assert made.target_rank.tolist() == [1]
