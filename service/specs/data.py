@@ -41,6 +41,7 @@ class DataArguments(Group):
     preprocessing_num_workers: int | None = Field(
         default=None,
         ge=1,
+        le=128,
         description="The number of processes to use for the preprocessing.",
     )
     max_samples: int | None = Field(

@@ -48,6 +48,7 @@ def moot(what_happens: str) -> Fate:
 
 _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
+_OF_CONVERSATIONS = works_if("stage is not pt")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
 _PREFERENCE = refused("The stages rm, ppo and dpo are not built yet.")
 _GENERATION = refused("No step that generates text is built yet.")
@@ -102,8 +103,8 @@ LEDGER: dict[str, Fate] = {
     "data.dataset_dir": WORKS,
     "data.split": WORKS,
     "data.cutoff_len": WORKS,
-    "data.reserved_label_len": WORKS,
-    "data.train_on_prompt": WORKS,
+    "data.reserved_label_len": _OF_CONVERSATIONS,
+    "data.train_on_prompt": _OF_CONVERSATIONS,
     "data.streaming": WORKS,
     "data.buffer_size": works_if("streaming is on"),
     "data.mix_strategy": WORKS,
@@ -116,7 +117,7 @@ LEDGER: dict[str, Fate] = {
     "data.val_size": WORKS,
     "data.sft_packing": works_if("stage is sft"),
     "data.cache_path": WORKS,
-    "data.overlength": WORKS,
+    "data.overlength": _OF_CONVERSATIONS,
     "finetuning.stage": refused("The stages rm, ppo and dpo are not built yet; pt and sft are.", "pt", "sft"),
     "finetuning.finetuning_type": WORKS,
     "finetuning.plot_loss": WORKS,

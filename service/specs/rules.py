@@ -339,6 +339,7 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "mix_strategy interleaves": lambda step: step.data.mix_strategy != "concat",
     "streaming is on": lambda step: step.data.streaming,
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
+    "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,

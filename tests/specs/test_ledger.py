@@ -31,6 +31,7 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "streaming is on": {"data": {"streaming": False}},
     "mix_strategy interleaves": {"data": {"mix_strategy": "concat", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
+    "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -44,6 +45,7 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "streaming is on": {"data": {"streaming": True}, "training": {"max_steps": 9}},
     "mix_strategy interleaves": {"data": {"mix_strategy": "interleave_under", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
+    "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
     "the worker has a GPU": {},
 }
 
