@@ -27,14 +27,18 @@ def page() -> str:
 
 
 def _checkpoints() -> list[str]:
-    rows = [(f"[`{m.name}`](#{m.name})", m.unit, m.computed_on, "yes" if m.default else "when named") for m in measures.CATALOGUE]
+    rows = [(_link(m), m.unit, m.computed_on, "yes" if m.default else "when named") for m in measures.CATALOGUE]
     return ["## At checkpoints", "", *_table(("measure", "unit", "computed on", "in a job"), rows), ""]
 
 
 def _notebook() -> list[str]:
     meant = sorted((m for m in measures.REGISTRY if m.notebook), key=lambda m: m.row or 0)
-    rows = [(str(m.row), f"[`{m.name}`](#{m.name})", m.notebook.formula, _verdict(m)) for m in meant if m.notebook]
+    rows = [(str(m.row), _link(m), m.notebook.formula, _verdict(m)) for m in meant if m.notebook]
     return ["## The notebook's 43", "", *_table(("", "measure", "its formula there", "verdict"), rows), ""]
+
+
+def _link(measure: Measure) -> str:
+    return f'<a href="#{measure.name}">`{measure.name}`</a>'
 
 
 def _verdict(measure: Measure) -> str:

@@ -98,7 +98,7 @@ LEDGER: dict[str, Fate] = {
     "model.export_quantization_maxlen": _EXPORT,
     "model.export_legacy_format": _EXPORT,
     "model.export_hub_model_id": _EXPORT,
-    "data.template": WORKS,
+    "data.template": _OF_CONVERSATIONS,
     "data.dataset": WORKS,
     "data.dataset_dir": WORKS,
     "data.split": WORKS,

@@ -7,6 +7,7 @@ The sources of the rules are the argument dataclasses' own checks; the arguments
 import re
 from collections.abc import Callable, Iterator
 
+from service.specs.base import Group
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage
@@ -347,7 +348,7 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
 
 
 def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
-    """An argument that can have no effect in any step it reaches is refused, not ignored."""
+    """An argument that can have no effect in any step it reaches is refused, not ignored. Null is how a file gives none."""
     for argument, fate in LEDGER.items():
         if fate.kind != "conditional":
             continue
@@ -355,11 +356,15 @@ def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
         holds = [CONDITIONS[fate.why](step) for step in job.steps]
         why = f"This has no effect here: it works only where {fate.why}."
         reached = [holds[index] for index in range(len(holds)) if not spec.steps or field not in set_by(spec.steps[index], group)]
-        if field in getattr(spec, group).model_fields_set and reached and not any(reached):
+        if _is_given(getattr(spec, group), field) and reached and not any(reached):
             yield Refusal((group, field), why)
         for index, step in enumerate(spec.steps):
-            if field in set_by(step, group) and not holds[index]:
+            if field in set_by(step, group) and _is_given(getattr(step, group), field) and not holds[index]:
                 yield Refusal(("steps", index, group, field), why)
+
+
+def _is_given(group: Group, field: str) -> bool:
+    return field in group.model_fields_set and getattr(group, field) is not None
 
 
 def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:

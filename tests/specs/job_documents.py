@@ -7,9 +7,11 @@ from service.specs.refusals import SpecRefused
 
 
 def a_job(**groups: Any) -> dict[str, Any]:
-    """A supervised job on one data set. `model` and `data` are added to, other keys stand as given."""
+    """A supervised job on one data set. `model` and `data` are added to, other keys stand as given. pt has no template."""
     model = {"model_name_or_path": "tiny"}
     data = {"template": "chatml", "dataset": "letters"}
+    if isinstance(groups.get("finetuning"), dict) and groups["finetuning"].get("stage") == "pt":
+        del data["template"]
     merged: dict[str, Any] = {"model": model, "data": data}
     for key, value in groups.items():
         merged[key] = {**merged[key], **value} if key in merged and isinstance(value, dict) else value

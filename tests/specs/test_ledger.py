@@ -57,6 +57,7 @@ OTHER_VALUES: dict[str, Any] = {
     "finetuning.lora_dropout": 0.5,
     "training.adam_beta1": 0.5,
     "training.adam_beta2": 0.5,
+    "data.template": "alpaca",
     "generating.top_p": 0.5,
 }
 

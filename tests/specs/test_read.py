@@ -531,7 +531,6 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     ],
     rules.template_is_known: [
         (a_job(data={"template": "nope"}), "/data/template", "no template 'nope'"),
-        (a_job(data={"template": "nope"}, finetuning={"stage": "pt"}), "/data/template", "no template 'nope'"),
     ],
     rules.own_template_is_not_split: [
         (
