@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -82,7 +83,9 @@ def test_on_a_terminal_a_bar_moves_and_ctrl_c_leaves_the_job_alone(fake: tuple[F
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "service.cli", "--url", url, "watch", "job-1"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    # Ctrl-C would be ignored where these tests are run in the background of a shell without job control
+    listens = {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, **listens) as process:
         os.close(theirs)
         shown = read_until(ours, "1:05 left")
         process.send_signal(signal.SIGINT)
