@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs pre-commit up env migrate bench clean
+.PHONY: help setup demo test coverage lint docs pre-commit up env migrate bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -20,7 +20,10 @@ setup: $(VENV)/.dev ## install everything that working on Finebits needs, into .
 demo: $(VENV)/.runtime ## train a tiny model here, and see in bits how near it comes to the best there can be
 	@$(BIN)/finebits demo
 
-test: $(VENV)/.dev ## run the tests, and show what they cover
+test: $(VENV)/.dev ## run the tests
+	@$(BIN)/python -m pytest
+
+coverage: $(VENV)/.dev ## run the tests, and show which lines and branches they reach
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.dev ## check style and types

@@ -55,7 +55,21 @@ def asked(folder: Path) -> list[str]:
 def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
     done = make(folder)
     names = [line.split()[1] for line in done.stdout.splitlines()]
-    assert names == ["help", "setup", "demo", "test", "lint", "docs", "pre-commit", "up", "env", "migrate", "bench", "clean"]
+    assert names == [
+        "help",
+        "setup",
+        "demo",
+        "test",
+        "coverage",
+        "lint",
+        "docs",
+        "pre-commit",
+        "up",
+        "env",
+        "migrate",
+        "bench",
+        "clean",
+    ]
     assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
     assert not (folder / ".venv").exists()
 
