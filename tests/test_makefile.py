@@ -98,7 +98,7 @@ def test_demo_and_up_install_only_what_runs_the_service(folder: Path) -> None:
     make(folder, "lint")
     assert asked(folder) == [
         *DEV,
-        "python -m pytest --cov --cov-report=term:skip-covered",
+        "python -m pytest",
         "ruff check",
         "ruff format --check",
         "mypy ",
