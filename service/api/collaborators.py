@@ -1,6 +1,7 @@
 """What `create_app` was given, for endpoints to ask for."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -12,39 +13,18 @@ from service.storage.storage import Storage
 from service.store.session import Database
 
 
-async def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
+def _given(name: str) -> Callable[[Request], Awaitable[Any]]:
+    """A dependency: what `create_app` keeps under that name."""
+
+    async def given(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return given
 
 
-async def _dispatch(request: Request) -> Dispatch:
-    dispatch: Dispatch = request.app.state.dispatch
-    return dispatch
-
-
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-async def _rendered(request: Request) -> Rendered:
-    rendered: Rendered = request.app.state.rendered
-    return rendered
-
-
-async def _found_well(request: Request) -> FoundWell:
-    well: FoundWell = request.app.state.found_well
-    return well
-
-
-async def _storage(request: Request) -> Storage:
-    storage: Storage = request.app.state.storage
-    return storage
-
-
-TheDatabase = Annotated[Database, Depends(_database)]
-TheDispatch = Annotated[Dispatch, Depends(_dispatch)]
-TheFoundWell = Annotated[FoundWell, Depends(_found_well)]
-TheRendered = Annotated[Rendered, Depends(_rendered)]
-TheSettings = Annotated[Settings, Depends(_settings)]
-TheStorage = Annotated[Storage, Depends(_storage)]
+TheDatabase = Annotated[Database, Depends(_given("database"))]
+TheDispatch = Annotated[Dispatch, Depends(_given("dispatch"))]
+TheFoundWell = Annotated[FoundWell, Depends(_given("found_well"))]
+TheRendered = Annotated[Rendered, Depends(_given("rendered"))]
+TheSettings = Annotated[Settings, Depends(_given("settings"))]
+TheStorage = Annotated[Storage, Depends(_given("storage"))]
