@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage lint docs pre-commit up env migrate bench clean
+.PHONY: help setup demo test long coverage lint docs pre-commit up env migrate bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -22,6 +22,9 @@ demo: $(VENV)/.runtime ## train a tiny model here, and see in bits how near it c
 
 test: $(VENV)/.dev ## run the tests
 	@$(BIN)/python -m pytest
+
+long: $(VENV)/.dev ## run the tests that take minutes each
+	@$(BIN)/python -m pytest -m long
 
 coverage: $(VENV)/.dev ## run the tests, and show which lines and branches they reach
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
