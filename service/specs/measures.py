@@ -33,6 +33,7 @@ from service.specs.catalogue import (
     vocabulary,
 )
 from service.specs.catalogue.measure import Measure
+from service.specs.guards import Guard
 
 FAMILIES = (
     shannon,
@@ -74,6 +75,10 @@ class MeasureArguments(Group):
         default=None,
         description="Data set(s) to measure on instead of the validation part, by name in the same dataset_info.json.",
     )
+    anchor: CommaList | None = Field(
+        default=None,
+        description="Data set(s) of what the model should not forget, measured too at every checkpoint (split: anchor).",
+    )
     base: Literal["job", "step"] = Field(
         default="job",
         description="What a checkpoint is compared with: the model the job began with, or the one its own step began with.",
@@ -86,4 +91,10 @@ class MeasureArguments(Group):
         default=200,
         ge=1,
         description="With neither a validation part nor a data set: how many training rows stand in, marked split: train.",
+    )
+    guards: tuple[Guard, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=32,
+        description="What the job does by itself when an alert fires or a measure passes a number: a list of {when, then}.",
     )

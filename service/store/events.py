@@ -25,6 +25,8 @@ class Kind(StrEnum):
     RESUMED = "resumed"  # from which checkpoint
     CHECKPOINT_SAVED = "checkpoint_saved"
     MEASURED = "measured"
+    ALERT = "alert"  # a checkpoint is not as it should be: what was tested, at which threshold, and what it suggests
+    GUARDED = "guarded"  # what the job's own guards made of that: stop, pause, keep_best
     STEP_FINISHED = "step_finished"
     CANCEL_REQUESTED = "cancel_requested"
     RELEASED = "released"  # the worker gave the job back, to go on elsewhere or later

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from service.specs.measures import BY_NAME as CATALOGUED
+from service.specs.ranking import Candidate, ranked
 from worker.information.intervals import Estimate, difference, interval, ratio, standard_error, transform, why_no_interval
 from worker.probes.token import DocumentSums
 
@@ -22,11 +24,37 @@ def report(checkpoints: dict[int, DocumentSums], base: DocumentSums) -> list[Row
 
     A divergence that could not be had (another vocabulary) has no row.
     """
-    best = best_checkpoint(checkpoints)
-    rows = _rows(None, base, base, checkpoints, best)
+    best, leaders = best_checkpoint(checkpoints), leading_checkpoints(checkpoints)
+    rows = _rows(None, base, base, checkpoints, best, leaders)
     for step in sorted(checkpoints):
-        rows += _rows(step, checkpoints[step], base, checkpoints, best)
+        rows += _rows(step, checkpoints[step], base, checkpoints, best, leaders)
     return rows
+
+
+def chosen_checkpoint(checkpoints: dict[int, DocumentSums]) -> int | None:
+    """The earliest whose cross-entropy is within one standard error of the best; None where none is a number."""
+    best = best_checkpoint(checkpoints)
+    if best is None:
+        return None
+    candidates = []
+    for step, sums in checkpoints.items():
+        estimate = cross_entropy(sums)
+        if math.isfinite(estimate.value):
+            versus = None if step == best else _versus(estimate, cross_entropy(checkpoints[best]))
+            candidates.append(Candidate(step, estimate.value, versus))
+    return ranked(candidates, "lower")[0].global_step
+
+
+def leading_checkpoints(checkpoints: dict[int, DocumentSums]) -> dict[str, int]:
+    """By measure, the step of its own best value, the earliest of equals; no entry where neither direction is better."""
+    leaders: dict[str, int] = {}
+    for measure, (estimate_of, _) in MEASURES.items():
+        better = CATALOGUED[measure].better
+        estimates = {step: estimate_of(checkpoints[step]) for step in sorted(checkpoints)} if better else {}
+        values = {step: it.value for step, it in estimates.items() if it is not None and math.isfinite(it.value)}
+        if values:
+            leaders[measure] = (min if better == "lower" else max)(values, key=values.__getitem__)
+    return leaders
 
 
 def best_checkpoint(checkpoints: dict[int, DocumentSums]) -> int | None:
@@ -36,7 +64,12 @@ def best_checkpoint(checkpoints: dict[int, DocumentSums]) -> int | None:
 
 
 def _rows(
-    step: int | None, sums: DocumentSums, base: DocumentSums, checkpoints: dict[int, DocumentSums], best: int | None
+    step: int | None,
+    sums: DocumentSums,
+    base: DocumentSums,
+    checkpoints: dict[int, DocumentSums],
+    best: int | None,
+    leaders: dict[str, int],
 ) -> list[Row]:
     """One row a measure. Nothing is compared with itself, and a divergence, being from the base already, not with the base."""
     rows = []
@@ -52,12 +85,17 @@ def _rows(
             "estimator": ESTIMATOR,
             "versus_base": None,
             "versus_best": None,
+            "versus_leader": None,
         }
         if step is not None and measure not in DIVERGENCES:
             row["versus_base"] = _versus(estimate, estimate_of(base))
         if best is not None and step != best:
             versus_best = _versus(estimate, estimate_of(checkpoints[best]))
             row["versus_best"] = versus_best and versus_best | {"global_step": best}
+        leader = leaders.get(measure)
+        if step is not None and leader is not None and step != leader:
+            versus_leader = _versus(estimate, estimate_of(checkpoints[leader]))
+            row["versus_leader"] = versus_leader and versus_leader | {"global_step": leader}
         rows.append(row)
     return rows
 

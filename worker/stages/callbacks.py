@@ -183,6 +183,8 @@ class Saving(TrainerCallback):
         if self._measuring is not None and self._measuring.is_due(number, is_last) and self._run.wish is None:
             self._run.progress(phase="measuring")
             self._measuring.checkpoint(model, state.global_step)
+            if self._measuring.stops:
+                control.should_training_stop = True
         self._run.progress(phase="training")
 
 

@@ -1,5 +1,6 @@
 """Measures the base once and every checkpoint as it comes, and tells what each new number changes in the old ones."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -7,14 +8,20 @@ from transformers import PreTrainedTokenizerBase
 
 from service.specs.measures import MeasureArguments
 from worker.data.prepared import Prepared, Streamed
+from worker.data.tokenize import Example
 from worker.models.adapters import Model
-from worker.probes.report import report
-from worker.probes.token import Base, Document, DocumentSums, measure, measure_base
+from worker.probes.alerts import Test, alert_tests
+from worker.probes.report import Row, chosen_checkpoint, report
+from worker.probes.token import Base, Document, DocumentSums, final_hidden_states, measure, measure_base
 from worker.run import Run
+from worker.stages.guarding import Guarding
 
 
 class Measuring:
-    """One step's measurements on one text. `begin` with the base before training starts, then `checkpoint` after each."""
+    """One step's measurements. `begin` with the base before training starts, then `checkpoint` after each.
+
+    Each text is measured by itself: that of the task, and the anchor where the job names one.
+    """
 
     def __init__(
         self,
@@ -25,25 +32,26 @@ class Measuring:
         tokenizer: PreTrainedTokenizerBase,
         batch_documents: int,
         measured: list[dict[str, Any]],
+        anchor: Sequence[Example] = (),
     ):
         self._run = run
         self._step = step
         self._measures = measures
-        self._split = data.split
-        self._windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in data.evaluation]
-        self._document_of = [example.document for example in data.evaluation]
+        self._task = _Text(data.split, data.evaluation, measured)
+        self._texts = [self._task, *([_Text("anchor", anchor, measured)] if anchor else [])]
         self._tokenizer_size = len(tokenizer)
         self._batch_documents = batch_documents
-        self._base: Base | None = None
-        self._base_sums: DocumentSums | None = None
-        self._sums = _earlier(measured, self._split)
-        self._told: dict[tuple[int | None, str], dict[str, Any]] = {}
+        self._guards = Guarding(measures.guards)
 
     def begin(self, base_model: Model) -> None:
         """Measures the base, whose tokenizer is the checkpoints' own."""
-        self._base = Base.of(base_model, self._windows, self._tokenizer_size, self._batch_documents)
-        self._base_sums = by_document(measure_base(self._base, self._windows), self._document_of)
-        self._tell(None, self._base_sums)
+        for text in self._texts:
+            text.base = self._base_on(base_model, text)
+            text.base_sums = by_document(measure_base(text.base, text.windows), text.document_of)
+        for text in self._texts:
+            self._tell(text, None)
+            for global_step in sorted(text.sums):
+                self._guards.see(text.split, global_step, self._tests(text, global_step), self._rows(text))
 
     def is_due(self, number: int | None, is_last: bool) -> bool:
         """Whether a checkpoint's turn has come. `number` counts the planned ones; None: made because the worker had to stop."""
@@ -51,25 +59,64 @@ class Measuring:
         return is_last or every == 1 or (number is not None and number % every == 0)
 
     def has(self, global_step: int) -> bool:
-        return global_step in self._sums
+        return all(global_step in text.sums for text in self._texts)
 
     def checkpoint(self, model: Model, global_step: int) -> None:
-        """Measures the model as it is."""
-        windows = measure(model, self._windows, self._tokenizer_size, self._base, self._batch_documents)
-        self._sums[global_step] = by_document(windows, self._document_of)
-        self._tell(global_step, self._sums[global_step])
+        """Measures the model as it is, on each text on which an earlier attempt has not."""
+        for text in self._texts:
+            if global_step not in text.sums:
+                windows = measure(model, text.windows, self._tokenizer_size, text.base, self._batch_documents)
+                text.sums[global_step] = by_document(windows, text.document_of)
+                self._tell(text, global_step)
 
-    def _tell(self, global_step: int | None, sums: DocumentSums) -> None:
-        """The new sums, and every row that they make or change: another best checkpoint changes the others' distance to it."""
-        assert self._base_sums is not None, "the base is measured first"
-        changed = []
-        for row in report(self._sums, self._base_sums):
-            place = (row["global_step"], row["measure"])
-            if row["measure"] in self._measures.names and self._told.get(place) != row:
-                self._told[place] = row
-                changed.append(row)
-        self._run.measurement(self._step, global_step, self._split, sums.to_json(), changed)
-        self._run.event("measured", _sentence(global_step, self._told), step=self._step, global_step=global_step)
+    @property
+    def stops(self) -> bool:
+        """Whether a guard ends the step."""
+        return "stop" in self._guards.acted
+
+    def kept(self) -> int | None:
+        """The checkpoint that the step ends with by its guards; None: its last."""
+        return chosen_checkpoint(self._task.sums) if self._guards.acted & {"stop", "keep_best"} else None
+
+    def _base_on(self, base_model: Model, text: "_Text") -> Base:
+        known = self._task.base
+        if known is None:
+            return Base.of(base_model, text.windows, self._tokenizer_size, self._batch_documents)
+        return Base(final_hidden_states(base_model, text.windows, self._batch_documents), known.head)
+
+    def _tell(self, text: "_Text", global_step: int | None) -> None:
+        """The new sums, every row that they make or change (another best changes the others' distance), and what they set off."""
+        sums = text.base_sums if global_step is None else text.sums[global_step]
+        assert sums is not None, "the base is measured first"
+        rows = self._rows(text)
+        changed = [row for row in rows if text.told.get((row["global_step"], row["measure"])) != row]
+        text.told |= {(row["global_step"], row["measure"]): row for row in changed}
+        tests = [] if global_step is None else self._tests(text, global_step)
+        guards = [] if global_step is None else self._guards.see(text.split, global_step, tests, rows)
+        self._run.measurement(self._step, global_step, text.split, sums.to_json(), changed, tests, guards)
+        sentence = _sentence(global_step, text)
+        self._run.event("measured", sentence, step=self._step, global_step=global_step, split=text.split)
+
+    def _rows(self, text: "_Text") -> list[Row]:
+        assert text.base_sums is not None, "the base is measured first"
+        return [row for row in report(text.sums, text.base_sums) if row["measure"] in self._measures.names]
+
+    def _tests(self, text: "_Text", global_step: int) -> list[Test]:
+        assert text.base_sums is not None, "the base is measured first"
+        return alert_tests(text.base_sums, text.sums, global_step, text.split, set(self._measures.names))
+
+
+class _Text:
+    """What is measured on: its windows, and what the base and each checkpoint make of it."""
+
+    def __init__(self, split: str, examples: Sequence[Example], measured: list[dict[str, Any]]):
+        self.split = split
+        self.windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in examples]
+        self.document_of = [example.document for example in examples]
+        self.base: Base | None = None
+        self.base_sums: DocumentSums | None = None
+        self.sums = _earlier(measured, split)
+        self.told: dict[tuple[int | None, str], Row] = {}
 
 
 def by_document(sums: DocumentSums, document_of: list[int]) -> DocumentSums:
@@ -93,9 +140,9 @@ def _earlier(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSu
     return {kept["global_step"]: DocumentSums.from_json(kept["documents"]) for kept in measured if kept["split"] == split}
 
 
-def _sentence(global_step: int | None, told: dict[tuple[int | None, str], dict[str, Any]]) -> str:
-    who = "The base" if global_step is None else f"Checkpoint {global_step}"
-    row = told.get((global_step, "cross_entropy"))
+def _sentence(global_step: int | None, text: _Text) -> str:
+    who = ("The base" if global_step is None else f"Checkpoint {global_step}") + (", anchor" if text.split == "anchor" else "")
+    row = text.told.get((global_step, "cross_entropy"))
     if row is None or row["value"] is None:
         return f"{who} is measured."
     error = row["standard_error"]

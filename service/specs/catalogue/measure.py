@@ -32,3 +32,4 @@ class Measure(BaseModel):
     function: str | None = None  # below worker.information, "shannon.entropy"; None: computed by a probe alone
     in_jobs: bool = False  # whether a job may name it in measures.names
     default: bool = False  # whether a job that names none gets it
+    better: Literal["lower", "higher"] | None = None  # by which checkpoints are ranked; None: neither is

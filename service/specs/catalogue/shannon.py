@@ -23,6 +23,7 @@ ROWS: tuple[Measure, ...] = (
         function="shannon.cross_entropy",
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="perplexity",
@@ -39,6 +40,7 @@ ROWS: tuple[Measure, ...] = (
         function="shannon.perplexity",
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="bits_per_byte",
@@ -49,6 +51,7 @@ ROWS: tuple[Measure, ...] = (
         computed_on=_HELD_OUT,
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="entropy",
@@ -73,6 +76,7 @@ ROWS: tuple[Measure, ...] = (
         computed_on=_HELD_OUT,
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="kl_to_base",
@@ -84,6 +88,7 @@ ROWS: tuple[Measure, ...] = (
         computed_on=_HELD_OUT,
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="varentropy",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.specs.alerts import ALERTS
 from service.specs.measures import CATALOGUE, REGISTRY
 from service.store import events, metrics
 from tests.service.api import made
@@ -99,6 +100,7 @@ def test_a_measure_has_its_interval_and_what_it_stands_on(door, with_measures):
         "estimator": "documents",
         "versus_base": {"difference": -1.0},
         "versus_best": None,
+        "versus_leader": None,
     }
 
 
@@ -132,7 +134,10 @@ def test_bad_filters_are_refused(door, with_measures):
 
 
 def test_the_catalogue_is_served_as_it_stands(door):
-    assert door.get("/measures").json() == {"data": [measure.model_dump(mode="json") for measure in REGISTRY]}
+    assert door.get("/measures").json() == {
+        "data": [measure.model_dump(mode="json") for measure in REGISTRY],
+        "alerts": [alert.model_dump(mode="json") for alert in ALERTS],
+    }
     in_jobs = door.get("/measures", params={"in_jobs": True}).json()["data"]
     assert [measure["name"] for measure in in_jobs] == [measure.name for measure in CATALOGUE]
 

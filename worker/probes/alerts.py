@@ -1,0 +1,173 @@
+"""What is tested of each checkpoint, on one text: whether it collapsed, is over-confident, over-fits, forgets, or is no number.
+
+A test is plain data, ready for JSON: `fires` is None, with the `reason`, where it could not be made. The k-th checkpoint of a
+step is tested at 6α/(π²k²), so that an alert is false in at most a share α of steps; k counts what was measured, whichever
+attempt did it. To add an alert: a function and a line in TESTS, and its row in `service/specs/alerts.py`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.specs.alerts import ALPHA, BY_NAME, FEWEST_DOCUMENTS, Text
+from worker.information.intervals import Estimate, difference, ratio, why_no_interval
+from worker.information.significance import alpha_spent, lower_bound
+from worker.probes.report import best_checkpoint, cross_entropy, entropy, kl_from_base
+from worker.probes.token import DocumentSums
+
+Test = dict[str, Any]
+
+SHARE_OF_BASE = 0.3  # of its entropy, which may go
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is to look at: the base, and the checkpoints up to the one that is tested, which is the last."""
+
+    base: DocumentSums
+    checkpoints: dict[int, DocumentSums]  # by global_step, rising
+    split: str
+
+    @property
+    def last(self) -> DocumentSums:
+        return self.checkpoints[max(self.checkpoints)]
+
+    @property
+    def alpha(self) -> float:
+        return alpha_spent(ALPHA, len(self.checkpoints))
+
+    def before(self) -> "Seen | None":
+        """As it was at the checkpoint before."""
+        earlier = {step: self.checkpoints[step] for step in sorted(self.checkpoints)[:-1]}
+        return Seen(self.base, earlier, self.split) if earlier else None
+
+
+def alert_tests(
+    base: DocumentSums, checkpoints: dict[int, DocumentSums], global_step: int, split: str, names: set[str]
+) -> list[Test]:
+    """The tests of one checkpoint on one text, of the alerts whose measures are among `names`."""
+    seen = Seen(base, {step: checkpoints[step] for step in sorted(checkpoints) if step <= global_step}, split)
+    text: Text = "anchor" if split == "anchor" else "task"
+    made = []
+    for name, test in TESTS.items():
+        alert = BY_NAME[name]
+        if (alert.text == text or not alert.needs) and set(alert.needs) <= names:
+            made.append({"alert": name, "global_step": global_step, **_common(seen, name), **test(seen)})
+    return made
+
+
+def _common(seen: Seen, name: str) -> Test:
+    """What a test says unless it knows better."""
+    return {
+        "fires": None,
+        "statistic": None,
+        "bound": None,
+        "threshold": BY_NAME[name].threshold,
+        "unit": BY_NAME[name].unit,
+        "k": len(seen.checkpoints),
+        "alpha": seen.alpha,
+        "n_documents": sum(n > 0 for n in seen.last.n_tokens),
+        "reason": None,
+    }
+
+
+# -- the tests ---------------------------------------------------------------------------------------------------------
+
+
+def entropy_collapse(seen: Seen) -> Test:
+    """Both parts of the null must be rejected, each at the whole of alpha: an intersection-union test keeps it (Berger 1982).
+
+    The part that holds out longer is told; where it is the base's share, both sides of it are uncertain, and paired.
+    """
+    base, now = entropy(seen.base), entropy(seen.last)
+    drop, share = difference(base, now), SHARE_OF_BASE * base.value
+    beyond_share = difference(scaled(base, 1 - SHARE_OF_BASE), now)
+    absolute = above(drop, BY_NAME["entropy_collapse"].threshold, seen.alpha)
+    relative = above(beyond_share, 0.0, seen.alpha, shown_above=share)
+    if absolute["fires"] is None:
+        return absolute
+    return min(absolute, relative, key=lambda test: test["bound"] - test["threshold"])
+
+
+def over_confidence(seen: Seen) -> Test:
+    """E[NLL] − E[H]: above 0 where a model is surer than it is right."""
+    sums = seen.last
+    with np.errstate(invalid="ignore"):
+        gap_D = np.array(sums.nll) - np.array(sums.entropy)
+    return above(ratio(gap_D, np.array(sums.n_tokens)), BY_NAME["over_confidence"].threshold, seen.alpha)
+
+
+def over_fit(seen: Seen) -> Test:
+    """Against the best so far, twice running: that the best is the luckiest, too, is what the second time is for."""
+    if seen.split == "train":
+        return {"reason": "These are rows that are trained on: over-fitting shows on other text only."}
+    here, before = _rise(seen), seen.before()
+    if not here["fires"] or (before is not None and _rise(before)["fires"]):
+        return here
+    return here | {"fires": False, "reason": "The first checkpoint in a row that is worse than the best: an alert needs two."}
+
+
+def _rise(seen: Seen) -> Test:
+    best = best_checkpoint(seen.checkpoints)
+    if best is None:
+        return {"fires": None, "reason": why_no_interval(cross_entropy(seen.last))}
+    return above(difference(cross_entropy(seen.last), cross_entropy(seen.checkpoints[best])), 0.0, seen.alpha)
+
+
+def forgetting(seen: Seen) -> Test:
+    """The divergence, or a rise of the cross-entropy, each at half of alpha; the latter is told where it alone fires."""
+    risen = above(difference(cross_entropy(seen.last), cross_entropy(seen.base)), 0.0, seen.alpha / 2)
+    risen["reason"] = risen["reason"] or "What is told is the rise of the cross-entropy on the anchor, against the base."
+    drift = kl_from_base(seen.last)
+    if drift is None:
+        return risen
+    diverged = above(drift, BY_NAME["forgetting"].threshold, seen.alpha / 2)
+    return risen if risen["fires"] and not diverged["fires"] else diverged
+
+
+def numeric(seen: Seen) -> Test:
+    """Exact, and of any number of documents."""
+    sums = seen.last
+    lost = sum(not (math.isfinite(nll) and math.isfinite(bits)) for nll, bits in zip(sums.nll, sums.entropy, strict=True))
+    return {"fires": lost > 0, "statistic": float(lost), "bound": float(lost)}
+
+
+TESTS: dict[str, Callable[[Seen], Test]] = {
+    "entropy_collapse": entropy_collapse,
+    "over_confidence": over_confidence,
+    "over_fit": over_fit,
+    "forgetting": forgetting,
+    "numeric": numeric,
+}
+
+
+# -- of an estimate ----------------------------------------------------------------------------------------------------
+
+
+def above(estimate: Estimate, threshold: float, alpha: float, shown_above: float = 0.0) -> Test:
+    """Whether "at most the threshold" is rejected. `shown_above` moves what is told, statistic, bound and threshold alike."""
+    if (why := why_no_interval(estimate) or _too_few(estimate)) is not None:
+        value = estimate.value + shown_above if math.isfinite(estimate.value) else None
+        return {"fires": None, "statistic": value, "bound": None, "threshold": threshold + shown_above, "reason": why}
+    bound = lower_bound(estimate, alpha)
+    assert bound is not None, "why_no_interval gave no reason"
+    return {
+        "fires": bound > threshold,
+        "statistic": estimate.value + shown_above,
+        "bound": bound + shown_above,
+        "threshold": threshold + shown_above,
+        "reason": None,
+    }
+
+
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(factor * estimate.value, factor * estimate.influence_D, estimate.n_documents, estimate.n_tokens)
+
+
+def _too_few(estimate: Estimate) -> str | None:
+    if estimate.n_documents >= FEWEST_DOCUMENTS:
+        return None
+    return f"An alert needs at least {FEWEST_DOCUMENTS} documents; there are {estimate.n_documents}."
