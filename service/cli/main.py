@@ -4,6 +4,7 @@ import typer
 
 from service.cli.backup import backup
 from service.cli.cancel import cancel
+from service.cli.checkpoints import checkpoints
 from service.cli.connection import Connection
 from service.cli.demo import demo
 from service.cli.init import init
@@ -32,5 +33,21 @@ def finebits(
     context.obj = Connection(url, api_key)
 
 
-for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, init, serve, migrate, backup, restore, version):
+for command in (
+    up,
+    demo,
+    submit,
+    watch,
+    jobs,
+    metrics,
+    checkpoints,
+    cancel,
+    logs,
+    init,
+    serve,
+    migrate,
+    backup,
+    restore,
+    version,
+):
     app.command()(command)
