@@ -2,8 +2,8 @@
 
     python benchmarks/alert_rates.py [--runs 2000]
 
-A run is one step of 20 checkpoints, each tested as a worker tests it. Documents have 50 to 150 tokens and an entropy of their own;
-what a checkpoint takes from it differs from document to document by 0.15 nat. A false alarm is one at any of the 20.
+A run is one step of 20 checkpoints, each tested as a worker tests it. Documents have 50 to 150 tokens and an entropy of their
+own; what a checkpoint takes from it differs from document to document by 0.13 nat. A false alarm is one at any of the 20.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from worker.probes.token import DocumentSums
 
 CHECKPOINTS = 20
 BASE_NATS = 0.9  # 30 % of which are less than 0.3 nat, which is then the limit
-SPREAD_NATS = 0.15
+SPREAD_NATS = 0.13
 
 Drop = Callable[[int], float]  # nats that the k-th checkpoint has lost of its entropy
 

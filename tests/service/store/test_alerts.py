@@ -45,7 +45,8 @@ def test_every_test_is_kept_and_what_fired_is_an_event(database: Database) -> No
     ((message, data),) = told(database, held.job_id)
     assert message == (
         "over_confidence (checkpoint 10 of sft, validation): cross_entropy − entropy of the checkpoint is 0.2 bits/token, at "
-        "least 0.1, where 0.05 is the limit. It suggests sampling at a higher temperature, label_smoothing_factor, or fewer epochs."
+        "least 0.1, where 0.05 is the limit. It suggests sampling at a higher temperature, label_smoothing_factor, or fewer "
+        "epochs."
     )
     assert (data["alert"], data["statistic"], data["bound"], data["threshold"]) == ("over_confidence", 0.2, 0.1, 0.05)
     assert (data["alpha"], data["k"], data["step"], data["split"]) == (0.0015, 2, "sft", "validation")
