@@ -22,6 +22,7 @@ from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
 from service.settings import Settings
 from service.storage.opening import open_storage
+from service.store import jobs as jobs_store
 from service.store.group_commit import GroupCommit
 from service.store.session import Database
 
@@ -49,7 +50,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.dispatch = dispatch
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
-    app.state.group_commit = GroupCommit(database)
+    app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
     app.include_router(health.router)
@@ -74,7 +75,7 @@ def _living(n: int, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
         to_thread.current_default_thread_limiter().total_tokens = n
         async with lifespan(app) if lifespan else nullcontext():
             yield
-            app.state.group_commit.close()
+            app.state.new_jobs.close()
 
     return living
 

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
 from service.api.bodies import Document, RawBody, no_document
-from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheGroupCommit, TheRendered, TheSettings
+from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheNewJobs, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, quoted
@@ -47,7 +47,7 @@ async def create_job(
     dispatch: TheDispatch,
     settings: TheSettings,
     well: TheFoundWell,
-    group_commit: TheGroupCommit,
+    new_jobs: TheNewJobs,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Response:
@@ -70,7 +70,7 @@ async def create_job(
         once = _Once(owner, idempotency_key, document)
         return await run_in_threadpool(_created_once, database, dispatch, once, document, look, settings.secret_key)
     read = await run_in_threadpool(read_job, document, look)
-    job = await group_commit.write(lambda session: jobs.create(session, owner, document, read, settings.secret_key))
+    job = await new_jobs.write(jobs.New(owner, document, read, settings.secret_key))
     dispatch.ring(job.queue)
     return _created(job)
 

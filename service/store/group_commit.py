@@ -6,10 +6,12 @@ next. Group commit: DeWitt et al., "Implementation Techniques for Main Memory Da
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.store.session import Database
@@ -17,29 +19,30 @@ from service.store.session import Database
 # What one transaction holds at most: whoever comes next waits no longer than for these.
 MOST_TOGETHER = 64
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = Callable[[Session], Any]
 
 
 @dataclass(frozen=True)
-class _Asked:
-    work: Work
-    answer: "asyncio.Future[Any]"
+class _Asked(Generic[Item, Result]):
+    item: Item
+    answer: "asyncio.Future[Result]"
     loop: asyncio.AbstractEventLoop
 
 
-class GroupCommit:
-    """Writes in a thread of its own. Work may be run twice, the first time in vain: it may touch nothing but the session."""
+class GroupCommit(Generic[Item, Result]):
+    """Writes items in a thread of its own: `write_all` gets those that wait, in one transaction, and answers for each."""
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, write_all: Callable[[Session, Sequence[Item]], Sequence[Result]]):
         self._database = database
-        self._waiting: list[_Asked] = []
+        self._write_all = write_all
+        self._waiting: list[_Asked[Item, Result]] = []
         self._changed = threading.Condition()
         self._writer: threading.Thread | None = None
         self._closing = False
 
-    async def write(self, work: Callable[[Session], Result]) -> Result:
-        """What the work returns, once it is committed; what it raises, with nothing of it kept."""
+    async def write(self, item: Item) -> Result:
+        """Its result, once it is committed; or what it raises when it is written alone, with nothing of it kept."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
         with self._changed:
@@ -48,7 +51,7 @@ class GroupCommit:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="group commit", daemon=True)
                 self._writer.start()
-            self._waiting.append(_Asked(work, answer, loop))
+            self._waiting.append(_Asked(item, answer, loop))
             self._changed.notify()
         return await answer
 
@@ -70,25 +73,26 @@ class GroupCommit:
                 together, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
             self._write_together(together)
 
-    def _write_together(self, together: list[_Asked]) -> None:
+    def _write_together(self, together: list[_Asked[Item, Result]]) -> None:
         try:
             results = self._committed(together)
         except Exception as error:
-            if len(together) == 1:
-                _answer(together[0], error=error)
+            if len(together) > 1 and not isinstance(error, (OperationalError, PoolTimeout)):
+                for asked in together:  # one of them spoilt it for all: each on its own
+                    self._write_together([asked])
                 return
-            for asked in together:  # one of them spoilt it for all: each on its own
-                self._write_together([asked])
+            for asked in together:
+                _answer(asked, error=error)
         else:
             for asked, result in zip(together, results, strict=True):
                 _answer(asked, result)
 
-    def _committed(self, together: list[_Asked]) -> list[Any]:
+    def _committed(self, together: list[_Asked[Item, Result]]) -> Sequence[Result]:
         with self._database.transaction() as session:
-            return [asked.work(session) for asked in together]
+            return self._write_all(session, [asked.item for asked in together])
 
 
-def _answer(asked: _Asked, result: Any = None, error: Exception | None = None) -> None:
+def _answer(asked: _Asked[Any, Any], result: Any = None, error: Exception | None = None) -> None:
     def tell() -> None:
         if asked.answer.done():  # nobody waits any more
             return
