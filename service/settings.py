@@ -13,6 +13,12 @@ class Settings(Places):
     host: str = Field(default="127.0.0.1", description="The address the API listens on; not loopback only with a key.")
     port: int = Field(default=8765, ge=0, le=65535, description="The port; 0 takes a free one.")
     api_key: SecretStr | None = Field(default=None, min_length=16, description="The one bearer key; none opens loopback.")
+    threads: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="How many requests are worked on at once: threads share one core, and too many slow each other.",
+    )
     max_body_bytes: int = Field(default=10_000_000, ge=1024, description="A larger request body is refused with 413.")
 
     @model_validator(mode="after")

@@ -62,7 +62,8 @@ def _kept(work: Work, run: Run, step: ResolvedStep, last: Path) -> Path:
     if kept is None:
         return last
     earlier = {saved.global_step: saved for saved in work.saved(step.name)}
-    return bring(run, step.name, Path(work.artifacts_root), run.told.get((step.name, kept)) or earlier[kept]) or last
+    saved = run.told.get((step.name, kept)) or earlier.get(kept)
+    return last if saved is None else bring(run, step.name, Path(work.artifacts_root), saved) or last
 
 
 def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:

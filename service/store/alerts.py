@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.specs.alerts import BY_NAME
 from service.store import events
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.tables import AlertTest
 from service.store.upsert import upsert
 

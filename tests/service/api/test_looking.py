@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.store import jobs
+from service.store import leases
 from tests.service.api import made
 
 
@@ -22,6 +22,8 @@ def test_a_job_that_is_not_there_is_not_found(door):
 def test_a_null_character_reaches_no_database(door):
     for path in ("/jobs/%00", "/jobs/a%00b/events", "/jobs/x/artifacts/a%00", "/jobs?label=a:%00", "/jobs?after=%00"):
         assert door.get(path).status_code == 422, path
+    assert [one["pointer"] for one in door.get("/jobs?state=queued&label=a:%00").json()["errors"]] == ["/query/label"]
+    assert [one["pointer"] for one in door.get("/jobs/%00?limit=1").json()["errors"]] == ["/path"]
 
 
 def test_a_strange_address_is_only_not_found(door):
@@ -49,7 +51,7 @@ def test_an_etag_changes_with_everything_that_is_shown(door, database):
     held = made.claim(database)
     assert changed()
     with database.transaction() as session:
-        jobs.renew(session, held, 60, {"step": "sft"})
+        leases.renew(session, held, 60, {"step": "sft"})
     assert changed()
     made.finish_step(database, held, "sft")
     assert changed()
@@ -75,7 +77,7 @@ def test_a_failed_job_says_why_and_where(door, database):
     job_id = door.submit()
     held = made.claim(database)
     with database.transaction() as session:
-        jobs.fail(session, held, "bad_row", "letters.json, row 3: no output.", {"row": 3})
+        leases.fail(session, held, "bad_row", "letters.json, row 3: no output.", {"row": 3})
     job = door.get(f"/jobs/{job_id}").json()
     assert (job["state"], job["reason"], job["sentence"], job["details"]) == (
         "failed",

@@ -1,7 +1,7 @@
 from typing import Any
 
 from service.store import alerts, events
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.session import Database
 from tests.service.store.stored import hold, submit
 from tests.service.store.test_metrics import a_measure, measured
