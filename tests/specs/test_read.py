@@ -847,7 +847,7 @@ def test_a_token_is_not_shown_in_what_is_said_or_printed_of_a_job() -> None:
 
 
 def test_a_guard_is_refused_where_it_stands_in_its_step() -> None:
-    guards = [{"when": "numeric", "then": "stop"}, {"when": "over_fitt", "then": "pause"}]
+    guards = [{"when": "numeric", "then": "stop"}, {"when": "over_fitt", "then": "stop"}]
     document = a_job(steps=[{"name": "one"}, {"name": "two", "measures": {"guards": guards}}])
     assert pointers_of(document) == ["/steps/1/measures/guards/1/when"]
 

@@ -53,13 +53,6 @@ def mann_whitney(first_N: ArrayLike, second_M: ArrayLike) -> RankTest:
     return RankTest(float(found.statistic) / (len(first_N) * len(second_M)), float(found.pvalue))
 
 
-def true_positives_at(members_N: ArrayLike, others_M: ArrayLike, false_positive_rate: float = 0.01) -> int:
-    """How many members score above all but that share of the others: what a membership attack finds, at that price."""
-    members_N, others_M = _sample(members_N), np.sort(_sample(others_M))
-    may_pass = math.floor(false_positive_rate * len(others_M))
-    return int((members_N > others_M[len(others_M) - 1 - may_pass]).sum())
-
-
 def clopper_pearson(successes: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
     """The exact interval of a rate, at level 1−α: no rate outside would show so many, or so few, with probability α/2."""
     if not 0 <= successes <= trials or trials < 1:

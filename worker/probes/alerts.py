@@ -14,13 +14,14 @@ import numpy as np
 
 from service.specs.alerts import ALPHA, BY_NAME, FEWEST_DOCUMENTS, Text
 from worker.information.intervals import Estimate, difference, ratio, why_no_interval
-from worker.information.significance import alpha_spent, lower_bound
+from worker.information.significance import alpha_spent, bootstrapped, lower_bound, upper_bound_of_ratio
 from worker.probes.report import best_checkpoint, cross_entropy, entropy, kl_from_base
 from worker.probes.token import DocumentSums
 
 Test = dict[str, Any]
 
 SHARE_OF_BASE = 0.3  # of its entropy, which may go
+WORTH_TELLING, CRITICAL = 0.6, 0.75  # AUROCs of membership
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,39 @@ TESTS: dict[str, Callable[[Seen], Test]] = {
     "forgetting": forgetting,
     "numeric": numeric,
 }
+
+
+# -- of what probes find -----------------------------------------------------------------------------------------------
+
+
+def memorization(auroc: Estimate, alpha: float) -> Test:
+    """Of training rows against held-out ones, with DeLong's error (DeLong, DeLong and Clarke-Pearson 1988)."""
+    test = above(auroc, 0.5, alpha)
+    if not test["fires"]:
+        return test
+    if auroc.value <= WORTH_TELLING:
+        return test | {"fires": False, "reason": f"It is above ½, and no more than {WORTH_TELLING:g}: an alert needs more."}
+    return test | {"reason": f"It is above {CRITICAL:g}, which is critical." if auroc.value > CRITICAL else None}
+
+
+def below(now: Estimate, base: Estimate, share: float, alpha: float) -> Test:
+    """Whether "at least this share of the base's" is rejected, by a bootstrap of the documents that both share.
+
+    What a document does to each value is taken to first order, so a resample is a sum; the draws are the same ones every time.
+    """
+    paired = difference(now, base)
+    if (why := why_no_interval(paired) or _too_few(paired)) is not None or not min(now.value, base.value) > 0:
+        ratio_now = now.value / base.value if base.value > 0 and math.isfinite(now.value) else None
+        return {"fires": None, "statistic": ratio_now, "threshold": share, "reason": why or "A ratio needs two values above 0."}
+
+    def log_ratio(times_D: np.ndarray) -> float:
+        values = (it.value + float(times_D @ it.influence_D) for it in (now, base))
+        return math.log(max(next(values), 1e-9 * now.value) / max(next(values), 1e-9 * base.value))
+
+    logs_B = bootstrapped(log_ratio, len(now.influence_D), np.random.default_rng(0))
+    ratio_now = now.value / base.value
+    bound = upper_bound_of_ratio(math.log(ratio_now), logs_B, alpha, now.n_documents)
+    return {"fires": bound < share, "statistic": ratio_now, "bound": bound, "threshold": share, "reason": None}
 
 
 # -- of an estimate ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from worker.probes.named import function, named
 HELPERS = {
     "distributions": "checks, and operations that the measures share",
     "intervals": "intervals of means over tokens",
+    "significance": "what alerts test",
     "vocabulary": "the statistics that measures at checkpoints are made of",
     "shannon.information_density": "the integrand, in nats, that measures of a joint distribution share",
     "quantum.density_matrix": "the check of what the measures take",

@@ -11,7 +11,6 @@ from worker.information.significance import (
     clopper_pearson,
     lower_bound,
     mann_whitney,
-    true_positives_at,
     upper_bound_of_ratio,
 )
 
@@ -45,13 +44,6 @@ def test_auc_counts_pairs_and_halves_equals():
 def test_what_is_no_sample_is_refused(sample):
     with pytest.raises(ValueError, match="a sample is a list of finite numbers"):
         mann_whitney([1.0], sample)
-
-
-def test_true_positives_at_a_price_in_false_ones():
-    others = np.arange(100)  # 1 % may pass: the one at 99
-    assert true_positives_at([98.5, 99.0, 97.0, 98.0], others) == 2
-    assert true_positives_at([98.5, 99.0, 99.5], others, false_positive_rate=0.0) == 1
-    assert true_positives_at([5.0, 0.5], [1.0, 2.0]) == 1, "of two none may pass"
 
 
 def test_an_exact_interval_of_a_rate():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from service.specs.alerts import ALPHA, BY_NAME, NAT
-from worker.information.intervals import difference, interval, ratio
+from worker.information.intervals import Estimate, difference, interval, ratio
 from worker.information.significance import alpha_spent, lower_bound
-from worker.probes.alerts import alert_tests
+from worker.probes.alerts import alert_tests, below, memorization
 from worker.probes.report import MEASURES
 from worker.probes.token import DocumentSums
 
@@ -191,3 +191,45 @@ def test_a_bound_at_the_nominal_level_lies_above_one_that_is_spent():
     drop = difference(ratio(base.entropy, base.n_tokens), ratio(now.entropy, now.n_tokens))
     low, _ = interval(drop, 0.98)
     assert outcome(base, now)["entropy_collapse"]["bound"] < low
+
+
+def an_auroc(train_D, held_D):
+    """P(train > held) with DeLong's influence."""
+    above_NM = (train_D[:, None] > held_D[None, :]).astype(float)
+    value = above_NM.mean()
+    influence = [(above_NM.mean(axis=1) - value) / len(train_D), (above_NM.mean(axis=0) - value) / len(held_D)]
+    return Estimate(value, np.concatenate(influence), len(train_D) + len(held_D), 0)
+
+
+def test_memorisation_is_more_than_chance_and_worth_telling():
+    rng = np.random.default_rng(0)
+    held_D = rng.normal(size=300)
+    found = {apart: memorization(an_auroc(rng.normal(apart, 1, size=300), held_D), 0.01) for apart in (0.0, 0.3, 0.6, 1.5)}
+    assert [test["fires"] for test in found.values()] == [False, False, True, True]
+    assert found[0.0]["bound"] < 0.5 < found[0.3]["bound"] < found[0.3]["statistic"] <= 0.6
+    assert "an alert needs more" in found[0.3]["reason"]
+    assert (found[0.6]["reason"], found[1.5]["reason"]) == (None, "It is above 0.75, which is critical.")
+    few = memorization(an_auroc(rng.normal(3, 1, size=9), rng.normal(size=10)), 0.01)
+    assert (few["fires"], "at least 20 documents" in few["reason"]) == (None, True)
+
+
+def test_what_falls_below_a_share_of_the_base_s_is_told_when_its_upper_bound_does():
+    rng = np.random.default_rng(1)
+    hard_D = rng.normal(10, 2, size=60)
+    base = ratio(hard_D, np.ones(60, dtype=int))
+
+    def now(share):
+        return ratio(share * hard_D + rng.normal(0, 0.5, size=60), np.ones(60, dtype=int))
+
+    found = {share: below(now(share), base, 0.7, 0.01) for share in (1.0, 0.7, 0.69, 0.6)}
+    assert [test["fires"] for test in found.values()] == [False, False, False, True]
+    assert all(test["statistic"] < test["bound"] for test in found.values())
+    assert found[0.6]["bound"] == pytest.approx(0.6 + 2.39 * 0.05 / math.sqrt(60), abs=0.005), "paired: hardness is no noise"
+    same = now(0.6)
+    assert below(same, base, 0.7, 0.01) == below(same, base, 0.7, 0.01), "no chance"
+
+
+def test_a_share_of_nothing_is_not_tested():
+    base, nothing = ratio([1.0] * 30, [1] * 30), ratio([0.0] * 30, [1] * 30)
+    assert "two values above 0" in below(base, nothing, 0.7, 0.01)["reason"]
+    assert "at least 20" in below(ratio([1.0] * 3, [1] * 3), ratio([1.0] * 3, [1] * 3), 0.7, 0.01)["reason"]
