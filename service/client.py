@@ -122,6 +122,7 @@ class Value(TypedDict, total=False):
 
     value: float | None
     unit: str
+    on: str | None
     standard_error: float | None
     interval: list[float] | None
     interval_reason: str | None

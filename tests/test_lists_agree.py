@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_the_catalogue_has_the_measures_that_are_computed_in_their_units() -> None:
     computed = {name: unit for name, (_, unit) in MEASURES.items()}
-    assert computed == {measure.name: measure.unit for measure in measures.CATALOGUE}
+    catalogued = {measure.name: measure.unit for measure in measures.CATALOGUE if measure.name in computed}
+    assert computed == catalogued
 
 
 def test_every_alert_has_a_test_and_looks_at_measures_that_there_are() -> None:

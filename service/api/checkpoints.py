@@ -32,7 +32,7 @@ def list_checkpoints(
     owner: Owner,
     database: TheDatabase,
     rank_by: Annotated[
-        str | None, Query(description="A measure: the best of each step first, by the one-standard-error rule.")
+        str | None, Query(description="A measure, or measure:place: the best of each step first, by the one-standard-error rule.")
     ] = None,
 ) -> CheckpointList:
     """Oldest first, or by rank within each step; each with its files, its measures, and whether it is on the front."""
@@ -52,7 +52,7 @@ def list_checkpoints(
 
 
 def _better(rank_by: str) -> Better:
-    measure = catalogue.BY_NAME.get(rank_by)
+    measure = catalogue.BY_NAME.get(catalogue.measure_of(rank_by))
     if measure is None:
         raise BadParameter("/query/rank_by", no_such("measure", rank_by, catalogue.BY_NAME))
     if measure.better is None:

@@ -29,6 +29,7 @@ class MeasuredValue(BaseModel):
 
     value: float | None
     unit: str
+    on: str | None = Field(description="What it was taken on; null of a measure that this service does not know.")
     standard_error: float | None
     interval: list[float] | None
     interval_reason: str | None
@@ -109,11 +110,11 @@ def get_metrics(
     rendered: TheRendered,
     step: Annotated[str | None, Query(description="A step of the job.")] = None,
     checkpoint: Annotated[str | None, Query(pattern=r"^(base|[0-9]{1,9})$", description="A number of updates, or base.")] = None,
-    measure: Annotated[str | None, Query(description="A name of GET /measures.")] = None,
+    measure: Annotated[str | None, Query(description="A name of GET /measures, with all its places, or name:place.")] = None,
     split: Annotated[str | None, Query(description="validation, dataset, train or anchor.")] = None,
 ) -> Response:
     """Each checkpoint's measures, the base first in every step."""
-    if measure is not None and measure not in catalogue.BY_NAME:
+    if measure is not None and catalogue.measure_of(measure) not in catalogue.BY_NAME:
         raise BadParameter("/query/measure", no_such("measure", measure, catalogue.BY_NAME))
     global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
     with database.reading() as session:

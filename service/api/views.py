@@ -8,6 +8,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 
 from service.specs.alerts import BY_NAME as ALERTS
+from service.specs.measures import BY_NAME, measure_of
 from service.store.states import State
 from service.store.tables import AlertTest, Artifact, Checkpoint, Event, Job, Metric, StepResult
 
@@ -213,9 +214,11 @@ def artifact_view(artifact: Artifact) -> ArtifactView:
 
 def measure_view(metric: Metric) -> dict[str, Any]:
     """A plain dictionary: there may be thousands of these."""
+    measure = BY_NAME.get(measure_of(metric.measure))
     return {
         "value": metric.value,
         "unit": metric.unit,
+        "on": measure and measure.on,
         "standard_error": metric.standard_error,
         "interval": metric.interval,
         "interval_reason": metric.interval_reason,

@@ -26,12 +26,14 @@ class Alert(BaseModel):
     test: str
     threshold: float
     unit: str
+    fires: Literal["above", "below"] = "above"  # the side of the threshold on which the bound then lies
     suggests: str
     needs: tuple[str, ...]  # the measures of measures.names that it looks at
     text: Text = "task"  # what it looks at them on: the text of the task, or the anchor corpus
     source: str
 
 
+_BOOTSTRAP = "bootstrap of documents, paired"
 _CLUSTER_T = "one-sided t, clustered by document, paired"
 
 ALERTS: tuple[Alert, ...] = (
@@ -79,6 +81,41 @@ ALERTS: tuple[Alert, ...] = (
         needs=("cross_entropy", "kl_from_base"),
         text="anchor",
         source="Shenfeld, Pari and Agrawal 2025 (arXiv 2509.04259)",
+    ),
+    Alert(
+        name="memorization",
+        statistic="membership_auroc, of training rows against held-out ones",
+        null="training rows cannot be told from others (0.5)",
+        test="one-sided, with DeLong's error; and the value must be above 0.6 (above 0.75 it is critical)",
+        threshold=0.5,
+        unit="1",
+        suggests="fewer epochs, rows without duplicates, or more rows",
+        needs=("membership_auroc",),
+        source="Carlini et al. 2022 (arXiv 2112.03570); DeLong, DeLong and Clarke-Pearson 1988",
+    ),
+    Alert(
+        name="loops",
+        statistic="compression_ratio of what the checkpoint writes / of what the base wrote to the same prompts",
+        null="at least 0.5",
+        test=_BOOTSTRAP,
+        threshold=0.5,
+        unit="1",
+        fires="below",
+        suggests="looking at the data for repeated text, and an earlier checkpoint; a repetition_penalty hides it only",
+        needs=("compression_ratio",),
+        source="Holtzman et al. 2020 (arXiv 1904.09751)",
+    ),
+    Alert(
+        name="representation_collapse",
+        statistic="spectral_participation_ratio of the checkpoint / of the base, in the layer where it is least",
+        null="at least 0.7",
+        test=f"{_BOOTSTRAP}; any layer, each at its share of alpha",
+        threshold=0.7,
+        unit="1",
+        fires="below",
+        suggests="a lower learning_rate, another lora_rank, or weight_decay",
+        needs=("spectral_participation_ratio",),
+        source="Bell and Dean 1970; Efron 1979",
     ),
     Alert(
         name="numeric",

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 
 from service.specs.alerts import BY_NAME as ALERTS
 from service.specs.base import Group
+from service.specs.catalogue.measure import Object
 from service.specs.guards import threshold
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage
 from service.specs.measures import BY_NAME as MEASURES
-from service.specs.measures import MeasureArguments
+from service.specs.measures import DEFAULT_NAMES, MeasureArguments, taken_on
 from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
 
@@ -328,6 +329,43 @@ def guards_do_one_thing_each(step: ResolvedStep) -> Complaints:
         seen.add(guard.when)
 
 
+def measures_of_a_task_have_one(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "task")
+    if names and step.measures.task is None:
+        yield "measures.task", f"{names} on labels and answers: name a labelled data set here."
+
+
+def measures_of_conversations_have_them(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "prompts", "systems", "task")
+    if names and step.finetuning.stage == "pt":
+        yield "measures.names", f"{names} on conversations, and the stage pt has texts only."
+
+
+def membership_has_rows_of_both_kinds(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "membership")
+    if names and not step.data.val_size and not step.measures.dataset:
+        yield "measures.names", f"{names} on training rows against held-out ones: set data.val_size, or name measures.dataset."
+
+
+def streams_are_not_read_for_measures(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "membership", "data")
+    if names and step.data.streaming:
+        yield "measures.names", f"{names} on the training rows, which are not all read where they are streamed."
+
+
+def measures_of_an_adapter_have_one(step: ResolvedStep) -> Complaints:
+    # among the defaults they are left out where there is no adapter, and a job that repeats the defaults is no other job
+    names = _named_on(step, "adapter")
+    if names and step.finetuning.finetuning_type != "lora" and step.measures.names != DEFAULT_NAMES:
+        yield "measures.names", f"{names} on a LoRA adapter, and finetuning_type is {step.finetuning.finetuning_type}."
+
+
+def _named_on(step: ResolvedStep, *objects: Object) -> str:
+    """The measures taken on these things, as a sentence begins; empty where none is named."""
+    names = [name for name in step.measures.names if name in MEASURES and MEASURES[name].on in objects]
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} taken" * bool(names)
+
+
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
     if step.finetuning.num_layer_trainable == 0:
         yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
@@ -374,6 +412,11 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     guards_watch_what_is_measured,
     guards_do_not_pause,
     guards_do_one_thing_each,
+    measures_of_a_task_have_one,
+    measures_of_conversations_have_them,
+    membership_has_rows_of_both_kinds,
+    streams_are_not_read_for_measures,
+    measures_of_an_adapter_have_one,
     some_layer_is_trainable,
 )
 
@@ -394,6 +437,8 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
+    "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
+    "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,
 }

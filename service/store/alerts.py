@@ -28,7 +28,7 @@ def sentence(step: str, split: str, test: dict[str, Any]) -> str:
     alert = BY_NAME[test["alert"]]
     found = f"{alert.statistic} is {test['statistic']:.3g} {test['unit']}"
     if test["bound"] != test["statistic"]:
-        found += f", at least {test['bound']:.3g}"
+        found += f", {'at least' if alert.fires == 'above' else 'at most'} {test['bound']:.3g}"
     where = f"checkpoint {test['global_step']} of {step}, {split}"
     return f"{alert.name} ({where}): {found}, where {test['threshold']:.3g} is the limit. It suggests {alert.suggests}."
 

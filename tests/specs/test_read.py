@@ -674,6 +674,33 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (a_job(measures={"guards": [{"when": "numeric", "then": "pause"}]}), "/measures/guards/0/then", "not built yet")
     ],
     rules.guards_do_one_thing_each: [(guarded("numeric", "numeric"), "/measures/guards/1/when", "say once what is to be done")],
+    rules.measures_of_a_task_have_one: [
+        (a_job(measures={"names": "mutual_information,fano_bound"}), "/measures/task", "fano_bound are taken on labels"),
+    ],
+    rules.measures_of_conversations_have_them: [
+        (
+            a_job(finetuning={"stage": "pt"}, measures={"names": "usable_information"}),
+            "/measures/names",
+            "taken on conversations",
+        ),
+    ],
+    rules.membership_has_rows_of_both_kinds: [
+        (a_job(measures={"names": "membership_auroc"}), "/measures/names", "set data.val_size, or name measures.dataset"),
+    ],
+    rules.streams_are_not_read_for_measures: [
+        (
+            a_job(measures={"names": "empirical_entropy"}, data={"streaming": True}, training={"max_steps": 9}),
+            "/measures/names",
+            "not all read where they are streamed",
+        ),
+    ],
+    rules.measures_of_an_adapter_have_one: [
+        (
+            a_job(finetuning={"finetuning_type": "full"}, measures={"names": "entropy,spectral_entropy"}),
+            "/measures/names",
+            "spectral_entropy is taken on a LoRA adapter, and finetuning_type is full",
+        ),
+    ],
     rules.some_layer_is_trainable: [
         (
             a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": 0}),

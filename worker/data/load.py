@@ -90,6 +90,11 @@ def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list
     return [list(islice(source.read(), wanted.data.max_samples)) for source in _sources(places, wanted, names)]
 
 
+def measured_rows(places: Places, wanted: Wanted) -> list[Row]:
+    """The rows that are measured, as they are read: held out, of a data set of their own, or standing in."""
+    return (_streamed_parts if wanted.data.streaming else _parts)(places, wanted).evaluation
+
+
 def _conversations(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
     parts = _parts(places, wanted)
     encode = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)

@@ -6,15 +6,17 @@ attempt did it. To add an alert: a function and a line in TESTS, and its row in 
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from service.specs.alerts import ALPHA, BY_NAME, FEWEST_DOCUMENTS, Text
+from service.specs.measures import measure_of
 from worker.information.intervals import Estimate, difference, ratio, why_no_interval
 from worker.information.significance import alpha_spent, bootstrapped, lower_bound, upper_bound_of_ratio
+from worker.probes.finding import Findings
 from worker.probes.report import best_checkpoint, cross_entropy, entropy, kl_from_base
 from worker.probes.token import DocumentSums
 
@@ -31,6 +33,8 @@ class Seen:
     base: DocumentSums
     checkpoints: dict[int, DocumentSums]  # by global_step, rising
     split: str
+    found: Findings  # of the last, by probes
+    found_of_base: Findings
 
     @property
     def last(self) -> DocumentSums:
@@ -43,14 +47,21 @@ class Seen:
     def before(self) -> "Seen | None":
         """As it was at the checkpoint before."""
         earlier = {step: self.checkpoints[step] for step in sorted(self.checkpoints)[:-1]}
-        return Seen(self.base, earlier, self.split) if earlier else None
+        return replace(self, checkpoints=earlier) if earlier else None
 
 
 def alert_tests(
-    base: DocumentSums, checkpoints: dict[int, DocumentSums], global_step: int, split: str, names: set[str]
+    base: DocumentSums,
+    checkpoints: dict[int, DocumentSums],
+    global_step: int,
+    split: str,
+    names: set[str],
+    findings: Mapping[int | None, Findings] | None = None,
 ) -> list[Test]:
     """The tests of one checkpoint on one text, of the alerts whose measures are among `names`."""
-    seen = Seen(base, {step: checkpoints[step] for step in sorted(checkpoints) if step <= global_step}, split)
+    earlier = {step: checkpoints[step] for step in sorted(checkpoints) if step <= global_step}
+    found = findings or {}
+    seen = Seen(base, earlier, split, found.get(global_step, {}), found.get(None, {}))
     text: Text = "anchor" if split == "anchor" else "task"
     made = []
     for name, test in TESTS.items():
@@ -129,6 +140,35 @@ def forgetting(seen: Seen) -> Test:
     return risen if risen["fires"] and not diverged["fires"] else diverged
 
 
+def memorization(seen: Seen) -> Test:
+    """Of training rows against held-out ones, with DeLong's error (DeLong, DeLong and Clarke-Pearson 1988)."""
+    found = seen.found.get("membership_auroc")
+    if found is None or found.nothing_sampled is not None:
+        return {"reason": "Which rows are trained on could not be told." if found is None else found.nothing_sampled}
+    return more_than_chance(found.estimate, seen.alpha)
+
+
+def loops(seen: Seen) -> Test:
+    """What the checkpoint writes compresses to less than half of what the base wrote to the same prompts."""
+    return _least(seen, "compression_ratio", BY_NAME["loops"].threshold)
+
+
+def representation_collapse(seen: Seen) -> Test:
+    """In any of the layers that are looked at, each at its share of alpha; the one that fell furthest is told."""
+    return _least(seen, "spectral_participation_ratio", BY_NAME["representation_collapse"].threshold)
+
+
+def _least(seen: Seen, measure: str, share: float) -> Test:
+    """Of all the places where the measure was taken, of the checkpoint and of the base."""
+    places = [name for name in seen.found if measure_of(name) == measure and name in seen.found_of_base]
+    if not places:
+        return {"reason": f"There is no {measure} of this checkpoint, or none of the base, to compare."}
+    alpha = seen.alpha / len(places)
+    tests = [below(seen.found[name].estimate, seen.found_of_base[name].estimate, share, alpha) for name in places]
+    made = [test for test in tests if test["fires"] is not None]
+    return min(made, key=lambda test: test["bound"]) if made else tests[0]
+
+
 def numeric(seen: Seen) -> Test:
     """Exact, and of any number of documents."""
     sums = seen.last
@@ -141,6 +181,9 @@ TESTS: dict[str, Callable[[Seen], Test]] = {
     "over_confidence": over_confidence,
     "over_fit": over_fit,
     "forgetting": forgetting,
+    "memorization": memorization,
+    "loops": loops,
+    "representation_collapse": representation_collapse,
     "numeric": numeric,
 }
 
@@ -148,8 +191,8 @@ TESTS: dict[str, Callable[[Seen], Test]] = {
 # -- of what probes find -----------------------------------------------------------------------------------------------
 
 
-def memorization(auroc: Estimate, alpha: float) -> Test:
-    """Of training rows against held-out ones, with DeLong's error (DeLong, DeLong and Clarke-Pearson 1988)."""
+def more_than_chance(auroc: Estimate, alpha: float) -> Test:
+    """Whether members can be told from others, and well enough to be worth telling."""
     test = above(auroc, 0.5, alpha)
     if not test["fires"]:
         return test
@@ -163,8 +206,10 @@ def below(now: Estimate, base: Estimate, share: float, alpha: float) -> Test:
 
     What a document does to each value is taken to first order, so a resample is a sum; the draws are the same ones every time.
     """
-    paired = difference(now, base)
-    if (why := why_no_interval(paired) or _too_few(paired)) is not None or not min(now.value, base.value) > 0:
+    why = why_no_interval(now) or why_no_interval(base) or _too_few(now)
+    if len(now.influence_D) != len(base.influence_D) or now.n_documents != base.n_documents:
+        why = why or "The checkpoint and its base were not looked at on the same documents."
+    if why is not None or not min(now.value, base.value) > 0:
         ratio_now = now.value / base.value if base.value > 0 and math.isfinite(now.value) else None
         return {"fires": None, "statistic": ratio_now, "threshold": share, "reason": why or "A ratio needs two values above 0."}
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.specs.guards import Guard, Then, threshold
+from service.specs.measures import measure_of
 from worker.probes.alerts import Test
 from worker.probes.report import Row
 
@@ -40,5 +41,6 @@ def _is_set_off(guard: Guard, split: str, global_step: int, tests: list[Test], r
         return any(test["alert"] == guard.when and test["fires"] for test in tests)
     if limit.on_anchor != (split == "anchor"):
         return False
-    values = (row["value"] for row in rows if (row["global_step"], row["measure"]) == (global_step, limit.measure))
+    here = [row for row in rows if row["global_step"] == global_step]
+    values = (row["value"] for row in here if measure_of(row["measure"]) == limit.measure)
     return any(value is not None and limit.is_passed(value) for value in values)

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from service.specs.measures import MeasureArguments
-from worker.data.prepared import Prepared, Streamed
+from service.specs.measures import measure_of
 from worker.data.tokenize import Example
 from worker.models.adapters import Model
 from worker.probes.alerts import Test, alert_tests
-from worker.probes.report import Row, chosen_checkpoint, report
-from worker.probes.token import Base, Document, DocumentSums, final_hidden_states, measure, measure_base
+from worker.probes.finding import Finding, Findings
+from worker.probes.report import Row, best_checkpoint, chosen_checkpoint, report, report_findings
+from worker.probes.token import Base, Document, DocumentSums, base_pass, final_hidden_states, one_pass
 from worker.run import Run
 from worker.stages.guarding import Guarding
+from worker.stages.probing import Probed, Probing
+
+FINDINGS = "findings"  # where they stand among a checkpoint's sums
 
 
 class Measuring:
@@ -27,27 +28,28 @@ class Measuring:
         self,
         run: Run,
         step: str,
-        measures: MeasureArguments,
-        data: Prepared | Streamed,
-        tokenizer: PreTrainedTokenizerBase,
-        batch_documents: int,
+        probed: Probed,
         measured: list[dict[str, Any]],
         anchor: Sequence[Example] = (),
     ):
         self._run = run
         self._step = step
-        self._measures = measures
-        self._task = _Text(data.split, data.evaluation, measured)
+        self._names = set(probed.measures.names)
+        self._every = probed.measures.every
+        self._task = _Text(probed.data.split, probed.data.evaluation, measured)
         self._texts = [self._task, *([_Text("anchor", anchor, measured)] if anchor else [])]
-        self._tokenizer_size = len(tokenizer)
-        self._batch_documents = batch_documents
-        self._guards = Guarding(measures.guards)
+        self._tokenizer_size = len(probed.tokenizer)
+        self._batch_documents = probed.batch_documents
+        self._probing = Probing(probed, self._task.windows, self._task.document_of)
+        self._guards = Guarding(probed.measures.guards)
 
     def begin(self, base_model: Model) -> None:
         """Measures the base, whose tokenizer is the checkpoints' own."""
         for text in self._texts:
             text.base = self._base_on(base_model, text)
-            text.base_sums = by_document(measure_base(text.base, text.windows), text.document_of)
+            one = base_pass(text.base, text.windows, self._probing.statistics)
+            text.base_sums = by_document(one.sums, text.document_of)
+            text.findings[None] = self._probing.base(base_model, one) if text is self._task else {}
         for text in self._texts:
             self._tell(text, None)
             for global_step in sorted(text.sums):
@@ -55,19 +57,21 @@ class Measuring:
 
     def is_due(self, number: int | None, is_last: bool) -> bool:
         """Whether a checkpoint's turn has come. `number` counts the planned ones; None: made because the worker had to stop."""
-        every = self._measures.every
-        return is_last or every == 1 or (number is not None and number % every == 0)
+        return is_last or self._every == 1 or (number is not None and number % self._every == 0)
 
     def has(self, global_step: int) -> bool:
         return all(global_step in text.sums for text in self._texts)
 
-    def checkpoint(self, model: Model, global_step: int) -> None:
-        """Measures the model as it is, on each text on which an earlier attempt has not."""
+    def checkpoint(self, model: Model, global_step: int, history: list[dict[str, Any]]) -> None:
+        """Measures the model as it is, on each text on which an earlier attempt has not. `history` is the trainer's log."""
+        size, wanted = self._tokenizer_size, self._probing.statistics
         for text in self._texts:
-            if global_step not in text.sums:
-                windows = measure(model, text.windows, self._tokenizer_size, text.base, self._batch_documents)
-                text.sums[global_step] = by_document(windows, text.document_of)
-                self._tell(text, global_step)
+            if global_step in text.sums:
+                continue
+            one = one_pass(model, text.windows, size, text.base, self._batch_documents, wanted)
+            text.sums[global_step] = by_document(one.sums, text.document_of)
+            text.findings[global_step] = self._probing.checkpoint(model, one, history) if text is self._task else {}
+            self._tell(text, global_step)
 
     @property
     def stops(self) -> bool:
@@ -93,17 +97,20 @@ class Measuring:
         text.told |= {(row["global_step"], row["measure"]): row for row in changed}
         tests = [] if global_step is None else self._tests(text, global_step)
         guards = [] if global_step is None else self._guards.see(text.split, global_step, tests, rows)
-        self._run.measurement(self._step, global_step, text.split, sums.to_json(), changed, tests, guards)
+        found = {name: finding.to_json() for name, finding in text.findings[global_step].items()}
+        documents = sums.to_json() | {FINDINGS: found}
+        self._run.measurement(self._step, global_step, text.split, documents, changed, tests, guards)
         sentence = _sentence(global_step, text)
         self._run.event("measured", sentence, step=self._step, global_step=global_step, split=text.split)
 
     def _rows(self, text: "_Text") -> list[Row]:
         assert text.base_sums is not None, "the base is measured first"
-        return [row for row in report(text.sums, text.base_sums) if row["measure"] in self._measures.names]
+        rows = report(text.sums, text.base_sums) + report_findings(text.findings, best_checkpoint(text.sums))
+        return [row for row in rows if measure_of(row["measure"]) in self._names]
 
     def _tests(self, text: "_Text", global_step: int) -> list[Test]:
         assert text.base_sums is not None, "the base is measured first"
-        return alert_tests(text.base_sums, text.sums, global_step, text.split, set(self._measures.names))
+        return alert_tests(text.base_sums, text.sums, global_step, text.split, self._names, text.findings)
 
 
 class _Text:
@@ -115,7 +122,8 @@ class _Text:
         self.document_of = [example.document for example in examples]
         self.base: Base | None = None
         self.base_sums: DocumentSums | None = None
-        self.sums = _earlier(measured, split)
+        self.sums = _earlier_sums(measured, split)
+        self.findings = _earlier_findings(measured, split)
         self.told: dict[tuple[int | None, str], Row] = {}
 
 
@@ -135,9 +143,17 @@ def by_document(sums: DocumentSums, document_of: list[int]) -> DocumentSums:
     return DocumentSums(**merged)  # type: ignore[arg-type]
 
 
-def _earlier(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSums]:
+def _earlier_sums(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSums]:
     """What earlier attempts measured on the same text."""
     return {kept["global_step"]: DocumentSums.from_json(kept["documents"]) for kept in measured if kept["split"] == split}
+
+
+def _earlier_findings(measured: list[dict[str, Any]], split: str) -> dict[int | None, Findings]:
+    return {
+        kept["global_step"]: {name: Finding.from_json(found) for name, found in kept["documents"].get(FINDINGS, {}).items()}
+        for kept in measured
+        if kept["split"] == split
+    }
 
 
 def _sentence(global_step: int | None, text: _Text) -> str:

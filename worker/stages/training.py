@@ -26,6 +26,7 @@ from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss
 from worker.stages.measuring import Measuring
+from worker.stages.probing import Probed
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
@@ -115,8 +116,8 @@ def begin_measuring(
         return None
     run.progress(phase="measuring")
     batch_documents = step.training.per_device_eval_batch_size
-    anchor = load_anchor(work.places, work.wanted, tokenizer)
-    measuring = Measuring(run, step.name, step.measures, data, tokenizer, batch_documents, work.measured, anchor)
+    probed = Probed(step.measures, step.generating, work.places, work.wanted, data, tokenizer, batch_documents)
+    measuring = Measuring(run, step.name, probed, work.measured, load_anchor(work.places, work.wanted, tokenizer))
     if step.measures.base == "job" and not work.begins_like_the_job:
         base_tokenizer = load_tokenizer(work.job_model, step.model.split_special_tokens)
         if work.job_step.data.template is not None:
@@ -234,4 +235,5 @@ def _measure_what_was_missed(
         if folder is not None:
             # transformers' own way to put a checkpoint's weights into the model, adapter or whole, sharded or not
             trainer._load_from_checkpoint(str(folder))
-            measuring.checkpoint(trainer.model, checkpoint.global_step)
+            history = trainer_state(folder)["log_history"]
+            measuring.checkpoint(trainer.model, checkpoint.global_step, history)

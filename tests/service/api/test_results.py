@@ -92,6 +92,7 @@ def test_a_measure_has_its_interval_and_what_it_stands_on(door, with_measures):
     assert answer["data"][0]["measures"]["cross_entropy"] == {
         "value": 3.0,
         "unit": "bits/token",
+        "on": "tokens",
         "standard_error": 0.1,
         "interval": [2.8, 3.2],
         "interval_reason": None,

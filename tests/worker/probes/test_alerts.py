@@ -7,11 +7,12 @@ import pytest
 from service.specs.alerts import ALPHA, BY_NAME, NAT
 from worker.information.intervals import Estimate, difference, interval, ratio
 from worker.information.significance import alpha_spent, lower_bound
-from worker.probes.alerts import alert_tests, below, memorization
-from worker.probes.report import MEASURES
+from worker.probes.alerts import alert_tests, below, more_than_chance
+from worker.probes.finding import of_estimate
+from worker.probes.report import MEASURES as SUMMED
 from worker.probes.token import DocumentSums
 
-NAMES = set(MEASURES)
+NAMES = set(SUMMED)
 TOKENS = 40
 
 
@@ -204,12 +205,12 @@ def an_auroc(train_D, held_D):
 def test_memorisation_is_more_than_chance_and_worth_telling():
     rng = np.random.default_rng(0)
     held_D = rng.normal(size=300)
-    found = {apart: memorization(an_auroc(rng.normal(apart, 1, size=300), held_D), 0.01) for apart in (0.0, 0.3, 0.6, 1.5)}
+    found = {apart: more_than_chance(an_auroc(rng.normal(apart, 1, size=300), held_D), 0.01) for apart in (0.0, 0.3, 0.6, 1.5)}
     assert [test["fires"] for test in found.values()] == [False, False, True, True]
     assert found[0.0]["bound"] < 0.5 < found[0.3]["bound"] < found[0.3]["statistic"] <= 0.6
     assert "an alert needs more" in found[0.3]["reason"]
     assert (found[0.6]["reason"], found[1.5]["reason"]) == (None, "It is above 0.75, which is critical.")
-    few = memorization(an_auroc(rng.normal(3, 1, size=9), rng.normal(size=10)), 0.01)
+    few = more_than_chance(an_auroc(rng.normal(3, 1, size=9), rng.normal(size=10)), 0.01)
     assert (few["fires"], "at least 20 documents" in few["reason"]) == (None, True)
 
 
@@ -221,7 +222,7 @@ def test_what_falls_below_a_share_of_the_base_s_is_told_when_its_upper_bound_doe
     def now(share):
         return ratio(share * hard_D + rng.normal(0, 0.5, size=60), np.ones(60, dtype=int))
 
-    found = {share: below(now(share), base, 0.7, 0.01) for share in (1.0, 0.7, 0.69, 0.6)}
+    found = {share: below(now(share), base, 0.7, 0.01) for share in (1.0, 0.7, 0.698, 0.6)}
     assert [test["fires"] for test in found.values()] == [False, False, False, True]
     assert all(test["statistic"] < test["bound"] for test in found.values())
     assert found[0.6]["bound"] == pytest.approx(0.6 + 2.39 * 0.05 / math.sqrt(60), abs=0.005), "paired: hardness is no noise"
@@ -233,3 +234,56 @@ def test_a_share_of_nothing_is_not_tested():
     base, nothing = ratio([1.0] * 30, [1] * 30), ratio([0.0] * 30, [1] * 30)
     assert "two values above 0" in below(base, nothing, 0.7, 0.01)["reason"]
     assert "at least 20" in below(ratio([1.0] * 3, [1] * 3), ratio([1.0] * 3, [1] * 3), 0.7, 0.01)["reason"]
+
+
+def found_of(**values):
+    """Findings of 60 documents whose spread is a tenth. name__place is name:place."""
+    spread_D = np.random.default_rng(5).normal(0, 0.1, size=60)
+    ones_D = np.ones(60, dtype=int)
+    return {name.replace("__", ":"): of_estimate(ratio(value * (1 + spread_D), ones_D), "mean") for name, value in values.items()}
+
+
+def layers(first, second):
+    return {"spectral_participation_ratio__layer_1": first, "spectral_participation_ratio__layer_2": second}
+
+
+PROBED = {"membership_auroc", "compression_ratio", "spectral_participation_ratio"}
+
+
+def probed(now, base, names=PROBED):
+    sums = a_text()
+    tests = alert_tests(sums, {1: sums}, 1, "validation", names, {None: base, 1: now})
+    return {test["alert"]: test for test in tests if test["alert"] != "numeric"}
+
+
+def test_what_probes_find_is_tested_against_what_they_found_of_the_base():
+    base = found_of(compression_ratio=0.6, **layers(5.0, 9.0))
+    well = found_of(membership_auroc=0.5, compression_ratio=0.5, **layers(5.0, 8.0))
+    ill = found_of(membership_auroc=0.9, compression_ratio=0.1, **layers(5.0, 3.0))
+    assert {name for name, test in probed(well, base).items() if test["fires"] is False} == {
+        "memorization",
+        "loops",
+        "representation_collapse",
+    }
+    found = probed(ill, base)
+    assert all(test["fires"] for test in found.values())
+    assert found["loops"]["statistic"] == pytest.approx(1 / 6)
+    assert found["representation_collapse"]["statistic"] == pytest.approx(1 / 3), "the layer that fell"
+    assert found["loops"]["threshold"] == 0.5 > found["loops"]["bound"] > found["loops"]["statistic"]
+    assert "critical" in found["memorization"]["reason"]
+
+
+def test_what_was_not_found_is_not_tested_and_says_why():
+    found = probed(found_of(compression_ratio=0.5), {})
+    assert {name: test["fires"] for name, test in found.items()} == {
+        "memorization": None,
+        "loops": None,
+        "representation_collapse": None,
+    }
+    assert all(test["reason"] for test in found.values())
+
+
+def test_texts_of_fewer_prompts_than_twenty_are_no_ground_for_an_alert():
+    few = {"compression_ratio": of_estimate(ratio([0.1] * 16, [1] * 16), "mean")}
+    many = {"compression_ratio": of_estimate(ratio([0.6] * 16, [1] * 16), "mean")}
+    assert "at least 20" in probed(few, many, {"compression_ratio"})["loops"]["reason"]

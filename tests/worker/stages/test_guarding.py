@@ -124,7 +124,7 @@ def test_with_few_documents_there_are_values_and_no_alerts(host):
     assert {test["fires"] for test in tests if test["alert"] != "numeric"} == {None}
     assert {test["fires"] for test in tests if test["alert"] == "numeric"} == {False}
     assert attempt.checkpoints()[-1] == 6
-    assert all(row["value"] is not None for row in attempt.rows().values())
+    assert all(attempt.rows()[at, "cross_entropy"]["value"] is not None for at in range(1, 7))
 
 
 def test_the_anchor_is_measured_beside_the_text_of_the_task(host):
@@ -165,18 +165,17 @@ def test_a_checkpoint_whose_logits_are_no_numbers_has_no_values_and_the_numeric_
     """Training goes on to where its own loss is not finite: that ends the job, with its reason."""
     measured = Measuring.checkpoint
 
-    def spoilt(self, model, global_step):
+    def spoilt(self, model, global_step, history):
         if global_step == 3:
             with torch.no_grad():
                 model.get_output_embeddings().weight[0] = math.nan
-        measured(self, model, global_step)
+        measured(self, model, global_step, history)
 
     monkeypatch.setattr(Measuring, "checkpoint", spoilt)
     attempt = host.attempt(a_guarded_job())
     (third,) = [message for message in attempt.of("measurement") if message["global_step"] == 3]
-    rows = [row for row in third["metrics"] if row["global_step"] == 3]
-    assert rows
-    assert {row["value"] for row in rows} == {None}
+    values = {row["measure"]: row["value"] for row in third["metrics"] if row["global_step"] == 3}
+    assert {values[name] for name in ("cross_entropy", "entropy", "bits_per_byte", "kl_from_base")} == {None}
     assert {test["alert"] for test in third["alerts"] if test["fires"]} == {"numeric"}
     assert attempt.error.reason == Reason.NOT_FINITE
     stopped = host.done(a_guarded_job(("numeric", "stop")))
