@@ -19,6 +19,9 @@ class Settings(Places):
         le=1000,
         description="How many requests are worked on at once: threads share one core, and too many slow each other.",
     )
+    artifacts_ttl_seconds: float | None = Field(
+        default=None, gt=0, description="How long after a job's end its files are kept, where the job does not say; None: always."
+    )
     max_body_bytes: int = Field(default=10_000_000, ge=1024, description="A larger request body is refused with 413.")
 
     @model_validator(mode="after")

@@ -42,6 +42,9 @@ class JobView(BaseModel):
     lost: int = Field(description="How many attempts lost their worker.")
     progress: dict[str, Any] | None
     cancel_requested: bool
+    pause_requested: bool = Field(description="It runs still, and will be paused.")
+    retries: int = Field(description="How often it was tried again after a failure that may pass.")
+    not_before: str | None = Field(description="No attempt begins sooner: what may pass is given time.")
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -100,6 +103,7 @@ class CheckpointView(BaseModel):
     size: int
     attempt: int
     created_at: str
+    removed_at: str | None = Field(description="When its files were given up; there are none then.")
     files: list[FileView]
     metrics: dict[str, float | None] = Field(description="Each measure's value; GET /jobs/{id}/metrics has the rest.")
     pareto: bool | None = Field(description="Whether it is on its step's front; null where gain or drift was not measured.")
@@ -136,7 +140,7 @@ class ArtifactList(BaseModel):
 
 def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
     base = f"/jobs/{job.id}"
-    parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel")
+    parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel", "pause", "resume", "retry")
     return JobView(
         id=job.id,
         name=job.name,
@@ -151,6 +155,9 @@ def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
         lost=job.lost,
         progress=job.progress,
         cancel_requested=job.cancel_requested_at is not None,
+        pause_requested=job.pause_requested_at is not None,
+        retries=job.retries,
+        not_before=iso_or_none(job.not_before),
         created_at=iso(job.created_at),
         started_at=iso_or_none(job.started_at),
         finished_at=iso_or_none(job.finished_at),
@@ -186,6 +193,7 @@ def checkpoint_view(
         size=checkpoint.size,
         attempt=checkpoint.attempt,
         created_at=iso(checkpoint.created_at),
+        removed_at=iso_or_none(checkpoint.removed_at),
         files=[
             FileView(
                 name=file["name"],
@@ -194,6 +202,7 @@ def checkpoint_view(
                 url=artifact_url(checkpoint.job_id, f"{folder}/{file['name']}"),
             )
             for file in checkpoint.manifest["files"]
+            if checkpoint.removed_at is None
         ],
         metrics=metrics,
         pareto=pareto,
