@@ -63,7 +63,10 @@ def _kept(work: Work, run: Run, step: ResolvedStep, last: Path) -> Path:
         return last
     earlier = {saved.global_step: saved for saved in work.saved(step.name)}
     saved = run.told.get((step.name, kept)) or earlier.get(kept)
-    return last if saved is None else bring(run, step.name, Path(work.artifacts_root), saved) or last
+    if saved is None:
+        run.event("notice", f"{step.name}: checkpoint {kept}, its best, is kept no longer; the step ends with its last.")
+        return last
+    return bring(run, step.name, Path(work.artifacts_root), saved) or last
 
 
 def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:

@@ -337,6 +337,8 @@ def _write_measurement(session: Session, held: Claim, message: dict[str, Any]) -
     for guard in message["guards"]:
         told = {"step": step, "global_step": message["global_step"]} | guard["data"]
         events.add(session, held.job_id, events.Kind.GUARDED, guard["text"], told)
+        if guard["data"]["then"] == "pause":
+            leases.ask_to_pause(session, held)
 
 
 def _stored(global_step: int | None) -> int:

@@ -315,12 +315,6 @@ def _unwatched(when: str, measures: MeasureArguments) -> Iterator[str]:
         yield "It looks at the anchor corpus, and there is none: name a data set in measures.anchor."
 
 
-def guards_do_not_pause(step: ResolvedStep) -> Complaints:
-    for index, guard in enumerate(step.measures.guards):
-        if guard.then == "pause":
-            yield f"measures.guards.{index}.then", "Pausing is not built yet: stop, or keep_best."
-
-
 def guards_do_one_thing_each(step: ResolvedStep) -> Complaints:
     seen: set[str] = set()
     for index, guard in enumerate(step.measures.guards):
@@ -410,7 +404,6 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     measures_are_known,
     anchor_is_measured,
     guards_watch_what_is_measured,
-    guards_do_not_pause,
     guards_do_one_thing_each,
     measures_of_a_task_have_one,
     measures_of_conversations_have_them,

@@ -670,9 +670,6 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (guarded("numeric", names=""), "/measures/guards/0/when", "Nothing is measured"),
         (guarded("numeric", "over_fit > 2"), "/measures/guards/1/when", "no measure 'over_fit'"),
     ],
-    rules.guards_do_not_pause: [
-        (a_job(measures={"guards": [{"when": "numeric", "then": "pause"}]}), "/measures/guards/0/then", "not built yet")
-    ],
     rules.guards_do_one_thing_each: [(guarded("numeric", "numeric"), "/measures/guards/1/when", "say once what is to be done")],
     rules.measures_of_a_task_have_one: [
         (a_job(measures={"names": "mutual_information,fano_bound"}), "/measures/task", "fano_bound are taken on labels"),

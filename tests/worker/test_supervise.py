@@ -1,7 +1,7 @@
 from typing import Any
 
 from service.specs.read import read_job
-from service.store import checkpoints, jobs, leases, metrics, retention
+from service.store import checkpoints, events, jobs, leases, metrics, retention
 from service.store.leases import Claim
 from service.store.session import Database
 from tests.running import job
@@ -49,7 +49,14 @@ def saved(held: Claim, global_step: int) -> dict[str, Any]:
 
 def measured(global_step: int, bits: float) -> dict[str, Any]:
     row = a_metric(global_step, "cross_entropy", bits)
-    told = {"message": "measurement", "step": "sft", "global_step": global_step, "split": "validation"}
+    told = {
+        "message": "measurement",
+        "step": "sft",
+        "global_step": global_step,
+        "split": "validation",
+        "alerts": [],
+        "guards": [],
+    }
     return told | {"documents": {}, "metrics": [row]}
 
 
@@ -77,3 +84,21 @@ def test_an_attempt_goes_on_from_no_checkpoint_that_was_given_up(database: Datab
         work = supervise._work(session, held, WorkerSettings(), None)
     assert [one["global_step"] for one in work.checkpoints["sft"]] == [20]
     assert work.removed == [f"{held.job_id}/1/sft/checkpoint-10"]
+
+
+def test_a_guard_that_pauses_is_told_and_heard_with_the_next_heartbeat(database: Database) -> None:
+    held = claimed(database)
+    guard = {"text": "Guard 'numeric' at checkpoint 10: the job pauses.", "data": {"when": "numeric", "then": "pause"}}
+    said(database, held, saved(held, 10), {**measured(10, 2.0), "guards": [guard]})
+    assert said(database, held) is leases.Wish.PAUSE
+    with database.transaction() as session:
+        told = [event.message for event in events.after(session, held.job_id, 0, 100) if event.kind == "guarded"]
+        assert told == [guard["text"]]
+        assert leases.give_back(session, held, "It stops.") == "paused"
+
+
+def test_a_guard_that_stops_a_step_does_not_pause_the_job(database: Database) -> None:
+    held = claimed(database)
+    guard = {"text": "Guard.", "data": {"when": "numeric", "then": "stop"}}
+    said(database, held, saved(held, 10), {**measured(10, 2.0), "guards": [guard]})
+    assert said(database, held) is None

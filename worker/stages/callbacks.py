@@ -183,7 +183,7 @@ class Saving(TrainerCallback):
         if self._measuring is not None and self._measuring.is_due(number, is_last) and self._run.wish is None:
             self._run.progress(phase="measuring")
             self._measuring.checkpoint(model, state.global_step, state.log_history)
-            if self._measuring.stops:
+            if self._measuring.stops or self._run.wish is not None:
                 control.should_training_stop = True
         self._run.progress(phase="training")
 

@@ -100,6 +100,8 @@ class Measuring:
         found = {name: finding.to_json() for name, finding in text.findings[global_step].items()}
         documents = sums.to_json() | {FINDINGS: found}
         self._run.measurement(self._step, global_step, text.split, documents, changed, tests, guards)
+        if any(guard["data"]["then"] == "pause" for guard in guards) and self._run.wish is None:
+            self._run.wish = "stop"  # what the supervisor would say with its next heartbeat, now that it has heard of the guard
         sentence = _sentence(global_step, text)
         self._run.event("measured", sentence, step=self._step, global_step=global_step, split=text.split)
 

@@ -157,6 +157,7 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
         state = trainer_state(last)
         if measuring is not None:
             _measure_what_was_missed(run, trainer, measuring, work, saved, last, state["max_steps"])
+            run.check()
         if state["global_step"] >= state["max_steps"] or (measuring is not None and measuring.stops):
             _keep(run, work, measuring)
             return last

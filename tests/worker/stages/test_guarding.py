@@ -7,6 +7,7 @@ import torch
 
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job, a_pretraining_job
+from worker.run import Stopped
 from worker.stages.measuring import Measuring
 
 # Six updates, a checkpoint after each.
@@ -102,6 +103,18 @@ def test_an_attempt_that_dies_of_nothing_but_bad_luck_stops_all_the_same(host):
     assert second.checkpoints() == []
     assert acted(first) + acted(second) == [(2, "cross_entropy > 0", "stop")], "told once"
     assert output(second) == output(host.done(job)) == 2
+
+
+def test_a_guard_that_pauses_stops_at_its_checkpoint_and_once(host):
+    job = a_guarded_job(("cross_entropy > 0", "pause"), measures={"every": 3})
+    first = host.attempt(job)
+    assert isinstance(first.error, Stopped)
+    assert first.checkpoints() == [1, 2, 3], "no update after it"
+    assert first.of("step") == []
+    second = host.attempt(job, earlier=[first])
+    assert acted(first) + acted(second) == [(at, "cross_entropy > 0", "pause") for at in (3, 6)], "of what was seen, no more"
+    assert second.checkpoints() == [4, 5, 6]
+    assert output(host.done(job, earlier=[first, second])) == 6
 
 
 def test_the_tests_of_a_job_that_was_interrupted_are_those_of_one_that_was_not(host):
