@@ -29,6 +29,8 @@ class StepWork:
     measured: list[dict[str, Any]]  # what earlier attempts measured: global_step, split, documents
     checkpoint_bytes: int = 0  # what one of the step's checkpoints will take, as far as it is known
     kept_free_bytes: int = 0  # on the disk of the artifacts
+    reward: Start | None = None  # what a ppo step is scored by, in its parts: an adapter as `continued` where it is of type lora
+    reward_hosts: tuple[str, ...] = ()  # host:port of the reward APIs that the operator allows
 
     @property
     def name(self) -> str:
