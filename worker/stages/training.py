@@ -20,11 +20,13 @@ from worker.models.adapters import Model, trainable_parameters
 from worker.models.assembly import frozen, to_train
 from worker.models.loading import load_tokenizer
 from worker.models.quantization import quantized_with
+from worker.models.reward_model import RewardModel, language_model
 from worker.probes.token import adapter_off
 from worker.run import Run
 from worker.stages.bringing import bring
-from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss
+from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss, told_of
 from worker.stages.measuring import Measuring
+from worker.stages.series import Series
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
@@ -68,6 +70,18 @@ def _tell_coverage(run: Run, work: StepWork, coverage: Coverage, sentence: str, 
     )
 
 
+def add_template_tokens(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Before the model is loaded, which must have a row for each token."""
+    name = work.step.data.template or "empty"
+    added = add_tokens(TEMPLATES[name], tokenizer)
+    if added:
+        text = (
+            f"{work.name}: the template {name} needs the tokens {', '.join(added)}, which the tokenizer did not have and now "
+            "has; the model must have a row for each of them, or grow it with resize_vocab."
+        )
+        run.event("notice", text, step=work.name, tokens=added)
+
+
 def train_dataset(data: Prepared | Streamed) -> Any:
     """As the trainer takes it."""
     return data.train if isinstance(data, Streamed) else features(data.train)
@@ -75,8 +89,19 @@ def train_dataset(data: Prepared | Streamed) -> Any:
 
 def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The step's model on its device, with the parameters that train."""
+    model = model_to_train(run, work, tokenizer)
+    tell_model(run, work, model)
+    return model
+
+
+def model_to_train(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
+    """The same before it is told of."""
     device = torch.device("cpu" if work.use_cpu else "cuda")
-    model = to_train(work.start, work.step, tokenizer, device, lambda sentence: _notice(run, work, sentence))
+    return to_train(work.start, work.step, tokenizer, device, lambda sentence: notice(run, work, sentence))
+
+
+def tell_model(run: Run, work: StepWork, model: Model | RewardModel) -> None:
+    """How many of its parameters train, and how it is held."""
     trainable, total = trainable_parameters(model)
     run.event(
         "model_loaded",
@@ -84,9 +109,8 @@ def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase
         step=work.name,
         trainable_parameters=trainable,
         parameters=total,
-        **_as_loaded(model),
+        **_as_loaded(language_model(model)),
     )
-    return model
 
 
 def _as_loaded(model: Model) -> dict[str, Any]:
@@ -101,12 +125,12 @@ def _as_loaded(model: Model) -> dict[str, Any]:
     }
 
 
-def _notice(run: Run, work: StepWork, sentence: str) -> None:
+def notice(run: Run, work: StepWork, sentence: str) -> None:
     run.event("notice", f"{work.name}: {sentence}", step=work.name)
 
 
 def begin_measuring(
-    run: Run, work: StepWork, model: Model, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
+    run: Run, work: StepWork, model: Model | RewardModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
 ) -> Measuring | None:
     """The base's measures. None when the job wants no measures."""
     step = work.step
@@ -121,18 +145,19 @@ def begin_measuring(
             add_tokens(TEMPLATES[work.job_step.data.template], base_tokenizer)  # as the job's first step did
         if base_tokenizer.get_vocab() == tokenizer.get_vocab():
             device = next(model.parameters()).device
-            measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device))
+            measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device), model)
             return measuring
-        _notice(
+        notice(
             run,
             work,
             "the model that the job began with has another tokenizer, so no divergence from it exists; "
             "checkpoints are compared with the model that this step began with.",
         )
     # an adapter that training goes on with is a part of what the step began with, and a new one is not
-    new_adapter = isinstance(model, PeftModel) and work.start.continued is None
-    with adapter_off(model) if new_adapter else nullcontext():
-        measuring.begin(model)
+    own = language_model(model)
+    new_adapter = isinstance(own, PeftModel) and work.start.continued is None
+    with adapter_off(own) if new_adapter else nullcontext():
+        measuring.begin(own, model)
     return measuring
 
 
@@ -141,9 +166,12 @@ def collator(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Collator:
     return collator_for(pad_id, work.step.data.ignore_pad_token_for_loss, torch.device("cpu" if work.use_cpu else "cuda"))
 
 
-def callbacks(run: Run, work: StepWork, measuring: Measuring | None) -> list[TrainerCallback]:
-    """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed."""
-    reporting = Reporting(run, work.name, work.step.training.logging_steps)
+def callbacks(run: Run, work: StepWork, measuring: Measuring | None, series: Series | None = None) -> list[TrainerCallback]:
+    """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed.
+
+    `series` is what the stage's loss has to tell beside its value.
+    """
+    reporting = Reporting(run, work.name, work.step.training.logging_steps, series)
     return [Order(), reporting, Saving(run, work, measuring), Wishes(run)]
 
 
@@ -186,8 +214,7 @@ def _taken_over(run: Run, work: StepWork) -> list[SavedCheckpoint]:
             continue
         state, files = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)), checkpoints.listed(folder)
         for window in (entry for entry in state.log_history if entry.get("window")):
-            known = {name: window[name] for name in ("loss", "learning_rate", "grad_norm") if name in window}
-            run.points(work.name, window["step"], known)
+            run.points(work.name, window["step"], told_of(window))
         epoch = state.epoch or 0.0
         run.checkpoint(work.name, state.global_step, folder, epoch, recent_loss(state), files)
         taken.append(SavedCheckpoint(state.global_step, str(folder.relative_to(work.artifacts_root)), epoch, files))
