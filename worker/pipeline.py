@@ -84,7 +84,7 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
 
 def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Path]) -> dict[str, BesideIt]:
     steps, known = {step.name: step for step in job.steps}, lineages(job)
-    found = {}
+    found: dict[str, BesideIt] = {}
     for beside in companions(step):
         start = _start(lineage(beside.step, steps, known), place)
         found[beside.role] = BesideIt(place(beside.step.model.model_name_or_path), start, beside.step)
