@@ -17,6 +17,8 @@ _NAMES = {
     "model.adapter_name_or_path": "finetuning.{}_model_adapters",
     "model.quantization_bit": "finetuning.{}_model_quantization_bit",
 }
+# Where it is an adapter on the step's own model.
+_NAMES_OF_AN_ADAPTER = {"model.adapter_name_or_path": "finetuning.{}_model"}
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,23 @@ class Companion:
 
     role: Literal["ref", "reward"]
     step: ResolvedStep
+    is_adapter: bool = False  # on the step's own model, which it shares
 
     def argument(self, argument: str) -> str:
         """The step's own argument for one of the companion's; what it has of the step itself is called as it is there."""
-        return _NAMES.get(argument, argument).format(self.role)
+        names = _NAMES_OF_AN_ADAPTER if self.is_adapter else _NAMES
+        return names.get(argument, argument).format(self.role)
 
 
 def companions(step: ResolvedStep) -> Iterator[Companion]:
     """Those that the step names."""
     if step.finetuning.ref_model is not None:
         yield companion(step, "ref")
+    if step.finetuning.stage == "ppo" and step.finetuning.reward_model is not None:
+        if step.finetuning.reward_model_type == "lora":
+            yield _reward_adapter(step, step.finetuning.reward_model)
+        elif step.finetuning.reward_model_type == "full":
+            yield companion(step, "reward")
 
 
 def companion(step: ResolvedStep, role: Literal["ref", "reward"]) -> Companion:
@@ -51,6 +60,15 @@ def companion(step: ResolvedStep, role: Literal["ref", "reward"]) -> Companion:
     )
     finetuning = FinetuningArguments(finetuning_type="lora", stage=fine.stage)
     return Companion(role, step.model_copy(update={"model": model, "finetuning": finetuning}))
+
+
+def _reward_adapter(step: ResolvedStep, reward_model: str) -> Companion:
+    """The model that the step's own adapter lies on, and on it, in that one's place, the reward model's."""
+    given = step.model.adapter_name_or_path or ()
+    below = given if step.finetuning.create_new_adapter else given[:-1]
+    model = step.model.model_copy(update={"adapter_name_or_path": (*below, reward_model)})
+    finetuning = FinetuningArguments(finetuning_type="lora", stage=step.finetuning.stage)
+    return Companion("reward", step.model_copy(update={"model": model, "finetuning": finetuning}), is_adapter=True)
 
 
 # What a companion has of the step: where it comes from, which tokens it must have, and how it computes.

@@ -39,6 +39,7 @@ class StepWork:
     checkpoint_bytes: int = 0  # what one of the step's checkpoints will take, as far as it is known
     kept_free_bytes: int = 0  # on the disk of the artifacts
     companions: dict[str, BesideIt] = field(default_factory=dict)  # by role: the models that the step names beside its own
+    reward_hosts: tuple[str, ...] = ()  # host:port of the reward APIs that the operator allows
 
     @property
     def name(self) -> str:
