@@ -19,6 +19,7 @@ from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
+from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
 from worker.stages.reward import reward
 from worker.stages.step import BesideIt, StepWork
@@ -30,6 +31,7 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "pt": pretraining,
     "sft": supervised,
     "rm": reward,
+    "dpo": preference,
 }
 
 # What a new step's progress must not keep of the step before.
