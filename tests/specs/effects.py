@@ -13,6 +13,7 @@ _PACKED = "tests/worker/stages/test_packed.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
+_PREFERENCE = "tests/worker/stages/test_preference.py"
 _PRECISION = "tests/worker/models/test_precision.py"
 _QUANTIZATION = "tests/worker/models/test_quantization.py"
 _SUPERVISED = "tests/worker/stages/test_supervised.py"
@@ -69,6 +70,12 @@ EFFECTS: dict[str, str] = {
     "finetuning.lora_target": f"{_ADAPTERS}::test_lora_trains_rank_times_in_plus_out",
     "finetuning.lora_bf16_mode": f"{_MODEL_ARGUMENTS}::test_an_adapter_in_bf16_trains_in_bf16",
     "finetuning.create_new_adapter": f"{_MODEL_ARGUMENTS}::test_a_new_adapter_begins_where_the_merged_ones_ended",
+    "finetuning.dpo_beta": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",
+    "finetuning.dpo_loss": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",
+    "finetuning.dpo_ftx": (f"{_PREFERENCE}::test_dpo_ftx_adds_the_mean_over_the_pairs_of_the_chosen_answers_nll_per_token"),
+    "finetuning.ref_model": f"{_PREFERENCE}::test_a_reference_that_is_named_is_the_one_that_answers_are_held_against",
+    "finetuning.ref_model_adapters": f"{_PREFERENCE}::test_the_adapters_of_a_reference_lie_on_it",
+    "finetuning.ref_model_quantization_bit": f"{_PREFERENCE}::test_a_reference_may_be_quantized",
     "training.per_device_train_batch_size": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",
     "training.per_device_eval_batch_size": f"{_MEASURING}::test_a_measuring_pass_takes_no_more_documents_at_once_than_it_may",
     "training.gradient_accumulation_steps": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",
