@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from service.specs.companions import companions
 from service.specs.job import ResolvedJob, ResolvedStep
-from service.specs.lineage import Lineage, lineages
+from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside, is_repository
 from worker.data.hub import Hub
@@ -19,7 +20,7 @@ from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
 from worker.stages.pretraining import pretraining
-from worker.stages.step import StepWork
+from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
 from worker.stages.training import trainer_state
 from worker.work import Work
@@ -77,7 +78,17 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         measured=work.measurements.get(step.name, []),
         checkpoint_bytes=work.checkpoint_bytes.get(step.name, 0),
         kept_free_bytes=work.kept_free_bytes,
+        companions=_companions(job, step, place),
     )
+
+
+def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Path]) -> dict[str, BesideIt]:
+    steps, known = {step.name: step for step in job.steps}, lineages(job)
+    found = {}
+    for beside in companions(step):
+        start = _start(lineage(beside.step, steps, known), place)
+        found[beside.role] = BesideIt(place(beside.step.model.model_name_or_path), start, beside.step)
+    return found
 
 
 def _places(work: Work, step: ResolvedStep) -> Places:

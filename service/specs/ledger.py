@@ -50,7 +50,10 @@ _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
 _OF_CONVERSATIONS = works_if("stage is not pt")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
-_PREFERENCE = refused("The stages rm, ppo and dpo are not built yet.")
+_PREFERENCE = refused("The stages rm and ppo are not built yet.")
+_OF_LABELS = works_if("stage is pt or sft")
+_DPO = works_if("stage is dpo")
+_OF_REFERENCE = works_if("ref_model is given")
 _GENERATION = refused("No step that generates text is built yet.")
 _EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
 
@@ -104,7 +107,7 @@ LEDGER: dict[str, Fate] = {
     "data.split": WORKS,
     "data.cutoff_len": WORKS,
     "data.reserved_label_len": _OF_CONVERSATIONS,
-    "data.train_on_prompt": _OF_CONVERSATIONS,
+    "data.train_on_prompt": works_if("stage is sft"),
     "data.streaming": WORKS,
     "data.buffer_size": works_if("streaming is on"),
     "data.mix_strategy": WORKS,
@@ -113,12 +116,12 @@ LEDGER: dict[str, Fate] = {
     "data.preprocessing_num_workers": WORKS,
     "data.max_samples": WORKS,
     "data.eval_num_beams": _GENERATION,
-    "data.ignore_pad_token_for_loss": WORKS,
+    "data.ignore_pad_token_for_loss": _OF_LABELS,
     "data.val_size": WORKS,
     "data.sft_packing": works_if("stage is sft"),
     "data.cache_path": WORKS,
     "data.overlength": _OF_CONVERSATIONS,
-    "finetuning.stage": refused("The stages rm, ppo and dpo are not built yet; pt and sft are.", "pt", "sft"),
+    "finetuning.stage": refused("The stages rm and ppo are not built yet; pt, sft and dpo are.", "pt", "sft", "dpo"),
     "finetuning.finetuning_type": WORKS,
     "finetuning.plot_loss": WORKS,
     "finetuning.name_module_trainable": works_if("finetuning_type is freeze"),
@@ -130,18 +133,18 @@ LEDGER: dict[str, Fate] = {
     "finetuning.lora_target": _NEW_ADAPTER,
     "finetuning.lora_bf16_mode": works_if("finetuning_type is lora"),
     "finetuning.create_new_adapter": works_if("finetuning_type is lora and adapter_name_or_path is given"),
-    "finetuning.dpo_beta": _PREFERENCE,
-    "finetuning.dpo_loss": _PREFERENCE,
-    "finetuning.dpo_ftx": _PREFERENCE,
+    "finetuning.dpo_beta": _DPO,
+    "finetuning.dpo_loss": _DPO,
+    "finetuning.dpo_ftx": _DPO,
     "finetuning.ppo_buffer_size": _PREFERENCE,
     "finetuning.ppo_epochs": _PREFERENCE,
     "finetuning.ppo_logger": _PREFERENCE,
     "finetuning.ppo_score_norm": _PREFERENCE,
     "finetuning.ppo_target": _PREFERENCE,
     "finetuning.ppo_whiten_rewards": _PREFERENCE,
-    "finetuning.ref_model": _PREFERENCE,
-    "finetuning.ref_model_adapters": _PREFERENCE,
-    "finetuning.ref_model_quantization_bit": _PREFERENCE,
+    "finetuning.ref_model": _DPO,
+    "finetuning.ref_model_adapters": _OF_REFERENCE,
+    "finetuning.ref_model_quantization_bit": _OF_REFERENCE,
     "finetuning.reward_model": _PREFERENCE,
     "finetuning.reward_model_adapters": _PREFERENCE,
     "finetuning.reward_model_quantization_bit": _PREFERENCE,
@@ -178,7 +181,7 @@ LEDGER: dict[str, Fate] = {
     "training.adam_beta2": works_if("optim is adamw_torch"),
     "training.adam_epsilon": works_if("optim is adamw_torch"),
     "training.max_grad_norm": WORKS,
-    "training.label_smoothing_factor": WORKS,
+    "training.label_smoothing_factor": _OF_LABELS,
     "training.neftune_noise_alpha": WORKS,
     "training.group_by_length": WORKS,
     "training.dataloader_num_workers": WORKS,

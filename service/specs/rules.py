@@ -342,6 +342,9 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
+    "stage is pt or sft": lambda step: step.finetuning.stage in ("pt", "sft"),
+    "stage is dpo": lambda step: step.finetuning.stage == "dpo",
+    "ref_model is given": lambda step: step.finetuning.ref_model is not None,
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,10 +17,11 @@ from service.specs.roots import OutsideRoot, inside
 from service.specs.splits import NothingLeft, left_of_each
 from worker.data import cache
 from worker.data.files import Row, read_rows, stamps
-from worker.data.formats import conversation_of, text_of
+from worker.data.formats import conversation_of, pair_of, text_of
 from worker.data.hub import Hub, commit, hub_rows
 from worker.data.mixing import mix, probabilities_of
-from worker.data.prepared import Prepared, Split, Streamed
+from worker.data.pairs import PairExample, encode_pair
+from worker.data.prepared import Prepared, Split, Streamed, chosen
 from worker.data.prompts import encode_prompt
 from worker.data.splits import sample, split
 from worker.data.streaming import Encode, MixedRows, Source, Stream, stream_blocks
@@ -85,6 +86,16 @@ def load_pretraining(places: Places, wanted: Wanted, tokenizer: PreTrainedTokeni
     return _streamed(wanted, parts, encode, _measured_texts(parts.evaluation, wanted.data, tokenizer))
 
 
+def load_pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
+    """Two answers to a prompt, one pair an example."""
+    if not wanted.data.streaming:
+        return _kept_or_made(places, wanted, tokenizer, _pairs)
+    parts = _streamed_parts(places, wanted)
+    encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
+    pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
+    return replace(_streamed(wanted, parts, partial(map, encode), chosen(pairs)), pairs=pairs)
+
+
 def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list[Row]]:
     """The rows of each of the named data sets, of every one the first max_samples."""
     return [list(islice(source.read(), wanted.data.max_samples)) for source in _sources(places, wanted, names)]
@@ -114,6 +125,22 @@ def _measured_conversations(rows: list[Row], data: DataArguments, tokenizer: Pre
     examples = _not_dropped(map_in_processes(encode, rows, data.preprocessing_num_workers))
     _refuse_empty(examples, "measure on", data)
     return [replace(example, document=document) for document, example in enumerate(examples)]
+
+
+def _pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    parts = _parts(places, wanted)
+    encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
+    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
+    _refuse_empty(train, "train on", wanted.data)
+    pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
+    return Prepared(train, chosen(pairs), coverage_of(len(parts.train), train), parts.split, parts.notices, pairs)
+
+
+def _measured_pairs(rows: list[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> list[PairExample]:
+    encode = partial(_encode_pair, data=data, tokenizer=tokenizer)
+    pairs = _not_dropped(map_in_processes(encode, rows, data.preprocessing_num_workers))
+    _refuse_empty(pairs, "measure on", data)
+    return pairs
 
 
 def _texts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
@@ -314,6 +341,11 @@ def _encode_prompt(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizer
     return encode_prompt(conversation_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
 
 
+def _encode_pair(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> PairExample | None:
+    template = TEMPLATES[data.template or "empty"]
+    return encode_pair(pair_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
+
+
 def _encode_training_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return encode_text(text_of(row), tokenizer)
 
@@ -328,11 +360,14 @@ def _encode_blocks(rows: Iterator[Row], tokenizer: PreTrainedTokenizerBase, cuto
     return stream_blocks(texts, tokenizer.eos_token_id, cutoff_len)
 
 
-def _not_dropped(examples: list[Example | None]) -> list[Example]:
+AnyExample = TypeVar("AnyExample")
+
+
+def _not_dropped(examples: list[AnyExample | None]) -> list[AnyExample]:
     return [example for example in examples if example is not None]
 
 
-def _refuse_empty(examples: list[Example], purpose: str, data: DataArguments) -> None:
+def _refuse_empty(examples: Sequence[object], purpose: str, data: DataArguments) -> None:
     if examples:
         return
     why = f": every row is longer than cutoff_len {data.cutoff_len}" if data.overlength == "drop" else ""

@@ -17,7 +17,7 @@ def encode_prompt(
     reserved_label_len: int,
     overlength: Literal["truncate", "drop"] = "truncate",
 ) -> Example | None:
-    """All of it masked. One longer than cutoff_len keeps its first cutoff_len − reserved_label_len tokens, or is dropped (None)."""
+    """All masked. One longer than cutoff_len keeps its first cutoff_len − reserved_label_len tokens, or is dropped (None)."""
     *earlier, (source, _) = encode_turns(conversation, template, tokenizer).turns
     ids = [token for asked, answered in earlier for token in (*asked.ids, *answered.ids)] + source.ids
     kept, _ = budget(len(ids), 0, cutoff_len, reserved_label_len)

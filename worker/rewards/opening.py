@@ -14,5 +14,5 @@ def open_scorer(work: StepWork, model: Model, tokenizer: PreTrainedTokenizerBase
 
     Raises a JobFailure where the reward model cannot be used, before anything is generated.
     """
-    assert work.reward is not None, "a ppo step has a reward model: `ppo_has_a_reward`"
-    return load_whole(work.reward, work.step, tokenizer, device)
+    reward = work.companions["reward"]
+    return load_whole(reward.start, reward.step, tokenizer, device)

@@ -30,8 +30,8 @@ class WholeModel:
 
 
 def load_whole(start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> WholeModel:
-    """The reward model of a ppo step. `start` is its own; its value head lies beside the last of its adapters, or beside it."""
-    model = frozen(start, as_reward(step), tokenizer, device)
+    """A reward model as a step of its own. Its value head lies beside the last of its adapters, or beside the whole model."""
+    model = frozen(start, step, tokenizer, device)
     return WholeModel(model, load_head(start, model, device))
 
 
@@ -44,13 +44,3 @@ def load_head(start: Start, model: Model, device: torch.device) -> value_head.Va
         sentence = f"The reward model {name!r} has no {value_head.SAFE} beside it: train one with the stage rm."
         raise JobFailure(Reason.BAD_MODEL, sentence)
     return head.requires_grad_(False).to(device)
-
-
-def as_reward(step: ResolvedStep) -> ResolvedStep:
-    """The step with its reward model's quantization; nothing of it trains, so it computes as what lies under an adapter does.
-
-    Its positions and its vocabulary are as it was saved.
-    """
-    own = {"quantization_bit": step.finetuning.reward_model_quantization_bit, "rope_scaling": None, "resize_vocab": False}
-    model = step.model.model_copy(update=own | {"shift_attn": False})
-    return step.model_copy(update={"model": model, "finetuning": step.finetuning.model_copy(update={"finetuning_type": "lora"})})
