@@ -19,6 +19,7 @@ from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
+from worker.stages.ppo import ppo
 from worker.stages.pretraining import pretraining
 from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
@@ -28,6 +29,7 @@ from worker.work import Work
 STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "pt": pretraining,
     "sft": supervised,
+    "ppo": ppo,
 }
 
 # What a new step's progress must not keep of the step before.

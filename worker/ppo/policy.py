@@ -1,5 +1,6 @@
 """The policy that PPO trains, and the critic that it carries: one model, with a head for tokens and a head for values."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ from worker.models.value_head import ValueHead
 
 
 class Policy:
-    """`model` is saved and measured as any other; `critic` is kept in a file beside it."""
+    """`model` is saved and measured as any other; `critic` is kept in a file beside it. `autocast`: the type it computes in."""
 
-    def __init__(self, model: Model, critic: ValueHead):
+    def __init__(self, model: Model, critic: ValueHead, autocast: torch.dtype | None = None):
         self.model = model
         self.critic = critic
+        self._autocast = autocast
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def computing(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, self._autocast) if self._autocast else nullcontext()
 
     def trained(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in (*self.model.parameters(), *self.critic.parameters()) if parameter.requires_grad]
@@ -31,7 +36,8 @@ class Policy:
         states: list[torch.Tensor] = []
         hook = _transformer(self.model).register_forward_hook(lambda module, args, out: states.append(out.last_hidden_state))
         try:
-            output = self.model(input_ids=input_ids_BN, attention_mask=attention_mask_BN, use_cache=False)
+            with self.computing():
+                output = self.model(input_ids=input_ids_BN, attention_mask=attention_mask_BN, use_cache=False)
         finally:
             hook.remove()
         return output.logits, self.critic(states[-1])

@@ -1,6 +1,6 @@
 """Prompts without end: after the last the first comes again, in another order, and a buffer may reach over the seam."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from typing import Any
 
@@ -12,6 +12,8 @@ from worker.data.prepared import Prepared, Streamed
 from worker.failures import JobFailure
 
 Prompt = list[int]
+
+IN_VAIN = 10_000  # rows of a stream, which has no end, without one that can be used
 
 
 def room(prompt: Prompt, generating: GeneratingArguments) -> int:
@@ -28,6 +30,15 @@ def usable(data: Prepared, generating: GeneratingArguments) -> list[Prompt]:
     return prompts
 
 
+def sentence(data: Prepared, prompts: Sequence[Prompt]) -> str:
+    """ "120 prompts of 5124 tokens, 2 truncated, 1 dropped, 3 empty or without room for a response" """
+    left_out = len(data.train) - len(prompts)
+    counts = [(data.coverage.truncated, "truncated"), (data.coverage.dropped, "dropped")]
+    counts.append((left_out, "empty or without room for a response"))
+    parts = [f"{len(prompts)} prompts of {sum(map(len, prompts))} tokens"]
+    return ", ".join(parts + [f"{count} {fate}" for count, fate in counts if count])
+
+
 def endless(prompts: list[Prompt], seed: int, start: int = 0) -> Iterator[Prompt]:
     """From the start-th on. The order of a pass depends on the seed and on how many there were before it, and on nothing else."""
     first_pass, first = divmod(start, len(prompts))
@@ -40,9 +51,19 @@ def endless(prompts: list[Prompt], seed: int, start: int = 0) -> Iterator[Prompt
 
 def streamed(data: Streamed, generating: GeneratingArguments, start: int = 0) -> Iterator[Prompt]:
     """The same of rows that are read as they are needed: what earlier attempts used is read again, and passed over."""
-    rows: Iterator[dict[str, Any]] = iter(data.train)
-    prompts = (row["input_ids"] for row in rows if _is_usable(row["input_ids"], generating))
-    return islice(prompts, start, None)
+    return islice(_usable_rows(iter(data.train), generating), start, None)
+
+
+def _usable_rows(rows: Iterator[dict[str, Any]], generating: GeneratingArguments) -> Iterator[Prompt]:
+    in_vain = 0
+    for row in rows:
+        prompt: Prompt = row["input_ids"]
+        in_vain = 0 if _is_usable(prompt, generating) else in_vain + 1
+        if in_vain == IN_VAIN:
+            sentence = f"{IN_VAIN} prompts one after another are empty, or as long as max_length {generating.max_length}."
+            raise JobFailure(Reason.BAD_DATA, sentence)
+        if not in_vain:
+            yield prompt
 
 
 def _is_usable(prompt: Prompt, generating: GeneratingArguments) -> bool:

@@ -1,5 +1,6 @@
 """Responses: what a policy writes to its prompts, drawn as the generating arguments say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Sampling:
 
 
 @torch.no_grad()
-def respond(model: Model, prompts: list[Prompt], sampling: Sampling) -> list[list[int]]:
+def respond(model: Model, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[int]]:
     """A response to each, from torch's own generator; one token at least."""
     ids_BP, mask_BP = _padded_left(prompts, sampling.pad_id, next(model.parameters()).device)
     rooms = [room(prompt, sampling.generating) for prompt in prompts]
@@ -60,7 +61,7 @@ def _configuration(sampling: Sampling, max_new_tokens: int) -> GenerationConfig:
     )
 
 
-def _padded_left(prompts: list[Prompt], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded_left(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Every prompt ends where its response begins."""
     width = max(map(len, prompts))
     ids = [[pad_id] * (width - len(prompt)) + prompt for prompt in prompts]
