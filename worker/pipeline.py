@@ -20,6 +20,7 @@ from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
 from worker.stages.ppo import ppo
+from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
 from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
@@ -30,6 +31,7 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "pt": pretraining,
     "sft": supervised,
     "ppo": ppo,
+    "dpo": preference,
 }
 
 # What a new step's progress must not keep of the step before.
@@ -86,7 +88,7 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
 
 def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Path]) -> dict[str, BesideIt]:
     steps, known = {step.name: step for step in job.steps}, lineages(job)
-    found = {}
+    found: dict[str, BesideIt] = {}
     for beside in companions(step):
         start = _start(lineage(beside.step, steps, known), place)
         found[beside.role] = BesideIt(place(beside.step.model.model_name_or_path), start, beside.step)

@@ -18,7 +18,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # the device's or the host's memory was not enough
     OUT_OF_DISK = "out_of_disk"  # a checkpoint or an artifact could not be written
     ARTIFACT_STORE = "artifact_store"  # the artifact store did not take a file, or does not give one back whole
-    NOT_FINITE = "not_finite"  # the loss became NaN or infinite
+    DIVERGED = "diverged"  # the loss, its gradient or the weights became NaN or infinite
     WORKER_LOST = "worker_lost"  # the job lost its worker more often than max_lost allows
     KILLED = "killed"  # the training process was killed or crashed
     INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has the traceback

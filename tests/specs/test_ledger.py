@@ -32,6 +32,9 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "concat", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
+    "stage is pt or sft": {"data": {}, "finetuning": {"stage": "dpo"}, "training": {}},
+    "stage is dpo": {"finetuning": {"stage": "sft"}},
+    "ref_model is given": {"finetuning": {"stage": "dpo"}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -46,12 +49,15 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "interleave_under", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
+    "stage is pt or sft": {"data": {}, "finetuning": {"stage": "sft"}, "training": {}},
+    "stage is dpo": {"finetuning": {"stage": "dpo"}},
+    "ref_model is given": {"finetuning": {"stage": "dpo", "ref_model": "other"}},
     "the worker has a GPU": {},
 }
 
 # Values other than the default, where the type alone does not give one.
 OTHER_VALUES: dict[str, Any] = {
-    "finetuning.stage": "dpo",
+    "finetuning.stage": "ppo",
     "resources.gpus": 2,
     "data.interleave_probs": "0.25,0.75",
     "finetuning.lora_dropout": 0.5,

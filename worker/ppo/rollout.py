@@ -81,5 +81,5 @@ class _RequireNumbers(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         if scores.isnan().any() or scores.isposinf().any():
             sentence = "The policy's probabilities are no longer numbers. A lower learning_rate or a longer warm-up may help."
-            raise JobFailure(Reason.NOT_FINITE, sentence)
+            raise JobFailure(Reason.DIVERGED, sentence)
         return scores

@@ -1,8 +1,8 @@
 """ppo: a policy learns from what its own responses are worth, and is held to the model that it began as.
 
 An update has three parts. `explore` lets the policy write to a buffer of prompts, and notes what it, its critic, the reference
-and the scorer say of what it wrote. `appraise` makes advantages of that. `learn` passes over the buffer with PPO's clipped losses.
-The equations are those of worker/ppo/equations.py, in its shapes: B texts of N tokens have T = N − 1 predictions.
+and the scorer say of what it wrote. `appraise` makes advantages of that. `learn` passes over the buffer with clipped losses. The
+equations are those of worker/ppo/equations.py, in its shapes: B texts of N tokens have T = N − 1 predictions.
 
 transformers' Trainer makes the optimiser, the schedule and a checkpoint's files, so that they are as in the other stages. Its
 loop is not used; the callbacks are told what it would tell them.
@@ -242,7 +242,7 @@ def _statistics(lesson: Lesson) -> Scalars:
 def _finite(scores_B: torch.Tensor) -> torch.Tensor:
     if not scores_B.isfinite().all():
         worst = float(scores_B[~scores_B.isfinite()][0])
-        raise JobFailure(Reason.NOT_FINITE, f"The score of a response became {worst}: the reward model cannot be learned from.")
+        raise JobFailure(Reason.DIVERGED, f"The score of a response became {worst}: the reward model cannot be learned from.")
     return scores_B.float()
 
 

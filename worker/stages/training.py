@@ -23,8 +23,9 @@ from worker.models.quantization import quantized_with
 from worker.probes.token import adapter_off
 from worker.run import Run
 from worker.stages.bringing import bring
-from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss
+from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss, told_of
 from worker.stages.measuring import Measuring
+from worker.stages.series import Series
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
@@ -69,6 +70,18 @@ def _tell_coverage(run: Run, work: StepWork, coverage: Coverage, sentence: str, 
     )
 
 
+def add_template_tokens(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Before the model is loaded, which must have a row for each token."""
+    name = work.step.data.template or "empty"
+    added = add_tokens(TEMPLATES[name], tokenizer)
+    if added:
+        text = (
+            f"{work.name}: the template {name} needs the tokens {', '.join(added)}, which the tokenizer did not have and now "
+            "has; the model must have a row for each of them, or grow it with resize_vocab."
+        )
+        run.event("notice", text, step=work.name, tokens=added)
+
+
 def train_dataset(data: Prepared | Streamed) -> Any:
     """As the trainer takes it."""
     return data.train if isinstance(data, Streamed) else features(data.train)
@@ -77,7 +90,7 @@ def train_dataset(data: Prepared | Streamed) -> Any:
 def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The step's model on its device, with the parameters that train."""
     device = torch.device("cpu" if work.use_cpu else "cuda")
-    model = to_train(work.start, work.step, tokenizer, device, lambda sentence: _notice(run, work, sentence))
+    model = to_train(work.start, work.step, tokenizer, device, lambda sentence: notice(run, work, sentence))
     trainable, total = trainable_parameters(model)
     run.event(
         "model_loaded",
@@ -102,7 +115,7 @@ def _as_loaded(model: Model) -> dict[str, Any]:
     }
 
 
-def _notice(run: Run, work: StepWork, sentence: str) -> None:
+def notice(run: Run, work: StepWork, sentence: str) -> None:
     run.event("notice", f"{work.name}: {sentence}", step=work.name)
 
 
@@ -124,7 +137,7 @@ def begin_measuring(
             device = next(model.parameters()).device
             measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device))
             return measuring
-        _notice(
+        notice(
             run,
             work,
             "the model that the job began with has another tokenizer, so no divergence from it exists; "
@@ -142,9 +155,12 @@ def collator(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Collator:
     return collator_for(pad_id, work.step.data.ignore_pad_token_for_loss, torch.device("cpu" if work.use_cpu else "cuda"))
 
 
-def callbacks(run: Run, work: StepWork, measuring: Measuring | None) -> list[TrainerCallback]:
-    """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed."""
-    reporting = Reporting(run, work.name, work.step.training.logging_steps)
+def callbacks(run: Run, work: StepWork, measuring: Measuring | None, series: Series | None = None) -> list[TrainerCallback]:
+    """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed.
+
+    `series` is what the stage's loss has to tell beside its value.
+    """
+    reporting = Reporting(run, work.name, work.step.training.logging_steps, series)
     return [Order(), reporting, Saving(run, work, measuring), Wishes(run)]
 
 
@@ -200,8 +216,7 @@ def _taken_over(run: Run, work: StepWork) -> list[SavedCheckpoint]:
             continue
         state, files = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)), checkpoints.listed(folder)
         for window in (entry for entry in state.log_history if entry.get("window")):
-            known = {name: window[name] for name in ("loss", "learning_rate", "grad_norm") if name in window}
-            run.points(work.name, window["step"], known)
+            run.points(work.name, window["step"], told_of(window))
         epoch = state.epoch or 0.0
         run.checkpoint(work.name, state.global_step, folder, epoch, recent_loss(state), files)
         taken.append(SavedCheckpoint(state.global_step, str(folder.relative_to(work.artifacts_root)), epoch, files))

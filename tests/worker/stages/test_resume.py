@@ -288,7 +288,7 @@ def test_a_wish_that_comes_before_training_is_heard_before_a_model_is_loaded(hos
 def test_a_loss_that_is_not_finite_ends_the_job_and_names_the_update(host):
     job = a_job(training={"learning_rate": 1e30, "lr_scheduler_type": "constant"}, measures={"names": ""})
     error = host.attempt(job | {"finetuning": {"finetuning_type": "full"}}).error
-    assert (error.reason, error.where) == (Reason.NOT_FINITE, {"global_step": 2})
+    assert (error.reason, error.where) == (Reason.DIVERGED, {"global_step": 2})
     assert error.sentence.startswith("The loss became nan at update 2. A lower learning_rate")
 
 
@@ -297,7 +297,7 @@ def test_a_model_that_is_not_finite_is_measured_so_and_not_trained(host, make_ll
     model.lm_head.weight.data.fill_(float("inf"))
     host.add_model("broken", model)
     attempt = host.attempt(a_job(model={"model_name_or_path": "broken"}))
-    assert (attempt.error.reason, attempt.error.where) == (Reason.NOT_FINITE, {"global_step": 1})
+    assert (attempt.error.reason, attempt.error.where) == (Reason.DIVERGED, {"global_step": 1})
     assert attempt.rows()[None, "cross_entropy"]["value"] is None
     assert attempt.of("points") == attempt.checkpoints() == []
     json.dumps(attempt.messages, allow_nan=False)
