@@ -87,7 +87,7 @@ def ppo(work: StepWork, run: Run) -> Path:
         lesson = appraise(texts, fine, progress)
         learned, loss, grad_norm = learn(policy, trainer.optimizer, lesson, fine.ppo_epochs, training)
         written = _statistics(lesson)
-        series.add(**learned, **written, kl_coef=torch.tensor(progress.kl_coefficient))
+        series.add(**learned, **written, kl_coef=torch.tensor(progress.kl_coefficient, device=policy.device))
         progress = progress.steered(float(written["kl"]), fine.ppo_target, n_texts)
         learning_rate = trainer.lr_scheduler.get_last_lr()[0]
         trainer.lr_scheduler.step()
