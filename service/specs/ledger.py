@@ -143,8 +143,8 @@ LEDGER: dict[str, Fate] = {
     "finetuning.ppo_buffer_size": _PPO,
     "finetuning.ppo_epochs": _PPO,
     "finetuning.ppo_logger": refused(
-        "No worker here has tensorboard or wandb, which are libraries of their own: leave it out, and read what they would show in "
-        "the job's training series."
+        "No worker here has tensorboard or wandb, which are libraries of their own: leave it out. What they would show are the "
+        "job's training series."
     ),
     "finetuning.ppo_score_norm": _PPO,
     "finetuning.ppo_target": _PPO,
