@@ -125,7 +125,7 @@ LEDGER: dict[str, Fate] = {
     "data.sft_packing": works_if("stage is sft"),
     "data.cache_path": WORKS,
     "data.overlength": _OF_CONVERSATIONS,
-    "finetuning.stage": refused("The stage rm is not built yet; pt, sft, ppo and dpo are.", "pt", "sft", "ppo", "dpo"),
+    "finetuning.stage": WORKS,
     "finetuning.finetuning_type": WORKS,
     "finetuning.plot_loss": WORKS,
     "finetuning.name_module_trainable": works_if("finetuning_type is freeze"),

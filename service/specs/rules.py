@@ -12,6 +12,7 @@ from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage
 from service.specs.measures import BY_NAME as MEASURES
+from service.specs.measures import OF_PAIRS
 from service.specs.refusals import Refusal
 
 # The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal. "tokenizer" is
@@ -299,6 +300,12 @@ def measures_are_known(step: ResolvedStep) -> Complaints:
         yield "measures.names", f"There is no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}."
 
 
+def pairs_are_measured_by_rewards(step: ResolvedStep) -> Complaints:
+    named = [name for name in step.measures.names if name in OF_PAIRS]
+    if named and step.finetuning.stage != "rm":
+        yield "measures.names", f"{', '.join(named)}: only a step of the stage rm has a model that scores pairs of answers."
+
+
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
     if step.finetuning.num_layer_trainable == 0:
         yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
@@ -344,6 +351,7 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     precision_is_one,
     max_steps_is_positive,
     measures_are_known,
+    pairs_are_measured_by_rewards,
     some_layer_is_trainable,
 )
 

@@ -71,7 +71,6 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
 
 # Values other than the default, where the type alone does not give one.
 OTHER_VALUES: dict[str, Any] = {
-    "finetuning.stage": "rm",
     "resources.gpus": 2,
     "data.interleave_probs": "0.25,0.75",
     "finetuning.lora_dropout": 0.5,
@@ -173,8 +172,7 @@ def test_a_refused_argument_may_keep_its_default(argument: str) -> None:
 @pytest.mark.parametrize(("argument", "value"), [(a, v) for a, fate in LEDGER.items() for v in fate.allowed or ()])
 def test_a_refused_argument_may_have_the_values_that_mean_off(argument: str, value: Any) -> None:
     group, field = argument.split(".")
-    needs = {"reward_model": "judge"} if value == "ppo" else {}
-    assert pointers_of(a_job(**{group: {field: value, **needs}})) == []
+    assert pointers_of(a_job(**{group: {field: value}})) == []
 
 
 def test_no_evaluation_group_passes_since_its_task_is_refused() -> None:
