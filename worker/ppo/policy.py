@@ -45,9 +45,8 @@ class Policy:
 
 def first_critic(start: Start, model: Model) -> ValueHead:
     """The value head beside what the step begins with, where a ppo or rm step left one; else a new one, which answers 0."""
-    folder = start.adapters[-1].folder if start.adapters else start.whole
-    size = model.config.get_text_config().hidden_size
-    critic = value_head.load(folder, size) or ValueHead(size)
+    width = value_head.width(model)
+    critic = value_head.load(value_head.folder_of(start), width) or ValueHead(width)
     return critic.to(next(model.parameters()).device)
 
 
