@@ -20,6 +20,7 @@ from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
+from worker.stages.ppo import ppo
 from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
 from worker.stages.reward import reward
@@ -32,6 +33,7 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "pt": pretraining,
     "sft": supervised,
     "rm": reward,
+    "ppo": ppo,
     "dpo": preference,
 }
 
