@@ -71,12 +71,16 @@ def next_token_log_probs(logits_BTV: torch.Tensor, input_ids_BT: torch.Tensor) -
 
 @contextmanager
 def _asked(model: Model) -> Iterator[None]:
-    """Evaluation, save that attention in shifted groups stays: the model beside it is trained with it."""
+    """Evaluation, save for layers that would compute otherwise than those of the model that trains beside it."""
     with evaluating(model):
         for module in model.modules():
-            if hasattr(module, "shifted_group"):
-                module.training = True
+            module.training = _has_a_way_to_train(module)
         try:
             yield
         finally:
             model.eval()  # `evaluating` gives back only what was in training
+
+
+def _has_a_way_to_train(module: torch.nn.Module) -> bool:
+    """Attention in shifted groups, and bitsandbytes' eight bits, whose kernel on a CPU is another one in training."""
+    return hasattr(module, "shifted_group") or type(module).__name__ == "Linear8bitLt"
