@@ -10,6 +10,7 @@ from service.specs.companions import companions
 from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.reasons import Reason
+from service.specs.reward_api import hosts_of
 from service.specs.roots import OutsideRoot, inside, is_repository
 from worker.data.hub import Hub
 from worker.data.load import Places
@@ -85,6 +86,7 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         checkpoint_bytes=work.checkpoint_bytes.get(step.name, 0),
         kept_free_bytes=work.kept_free_bytes,
         companions=_companions(job, step, place),
+        reward_hosts=hosts_of(work.reward_hosts),
     )
 
 

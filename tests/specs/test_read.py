@@ -613,6 +613,10 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.whole_models_take_one_adapter: [
         (a_job(model={"adapter_name_or_path": "a,b"}, finetuning=FULL), "/model/adapter_name_or_path", "full takes one adapter"),
     ],
+    rules.pairs_are_measured_by_rewards: [
+        (a_job(measures={"names": "cross_entropy,reward_margin"}), "/measures/names", "only a step of the stage rm"),
+        (a_job(steps=[{"name": "a", "measures": {"names": "reward_margin"}}]), "/steps/0/measures/names", "of the stage rm"),
+    ],
     rules.ppo_has_a_reward: [(a_job(finetuning={"stage": "ppo"}), "/finetuning/reward_model", "needs a reward model")],
     rules.lora_reward_needs_lora: [
         (
