@@ -35,7 +35,8 @@ def sentence(data: Prepared, prompts: Sequence[Prompt]) -> str:
     left_out = len(data.train) - len(prompts)
     counts = [(data.coverage.truncated, "truncated"), (data.coverage.dropped, "dropped")]
     counts.append((left_out, "empty or without room for a response"))
-    parts = [f"{len(prompts)} prompts of {sum(map(len, prompts))} tokens"]
+    number = "1 prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
+    parts = [f"{number} of {sum(map(len, prompts))} tokens"]
     return ", ".join(parts + [f"{count} {fate}" for count, fate in counts if count])
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, Trai
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from service.specs import buffers
 from service.specs.finetuning import FinetuningArguments
 from service.specs.job import ResolvedStep
 from service.specs.reasons import Reason
@@ -76,7 +77,7 @@ def ppo(work: StepWork, run: Run) -> Path:
     judges = _judges(work, run, policy, tokenizer)
     progress = Progress() if last is None else _restored(last, trainer, policy)
     state, control, tell = trainer.state, trainer.control, trainer.callback_handler
-    n_texts = texts_in_a_buffer(step)
+    n_texts = buffers.n_texts(step)
     prompts = _prompts(data, pool, step, start=state.global_step * n_texts)
 
     tell.on_train_begin(trainer.args, state, control)
@@ -259,12 +260,6 @@ def _written(
 # -- what an update needs ----------------------------------------------------------------------------------------------
 
 
-def texts_in_a_buffer(step: ResolvedStep) -> int:
-    """What one update learns from."""
-    training = step.training
-    return training.per_device_train_batch_size * training.gradient_accumulation_steps * step.finetuning.ppo_buffer_size
-
-
 def _prompts(data: Prepared | Streamed, pool: list[Prompt] | None, step: ResolvedStep, start: int) -> Iterator[Prompt]:
     if isinstance(data, Streamed):
         return streamed(data, step.generating, start)
@@ -300,10 +295,7 @@ def _trainer(
         callbacks=told,
     )
     trainer.remove_callback(PrinterCallback)
-    n_updates = training.max_steps
-    if n_updates <= 0:
-        assert pool is not None  # a stream has max_steps: `streaming_has_an_end`
-        n_updates = math.ceil(training.num_train_epochs * len(pool) / texts_in_a_buffer(work.step))
+    n_updates = buffers.n_updates(work.step, len(pool or ()))  # a stream has max_steps: `streaming_has_an_end`
     trainer.create_optimizer(torch.nn.ModuleDict({"model": policy.model, "critic": policy.critic}))
     trainer.create_scheduler(n_updates)
     trainer.state.max_steps = n_updates

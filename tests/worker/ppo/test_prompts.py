@@ -40,7 +40,7 @@ def test_prompts_that_are_empty_or_leave_no_room_are_left_out_and_counted():
     data = prepared([], [1], [1, 2, 3], [1, 2, 3, 4], truncated=1)
     pool = usable(data, GeneratingArguments(max_new_tokens=0, max_length=3))
     assert pool == [[1]]
-    assert sentence(data, pool) == "1 prompts of 1 tokens, 1 truncated, 3 empty or without room for a response"
+    assert sentence(data, pool) == "1 prompt of 1 tokens, 1 truncated, 3 empty or without room for a response"
 
 
 def test_a_data_set_without_a_usable_prompt_is_refused():

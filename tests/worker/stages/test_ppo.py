@@ -59,7 +59,7 @@ def test_a_step_of_the_stage_ppo_learns_from_its_own_responses(host):
     attempt = host.done(a_ppo_job(training={"max_steps": 2}))
     first, second = attempt.points().values()
     assert first["kl"] == pytest.approx(0, abs=1e-5), "a new adapter is the reference"
-    assert first["kl_coef"] == 0.2
+    assert first["kl_coef"] == pytest.approx(0.2)
     assert second["kl"] != 0
     assert first["loss"] == pytest.approx(first["policy_loss"] + 0.1 * first["value_loss"], rel=1e-5)
     assert 1 <= first["response_tokens"] <= 6
@@ -341,10 +341,10 @@ def test_a_loss_that_is_no_number_ends_the_job(host):
 
 
 def test_prompts_longer_than_cutoff_len_are_cut_and_counted(host):
-    data = {"cutoff_len": 24, "reserved_label_len": 4}
+    data = {"cutoff_len": 12, "reserved_label_len": 4}
     attempt = host.done(a_ppo_job(data=data, training={"max_steps": 1}, measures={"names": ""}))
     (event,) = attempt.events("data_loaded")
-    assert event["text"] == "ppo: 10 prompts of 200 tokens, 10 truncated."
+    assert event["text"] == "ppo: 10 prompts of 80 tokens, 10 truncated."
 
 
 def test_a_job_whose_prompts_fill_max_length_ends_before_a_model_is_loaded(host):
