@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.library import datasets, models, weights
+from service.library import datasets, models, rewards, weights
 from service.library.datasets import Hub
 from service.library.errors import LibraryError
 from service.library.models import Model
@@ -33,6 +33,7 @@ class Roots:
     hub: bool = False
     modelscope: bool = False
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
+    reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -71,6 +72,7 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
         if well is not None and looked_at in well:
             continue
         complaints = list(_complaints(roots, step, own, known))
+        complaints += rewards.why_not(roots.models, roots.reward_hosts, step)
         for argument, why in complaints:
             yield Refusal(place_of(spec, index, argument), why)
         if well is not None and not complaints:

@@ -97,7 +97,7 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
         planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), why)
         return
     planned.parameters = weights.count(tensors)
-    planned.trainable_parameters = _trainable(roots, own, tensors, step, model)
+    planned.trainable_parameters = _with_head(_trainable(roots, own, tensors, step, model), step, tensors)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
 
@@ -108,6 +108,14 @@ def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: Resol
     if own.continued.startswith("@") or is_on_hub(roots, own.continued):
         return None
     return weights.count_adapter(model, models.find_adapter(roots.models, own.continued))
+
+
+def _with_head(trainable: int | None, step: ResolvedStep, tensors: weights.Tensors) -> int | None:
+    """With the value head, of which rm trains the weights, and ppo the bias, too."""
+    if trainable is None or step.finetuning.stage not in ("rm", "ppo"):
+        return trainable
+    width = weights.width(tensors)
+    return None if width is None else trainable + width + (step.finetuning.stage == "ppo")
 
 
 def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:

@@ -467,6 +467,28 @@ def _merges_into_quantized(own: Lineage) -> str:
     return f"Adapters ({adapters}) are merged into a model of full precision only, never into a quantized one."
 
 
+def rewards_come_from_rm(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """ "@name" as a reward model is what an earlier step learned of preferences: beside it lies a head that scores."""
+    earlier: dict[str, ResolvedStep] = {}
+    for index, step in enumerate(job.steps):
+        argument, name = _head_is_beside(step)
+        maker = earlier.get(name[1:]) if name.startswith("@") else None
+        if maker is not None and maker.finetuning.stage != "rm":
+            why = f"The step {maker.name!r} is of the stage {maker.finetuning.stage}; a reward model is made by the stage rm."
+            yield Refusal(_place(spec, index, argument), why)
+        earlier[step.name] = step
+
+
+def _head_is_beside(step: ResolvedStep) -> tuple[str, str]:
+    """(argument, what it names) of that which a ppo step's value head lies beside; nothing where the step has none."""
+    fine = step.finetuning
+    if fine.stage != "ppo" or fine.reward_model is None or fine.reward_model_type == "api":
+        return "finetuning.reward_model", ""
+    if fine.reward_model_type == "full" and fine.reward_model_adapters:
+        return "finetuning.reward_model_adapters", fine.reward_model_adapters[-1]
+    return "finetuning.reward_model", fine.reward_model
+
+
 def _place(spec: JobSpec, index: int, argument: str) -> tuple[str | int, ...]:
     group, field = argument.split(".")
     own = bool(spec.steps) and field in set_by(spec.steps[index], group)

@@ -35,7 +35,7 @@ class Patience:
 
 
 class RewardApi:
-    """Scores by asking. `check` is called while it waits: it may raise, as `Run.check` does when the job is to stop."""
+    """Scores by asking. `check` is called while it waits to ask again: it may raise, as `Run.check` does."""
 
     def __init__(
         self, url: str, hosts: tuple[str, ...], check: Callable[[], None] = lambda: None, patience: Patience | None = None
@@ -62,7 +62,6 @@ class RewardApi:
         for number in range(self._patience.tries):
             if failure is not None:
                 self._wait(number, asked_to_wait)
-            self._check()
             try:
                 status, headers, body = self._answer(document)
             except (httpx2.TimeoutException, TimeoutError):
