@@ -21,6 +21,7 @@ from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
 from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
+from worker.stages.reward import reward
 from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
 from worker.stages.training import trainer_state
@@ -29,6 +30,7 @@ from worker.work import Work
 STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "pt": pretraining,
     "sft": supervised,
+    "rm": reward,
     "dpo": preference,
 }
 

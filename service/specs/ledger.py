@@ -50,7 +50,7 @@ _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
 _OF_CONVERSATIONS = works_if("stage is not pt")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
-_PREFERENCE = refused("The stages rm and ppo are not built yet.")
+_PREFERENCE = refused("The stage ppo is not built yet.")
 _OF_LABELS = works_if("stage is pt or sft")
 _DPO = works_if("stage is dpo")
 _OF_REFERENCE = works_if("ref_model is given")
@@ -121,7 +121,7 @@ LEDGER: dict[str, Fate] = {
     "data.sft_packing": works_if("stage is sft"),
     "data.cache_path": WORKS,
     "data.overlength": _OF_CONVERSATIONS,
-    "finetuning.stage": refused("The stages rm and ppo are not built yet; pt, sft and dpo are.", "pt", "sft", "dpo"),
+    "finetuning.stage": refused("The stage ppo is not built yet; pt, sft, rm and dpo are.", "pt", "sft", "rm", "dpo"),
     "finetuning.finetuning_type": WORKS,
     "finetuning.plot_loss": WORKS,
     "finetuning.name_module_trainable": works_if("finetuning_type is freeze"),

@@ -24,6 +24,7 @@ from service.specs.catalogue import (
     geometry,
     hidden_markov,
     multivariate,
+    preferences,
     processes,
     quantum,
     renewal,
@@ -56,11 +57,15 @@ FAMILIES = (
     coding,
     thermodynamics,
     vocabulary,
+    preferences,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
 
 BY_NAME = {measure.name: measure for measure in CATALOGUE}
+
+# Taken of pairs of answers by a model that scores: in the stage rm, where they are taken unless a job names what it wants.
+OF_PAIRS = tuple(measure.name for measure in preferences.ROWS)
 
 
 class MeasureArguments(Group):
@@ -68,7 +73,8 @@ class MeasureArguments(Group):
 
     names: CommaList = Field(
         default=tuple(measure.name for measure in CATALOGUE if measure.default),
-        description="Which measures of the catalogue (GET /measures). An empty list measures nothing.",
+        description="Which measures of the catalogue (GET /measures); an rm step has those of pairs, too, where none are named. "
+        "An empty list measures nothing.",
     )
     dataset: CommaList | None = Field(
         default=None,

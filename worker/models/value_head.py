@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
 from worker.models.adapters import Model
+from worker.models.start import Start
 
 SAFE, BIN = "value_head.safetensors", "value_head.bin"
 
@@ -48,6 +49,17 @@ def scores(model: Model, head: ValueHead, input_ids_BT: torch.Tensor, attention_
     last_B = attention_mask_BT.sum(1) - 1
     values_B: torch.Tensor = head(states_BTD[torch.arange(len(last_B), device=last_B.device), last_B])
     return values_B
+
+
+def width(model: Model) -> int:
+    """D of the states that a head reads."""
+    config = model.config.get_text_config()
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))  # OPT projects its states to the embeddings' size
+
+
+def folder_of(start: Start) -> Path:
+    """Where a model's head lies: beside the last of its adapters, or beside the whole model where it has none."""
+    return start.adapters[-1].folder if start.adapters else start.whole
 
 
 def save(head: ValueHead, folder: Path) -> Path:

@@ -4,7 +4,7 @@ A row is a plain dict, ready for JSON. To add a measure that is made of the sums
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,34 @@ def kl_to_base(sums: DocumentSums) -> Estimate | None:
     return None if sums.kl_to_base is None else _per_token(sums, sums.kl_to_base)
 
 
+def preference_cross_entropy(sums: DocumentSums) -> Estimate | None:
+    """Σ −lg σ(s_chosen − s_rejected) / pairs: 1 bit for a coin. Bradley and Terry 1952; arXiv 2203.02155 §3.5."""
+    return _per_pair(sums.pair_nll)
+
+
+def reward_accuracy(sums: DocumentSums) -> Estimate | None:
+    """The share of pairs whose chosen answer has strictly the higher score."""
+    return _per_pair(sums.pairs_won)
+
+
+def reward_margin(sums: DocumentSums) -> Estimate | None:
+    """Σ (s_chosen − s_rejected) / pairs: log-odds of the preference."""
+    chosen, rejected = sums.chosen_score, sums.rejected_score
+    return None if chosen is None or rejected is None else _per_pair([c - r for c, r in zip(chosen, rejected, strict=True)])
+
+
+def chosen_reward(sums: DocumentSums) -> Estimate | None:
+    return _per_pair(sums.chosen_score)
+
+
+def rejected_reward(sums: DocumentSums) -> Estimate | None:
+    return _per_pair(sums.rejected_score)
+
+
+def _per_pair(values_D: Sequence[float] | None) -> Estimate | None:
+    return None if values_D is None else ratio(np.array(values_D), np.ones(len(values_D)))
+
+
 def _per_token(sums: DocumentSums, bits_D: list[float]) -> Estimate:
     return ratio(np.array(bits_D), np.array(sums.n_tokens))
 
@@ -125,5 +153,10 @@ MEASURES: dict[str, tuple[Callable[[DocumentSums], Estimate | None], str]] = {
     "entropy": (entropy, "bits/token"),
     "kl_from_base": (kl_from_base, "bits/token"),
     "kl_to_base": (kl_to_base, "bits/token"),
+    "preference_cross_entropy": (preference_cross_entropy, "bits/pair"),
+    "reward_accuracy": (reward_accuracy, "1"),
+    "reward_margin": (reward_margin, "nats"),
+    "chosen_reward": (chosen_reward, "nats"),
+    "rejected_reward": (rejected_reward, "nats"),
 }
 DIVERGENCES = ("kl_from_base", "kl_to_base")

@@ -57,6 +57,11 @@ class DocumentSums:
     entropy: list[float]
     kl_from_base: list[float] | None = None  # Σ D(base‖model)
     kl_to_base: list[float] | None = None  # Σ D(model‖base)
+    # of a document that is a pair of answers, as a reward model has it; None where none was asked
+    pair_nll: list[float] | None = None  # bits
+    pairs_won: list[int] | None = None
+    chosen_score: list[float] | None = None  # nats
+    rejected_score: list[float] | None = None
 
     def to_json(self) -> dict[str, list[int] | list[float | None] | None]:
         """Plain lists; a sum that is not finite, of a model that diverged, is null, since JSON has no nan."""

@@ -37,8 +37,7 @@ def load_whole(start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerB
 
 def load_head(start: Start, model: Model, device: torch.device) -> value_head.ValueHead:
     """Frozen. Raises a JobFailure where there is none."""
-    folder = start.adapters[-1].folder if start.adapters else start.whole
-    head = value_head.load(folder, model.config.get_text_config().hidden_size)
+    head = value_head.load(value_head.folder_of(start), value_head.width(model))
     if head is None:
         name = start.adapters[-1].name if start.adapters else start.whole.name
         sentence = f"The reward model {name!r} has no {value_head.SAFE} beside it: train one with the stage rm."

@@ -18,6 +18,7 @@ from service.specs.reasons import Reason
 from service.specs.training import TrainingArguments
 from worker import checkpoints, disk
 from worker.failures import JobFailure
+from worker.models.reward_model import language_model
 from worker.models.saved_adapters import BASE_CONFIG
 from worker.run import Run, Stopped
 from worker.stages.measuring import Measuring
@@ -180,8 +181,9 @@ class Saving(TrainerCallback):
         folder = Path(args.output_dir or "", f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         self._run.progress(phase="saving", global_step=state.global_step)
         _forget_this_host(folder, self._work)
-        if isinstance(model, PeftModel):
-            model.get_base_model().config.to_json_file(folder / BASE_CONFIG)
+        own = language_model(model)
+        if isinstance(own, PeftModel):
+            own.get_base_model().config.to_json_file(folder / BASE_CONFIG)
         files = checkpoints.seal(folder)
         self._sealed_at = state.global_step
         self._run.checkpoint(self._work.name, state.global_step, folder, state.epoch or 0.0, recent_loss(state), files)

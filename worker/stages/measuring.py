@@ -1,13 +1,15 @@
 """Measures the base once and every checkpoint as it comes, and tells what each new number changes in the old ones."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from service.specs.measures import MeasureArguments
+from service.specs.measures import OF_PAIRS, MeasureArguments
 from worker.data.prepared import Prepared, Streamed
 from worker.models.adapters import Model
+from worker.models.reward_model import RewardModel, language_model
+from worker.probes.preference import measure_pairs
 from worker.probes.report import report
 from worker.probes.token import Base, Document, DocumentSums, measure, measure_base
 from worker.run import Run
@@ -32,6 +34,7 @@ class Measuring:
         self._split = data.split
         self._windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in data.evaluation]
         self._document_of = [example.document for example in data.evaluation]
+        self._pairs = data.pairs if set(measures.names) & set(OF_PAIRS) else ()
         self._tokenizer_size = len(tokenizer)
         self._batch_documents = batch_documents
         self._base: Base | None = None
@@ -39,10 +42,13 @@ class Measuring:
         self._sums = _earlier(measured, self._split)
         self._told: dict[tuple[int | None, str], dict[str, Any]] = {}
 
-    def begin(self, base_model: Model) -> None:
-        """Measures the base, whose tokenizer is the checkpoints' own."""
+    def begin(self, base_model: Model, model: Model | RewardModel) -> None:
+        """Measures the base, whose tokenizer is the checkpoints' own. `model` is the step's own before any training: what pairs
+        are worth to it is the base of what they come to be worth.
+        """
         self._base = Base.of(base_model, self._windows, self._tokenizer_size, self._batch_documents)
-        self._base_sums = by_document(measure_base(self._base, self._windows), self._document_of)
+        sums = by_document(measure_base(self._base, self._windows), self._document_of)
+        self._base_sums = self._with_pairs(sums, model)
         self._tell(None, self._base_sums)
 
     def is_due(self, number: int | None, is_last: bool) -> bool:
@@ -53,11 +59,17 @@ class Measuring:
     def has(self, global_step: int) -> bool:
         return global_step in self._sums
 
-    def checkpoint(self, model: Model, global_step: int) -> None:
+    def checkpoint(self, model: Model | RewardModel, global_step: int) -> None:
         """Measures the model as it is."""
-        windows = measure(model, self._windows, self._tokenizer_size, self._base, self._batch_documents)
-        self._sums[global_step] = by_document(windows, self._document_of)
+        windows = measure(language_model(model), self._windows, self._tokenizer_size, self._base, self._batch_documents)
+        self._sums[global_step] = self._with_pairs(by_document(windows, self._document_of), model)
         self._tell(global_step, self._sums[global_step])
+
+    def _with_pairs(self, sums: DocumentSums, model: Model | RewardModel) -> DocumentSums:
+        if not self._pairs or not isinstance(model, RewardModel):
+            return sums
+        pairs = measure_pairs(model, self._pairs, self._batch_documents)
+        return replace(sums, pair_nll=pairs.nll, pairs_won=pairs.won, chosen_score=pairs.chosen, rejected_score=pairs.rejected)
 
     def _tell(self, global_step: int | None, sums: DocumentSums) -> None:
         """The new sums, and every row that they make or change: another best checkpoint changes the others' distance to it."""

@@ -20,6 +20,7 @@ from worker.models.adapters import Model, trainable_parameters
 from worker.models.assembly import frozen, to_train
 from worker.models.loading import load_tokenizer
 from worker.models.quantization import quantized_with
+from worker.models.reward_model import RewardModel, language_model
 from worker.probes.token import adapter_off
 from worker.run import Run
 from worker.stages.bringing import bring
@@ -88,8 +89,19 @@ def train_dataset(data: Prepared | Streamed) -> Any:
 
 def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The step's model on its device, with the parameters that train."""
+    model = model_to_train(run, work, tokenizer)
+    tell_model(run, work, model)
+    return model
+
+
+def model_to_train(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
+    """The same before it is told of."""
     device = torch.device("cpu" if work.use_cpu else "cuda")
-    model = to_train(work.start, work.step, tokenizer, device, lambda sentence: notice(run, work, sentence))
+    return to_train(work.start, work.step, tokenizer, device, lambda sentence: notice(run, work, sentence))
+
+
+def tell_model(run: Run, work: StepWork, model: Model | RewardModel) -> None:
+    """How many of its parameters train, and how it is held."""
     trainable, total = trainable_parameters(model)
     run.event(
         "model_loaded",
@@ -97,9 +109,8 @@ def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase
         step=work.name,
         trainable_parameters=trainable,
         parameters=total,
-        **_as_loaded(model),
+        **_as_loaded(language_model(model)),
     )
-    return model
 
 
 def _as_loaded(model: Model) -> dict[str, Any]:
@@ -119,7 +130,7 @@ def notice(run: Run, work: StepWork, sentence: str) -> None:
 
 
 def begin_measuring(
-    run: Run, work: StepWork, model: Model, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
+    run: Run, work: StepWork, model: Model | RewardModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
 ) -> Measuring | None:
     """The base's measures. None when the job wants no measures."""
     step = work.step
@@ -134,7 +145,7 @@ def begin_measuring(
             add_tokens(TEMPLATES[work.job_step.data.template], base_tokenizer)  # as the job's first step did
         if base_tokenizer.get_vocab() == tokenizer.get_vocab():
             device = next(model.parameters()).device
-            measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device))
+            measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device), model)
             return measuring
         notice(
             run,
@@ -143,9 +154,10 @@ def begin_measuring(
             "checkpoints are compared with the model that this step began with.",
         )
     # an adapter that training goes on with is a part of what the step began with, and a new one is not
-    new_adapter = isinstance(model, PeftModel) and work.start.continued is None
-    with adapter_off(model) if new_adapter else nullcontext():
-        measuring.begin(model)
+    own = language_model(model)
+    new_adapter = isinstance(own, PeftModel) and work.start.continued is None
+    with adapter_off(own) if new_adapter else nullcontext():
+        measuring.begin(own, model)
     return measuring
 
 
