@@ -10,6 +10,7 @@ from service.specs.companions import companions
 from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.reasons import Reason
+from service.specs.reward_api import hosts_of
 from service.specs.roots import OutsideRoot, inside, is_repository
 from worker.data.hub import Hub
 from worker.data.load import Places
@@ -19,6 +20,7 @@ from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
+from worker.stages.ppo import ppo
 from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
 from worker.stages.reward import reward
@@ -31,6 +33,7 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "pt": pretraining,
     "sft": supervised,
     "rm": reward,
+    "ppo": ppo,
     "dpo": preference,
 }
 
@@ -83,6 +86,7 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         checkpoint_bytes=work.checkpoint_bytes.get(step.name, 0),
         kept_free_bytes=work.kept_free_bytes,
         companions=_companions(job, step, place),
+        reward_hosts=hosts_of(work.reward_hosts),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from service.library import datasets, models, weights
 from service.library.check import Roots, is_on_hub
 from service.library.errors import LibraryError
+from service.specs import buffers
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineages, origin
 from service.specs.read import place_of
@@ -52,8 +53,13 @@ def plan(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:
 
 
 def updates(training_rows: int, step: ResolvedStep) -> int:
-    """Optimiser steps as transformers' Trainer counts them on one device: the last batches of an epoch make a short update."""
+    """Optimiser steps as transformers' Trainer counts them on one device: the last batches of an epoch make a short update.
+
+    Of ppo, buffers: each is an update of several steps.
+    """
     training = step.training
+    if step.finetuning.stage == "ppo":
+        return buffers.n_updates(step, training_rows)
     if training.max_steps > 0:
         return training.max_steps
     batches = math.ceil(training_rows / training.per_device_train_batch_size)
@@ -143,6 +149,8 @@ def _count_updates(planned: PlannedStep, step: ResolvedStep) -> None:
         planned.updates = step.training.max_steps
     elif planned.training_rows is None:
         planned.why_unknown["updates"] = planned.why_unknown["training_rows"]
+    elif step.finetuning.stage == "ppo" and step.generating.max_new_tokens <= 0:
+        planned.why_unknown["updates"] = "Prompts that fill max_length are left out: a tokenizer must find them."
     elif step.finetuning.stage == "pt":
         planned.why_unknown["updates"] = "Pre-training packs texts into blocks of cutoff_len tokens: a tokenizer must count them."
     elif step.data.sft_packing:

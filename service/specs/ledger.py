@@ -50,11 +50,15 @@ _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
 _OF_CONVERSATIONS = works_if("stage is not pt")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
-_PREFERENCE = refused("The stage ppo is not built yet.")
+_PPO = works_if("stage is ppo")
+_OF_ROWS = works_if("stage is not ppo")
+_OF_WHOLE_REWARDS = works_if("stage is ppo and reward_model_type is full")
+_DRAWN = works_if("stage is ppo and do_sample is on")
+_BEAMS = refused("Beams look for the likeliest answer, and no step that wants it is built yet; ppo draws its responses.")
 _OF_LABELS = works_if("stage is pt or sft")
 _DPO = works_if("stage is dpo")
 _OF_REFERENCE = works_if("ref_model is given")
-_GENERATION = refused("No step that generates text is built yet.")
+_GENERATION = refused("Predictions are not built yet.")
 _EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
 
 GROUPS: dict[str, type[Group]] = {
@@ -121,7 +125,7 @@ LEDGER: dict[str, Fate] = {
     "data.sft_packing": works_if("stage is sft"),
     "data.cache_path": WORKS,
     "data.overlength": _OF_CONVERSATIONS,
-    "finetuning.stage": refused("The stage ppo is not built yet; pt, sft, rm and dpo are.", "pt", "sft", "rm", "dpo"),
+    "finetuning.stage": WORKS,
     "finetuning.finetuning_type": WORKS,
     "finetuning.plot_loss": WORKS,
     "finetuning.name_module_trainable": works_if("finetuning_type is freeze"),
@@ -136,28 +140,31 @@ LEDGER: dict[str, Fate] = {
     "finetuning.dpo_beta": _DPO,
     "finetuning.dpo_loss": _DPO,
     "finetuning.dpo_ftx": _DPO,
-    "finetuning.ppo_buffer_size": _PREFERENCE,
-    "finetuning.ppo_epochs": _PREFERENCE,
-    "finetuning.ppo_logger": _PREFERENCE,
-    "finetuning.ppo_score_norm": _PREFERENCE,
-    "finetuning.ppo_target": _PREFERENCE,
-    "finetuning.ppo_whiten_rewards": _PREFERENCE,
-    "finetuning.ref_model": _DPO,
+    "finetuning.ppo_buffer_size": _PPO,
+    "finetuning.ppo_epochs": _PPO,
+    "finetuning.ppo_logger": refused(
+        "No worker here has tensorboard or wandb, which are libraries of their own: leave it out. What they would show are the "
+        "job's training series."
+    ),
+    "finetuning.ppo_score_norm": _PPO,
+    "finetuning.ppo_target": _PPO,
+    "finetuning.ppo_whiten_rewards": _PPO,
+    "finetuning.ref_model": works_if("stage is ppo or dpo"),
     "finetuning.ref_model_adapters": _OF_REFERENCE,
     "finetuning.ref_model_quantization_bit": _OF_REFERENCE,
-    "finetuning.reward_model": _PREFERENCE,
-    "finetuning.reward_model_adapters": _PREFERENCE,
-    "finetuning.reward_model_quantization_bit": _PREFERENCE,
-    "finetuning.reward_model_type": _PREFERENCE,
-    "generating.do_sample": _GENERATION,
-    "generating.temperature": _GENERATION,
-    "generating.top_p": _GENERATION,
-    "generating.top_k": _GENERATION,
-    "generating.num_beams": _GENERATION,
-    "generating.max_length": _GENERATION,
-    "generating.max_new_tokens": _GENERATION,
-    "generating.repetition_penalty": _GENERATION,
-    "generating.length_penalty": _GENERATION,
+    "finetuning.reward_model": _PPO,
+    "finetuning.reward_model_adapters": _OF_WHOLE_REWARDS,
+    "finetuning.reward_model_quantization_bit": _OF_WHOLE_REWARDS,
+    "finetuning.reward_model_type": _PPO,
+    "generating.do_sample": _PPO,
+    "generating.temperature": _DRAWN,
+    "generating.top_p": _DRAWN,
+    "generating.top_k": _DRAWN,
+    "generating.num_beams": _BEAMS,
+    "generating.max_length": works_if("stage is ppo and max_new_tokens is 0"),
+    "generating.max_new_tokens": _PPO,
+    "generating.repetition_penalty": _PPO,
+    "generating.length_penalty": _BEAMS,
     "evaluation.task": _EVALUATION,  # required, so no evaluation group passes
     "evaluation.task_dir": _EVALUATION,
     "evaluation.batch_size": _EVALUATION,
@@ -182,9 +189,9 @@ LEDGER: dict[str, Fate] = {
     "training.adam_epsilon": works_if("optim is adamw_torch"),
     "training.max_grad_norm": WORKS,
     "training.label_smoothing_factor": _OF_LABELS,
-    "training.neftune_noise_alpha": WORKS,
-    "training.group_by_length": WORKS,
-    "training.dataloader_num_workers": WORKS,
+    "training.neftune_noise_alpha": _OF_ROWS,
+    "training.group_by_length": _OF_ROWS,
+    "training.dataloader_num_workers": _OF_ROWS,
     "training.logging_steps": WORKS,
     "training.save_strategy": WORKS,
     "training.save_steps": works_if("save_strategy is steps"),

@@ -19,6 +19,11 @@ class Reason(StrEnum):
     OUT_OF_DISK = "out_of_disk"  # a checkpoint or an artifact could not be written
     ARTIFACT_STORE = "artifact_store"  # the artifact store did not take a file, or does not give one back whole
     DIVERGED = "diverged"  # the loss, its gradient or the weights became NaN or infinite
+    REWARD_API_NOT_ALLOWED = "reward_api_not_allowed"  # the operator of this worker does not list its host
+    REWARD_API_SLOW = "reward_api_slow"  # it did not answer in time, as often as it was asked
+    REWARD_API_DOWN = "reward_api_down"  # it cannot be reached, or says that it cannot answer now
+    REWARD_API_REFUSES = "reward_api_refuses"  # it does not take what it is asked, or sends on to another place
+    REWARD_API_WRONG = "reward_api_wrong"  # what it answers is not one finite score for each response
     WORKER_LOST = "worker_lost"  # the job lost its worker more often than max_lost allows
     KILLED = "killed"  # the training process was killed or crashed
     INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has the traceback

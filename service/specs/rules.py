@@ -248,6 +248,25 @@ def ppo_attends_fully(step: ResolvedStep) -> Complaints:
         yield "model.shift_attn", "Shifted sparse attention is for training on given text; ppo generates its own."
 
 
+def ppo_is_counted_in_steps(step: ResolvedStep) -> Complaints:
+    if step.finetuning.stage == "ppo" and step.training.save_strategy == "epoch":
+        yield "training.save_strategy", "A buffer of ppo reaches over the end of an epoch: use save_strategy steps."
+
+
+def ppo_does_not_scale_gradients(step: ResolvedStep) -> Complaints:
+    if step.finetuning.stage == "ppo" and step.training.fp16:
+        why = (
+            "fp16 leaves out a step whose scaled gradients overflow, and ppo must take all of a buffer: train with bf16 instead."
+        )
+        yield "training.fp16", why
+
+
+def drawing_needs_a_temperature(step: ResolvedStep) -> Complaints:
+    given = step.generating
+    if step.finetuning.stage == "ppo" and given.do_sample and given.temperature == 0:
+        yield "generating.temperature", "At temperature 0 nothing is drawn: set do_sample to false for the likeliest tokens."
+
+
 def shifted_attention_is_its_own(step: ResolvedStep) -> Complaints:
     if step.model.shift_attn and step.model.flash_attn:
         yield "model.flash_attn", "Shifted sparse attention is a kernel of its own: give shift_attn or flash_attn, not both."
@@ -330,6 +349,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     ppo_has_a_reward,
     lora_reward_needs_lora,
     ppo_attends_fully,
+    ppo_is_counted_in_steps,
+    ppo_does_not_scale_gradients,
+    drawing_needs_a_temperature,
     shifted_attention_is_its_own,
     shifted_groups_have_halves,
     scaled_gradients_are_fp32,
@@ -360,6 +382,14 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
     "stage is pt or sft": lambda step: step.finetuning.stage in ("pt", "sft"),
+    "stage is not ppo": lambda step: step.finetuning.stage != "ppo",
+    "stage is ppo": lambda step: step.finetuning.stage == "ppo",
+    "stage is ppo or dpo": lambda step: step.finetuning.stage in ("ppo", "dpo"),
+    "stage is ppo and reward_model_type is full": lambda step: (
+        step.finetuning.stage == "ppo" and step.finetuning.reward_model_type == "full"
+    ),
+    "stage is ppo and do_sample is on": lambda step: step.finetuning.stage == "ppo" and step.generating.do_sample,
+    "stage is ppo and max_new_tokens is 0": lambda step: step.finetuning.stage == "ppo" and step.generating.max_new_tokens <= 0,
     "stage is dpo": lambda step: step.finetuning.stage == "dpo",
     "ref_model is given": lambda step: step.finetuning.ref_model is not None,
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded

@@ -633,6 +633,21 @@ def test_updates_are_counted_as_the_trainer_does(roots):
         assert plan.updates(rows, step) == trainers_updates(rows, batch, accumulation, epochs)
 
 
+@pytest.mark.parametrize(("epochs", "updates"), [(1.0, 2), (2.0, 3), (0.1, 1)])
+def test_updates_of_ppo_are_buffers_that_reach_over_the_ends_of_epochs(roots, epochs, updates):
+    """Ten prompts, in buffers of eight: four times two batches of one."""
+    training = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "num_train_epochs": epochs}
+    ppo = {"stage": "ppo", "reward_model": "tiny", "reward_model_type": "full", "ppo_buffer_size": 4}
+    [step] = resolve(read_job(a_job(training=training, finetuning=ppo)).spec).steps
+    assert plan.updates(10, step) == updates
+
+
+def test_updates_of_ppo_are_not_known_where_a_tokenizer_must_find_room(roots):
+    ppo = {"stage": "ppo", "reward_model": "tiny", "reward_model_type": "full"}
+    [step] = planned(roots, finetuning=ppo, generating={"max_new_tokens": 0})
+    assert (step.updates, "fill max_length" in step.why_unknown["updates"]) == (None, True)
+
+
 def test_max_steps_wins(roots):
     assert planned(roots, training={"max_steps": 7})[0].updates == 7
 

@@ -525,6 +525,8 @@ def a_stream(data: dict[str, Any] | None = None, training: dict[str, Any] | None
 
 # For each rule, documents that break it and no other rule: (document, pointer, part of the sentence). What an argument's
 # fate refuses as well is refused twice, once for each reason; FATES holds the pointers that the ledger adds.
+PPO = {"stage": "ppo", "reward_model": "scorer"}
+
 BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.template_is_given: [
         (without(a_job(), "data", "template"), "/data/template", "stage sft needs a template"),
@@ -620,6 +622,10 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.whole_models_take_one_adapter: [
         (a_job(model={"adapter_name_or_path": "a,b"}, finetuning=FULL), "/model/adapter_name_or_path", "full takes one adapter"),
     ],
+    rules.pairs_are_measured_by_rewards: [
+        (a_job(measures={"names": "cross_entropy,reward_margin"}), "/measures/names", "only a step of the stage rm"),
+        (a_job(steps=[{"name": "a", "measures": {"names": "reward_margin"}}]), "/steps/0/measures/names", "of the stage rm"),
+    ],
     rules.ppo_has_a_reward: [(a_job(finetuning={"stage": "ppo"}), "/finetuning/reward_model", "needs a reward model")],
     rules.lora_reward_needs_lora: [
         (
@@ -634,6 +640,15 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
             "/model/shift_attn",
             "ppo generates its own",
         ),
+    ],
+    rules.ppo_is_counted_in_steps: [
+        (a_job(finetuning=PPO, training={"save_strategy": "epoch"}), "/training/save_strategy", "reaches over the end"),
+    ],
+    rules.ppo_does_not_scale_gradients: [
+        (a_job(finetuning=PPO, training={"fp16": True}), "/training/fp16", "train with bf16 instead"),
+    ],
+    rules.drawing_needs_a_temperature: [
+        (a_job(finetuning=PPO, generating={"temperature": 0}), "/generating/temperature", "set do_sample to false"),
     ],
     rules.shifted_attention_is_its_own: [
         (a_job(model={"shift_attn": True, "flash_attn": True}), "/model/flash_attn", "not both"),
@@ -670,9 +685,6 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
 
 FATES: dict[Callable[..., Any], set[str]] = {
     rules.interleave_probs_fit: {"/data/interleave_probs"},
-    rules.ppo_has_a_reward: {"/finetuning/stage"},
-    rules.lora_reward_needs_lora: {"/finetuning/stage", "/finetuning/reward_model"},
-    rules.ppo_attends_fully: {"/finetuning/stage", "/finetuning/reward_model"},
     rules.export_quantization_has_a_corpus: {"/model/export_quantization_bit"},
 }
 

@@ -22,6 +22,7 @@ from worker.data.hub import Hub, commit, hub_rows
 from worker.data.mixing import mix, probabilities_of
 from worker.data.pairs import KtoExample, PairExample, encode_kto, encode_pair
 from worker.data.prepared import Prepared, Split, Streamed, chosen
+from worker.data.prompts import encode_prompt
 from worker.data.splits import sample, split
 from worker.data.streaming import Encode, MixedRows, Source, Stream, stream_blocks
 from worker.data.templates import TEMPLATES
@@ -68,6 +69,15 @@ def load_supervised(places: Places, wanted: Wanted, tokenizer: PreTrainedTokeniz
     return _streamed(wanted, parts, partial(map, encode), _measured_conversations(parts.evaluation, wanted.data, tokenizer))
 
 
+def load_prompts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
+    """Conversations without their last response, which a policy is to write. What is measured is as in `load_supervised`."""
+    if not wanted.data.streaming:
+        return _kept_or_made(places, wanted, tokenizer, _prompts)
+    parts = _streamed_parts(places, wanted)
+    encode = partial(_encode_prompt, data=wanted.data, tokenizer=tokenizer)
+    return _streamed(wanted, parts, partial(map, encode), _measured_conversations(parts.evaluation, wanted.data, tokenizer))
+
+
 def load_pretraining(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
     """Texts, packed into blocks to train on; to measure on, each text by itself."""
     if not wanted.data.streaming:
@@ -111,8 +121,18 @@ def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list
 
 
 def _conversations(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    return _encoded(places, wanted, tokenizer, _encode_row)
+
+
+def _prompts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    return _encoded(places, wanted, tokenizer, _encode_prompt)
+
+
+def _encoded(
+    places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase, encode_row: Callable[..., Example | None]
+) -> Prepared:
     parts = _parts(places, wanted)
-    encode = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+    encode = partial(encode_row, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
     _refuse_empty(train, "train on", wanted.data)
     evaluation = _measured_conversations(parts.evaluation, wanted.data, tokenizer)
@@ -351,6 +371,11 @@ def _encode_row(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBas
         data.train_on_prompt,
         data.overlength,
     )
+
+
+def _encode_prompt(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Example | None:
+    template = TEMPLATES[data.template or "empty"]
+    return encode_prompt(conversation_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
 
 
 def _encode_pair(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> PairExample | None:

@@ -45,8 +45,8 @@ def language_model(model: Model | RewardModel) -> Model:
 def head_to_train(backbone: Model, start: Start) -> ValueHead:
     """The head that lies beside what training begins with, or a new one: its first scores are 0, and each pair costs 1 bit.
 
-    Its bias stands in both scores of a pair and cancels. What gradient it has is rounding, which Adam would make steps of: it does
-    not train.
+    Its bias stands in both scores of a pair and cancels. What gradient it has is rounding, which Adam would make steps of, so it
+    does not train.
     """
     width = value_head.width(backbone)
     head = value_head.load(value_head.folder_of(start), width) or ValueHead(width)

@@ -31,13 +31,14 @@ from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
 
-def tell_data(run: Run, work: StepWork, data: Prepared | Streamed) -> None:
-    """How much of the data is trained on, and on what the checkpoints are measured."""
+def tell_data(run: Run, work: StepWork, data: Prepared | Streamed, sentence: str | None = None) -> None:
+    """How much of the data is trained on, or the stage's own sentence, and on what the checkpoints are measured."""
     if isinstance(data, Streamed):
-        sentence = "rows are streamed: how many, and how many of their tokens are trained, is told when the step is done"
-        run.event("data_loaded", f"{work.name}: {sentence}.", step=work.name, measured_split=data.split)
+        unknown = "rows are streamed: how many, and how many of their tokens are trained, is told when the step is done"
+        run.event("data_loaded", f"{work.name}: {unknown}.", step=work.name, measured_split=data.split)
     else:
-        _tell_coverage(run, work, data.coverage, data.coverage.sentence(), examples=len(data.train), measured_split=data.split)
+        said = sentence or data.coverage.sentence()
+        _tell_coverage(run, work, data.coverage, said, examples=len(data.train), measured_split=data.split)
     for notice in data.notices:
         run.event("notice", f"{work.name}: {notice}", step=work.name)
     if data.split == "train" and work.step.measures.names:
@@ -177,23 +178,36 @@ def callbacks(run: Run, work: StepWork, measuring: Measuring | None, series: Ser
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
     """Trains on from the last complete checkpoint, and answers the folder of the step's last one."""
+    last = last_checkpoint(run, work, trainer, measuring)
+    if last is not None and is_done(last):
+        return last
+    trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    run.check()
+    return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+
+
+def last_checkpoint(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path | None:
+    """The complete one to go on from, with what was not measured of it and of those before it measured; None: from the start."""
     saved, last = _newest_whole(run, work, [*work.saved, *_taken_over(run, work)])
-    if last is not None:
-        state = trainer_state(last)
-        if measuring is not None:
-            _measure_what_was_missed(run, trainer, measuring, work, saved, last, state["max_steps"])
-        if state["global_step"] >= state["max_steps"]:
-            return last
+    if last is None:
+        return None
+    if measuring is not None:
+        _measure_what_was_missed(run, trainer, measuring, work, saved, last, trainer_state(last)["max_steps"])
+    if not is_done(last):
         run.event(
             "resumed",
             f"{work.name} goes on from checkpoint {saved[-1].global_step}.",
             step=work.name,
             global_step=saved[-1].global_step,
         )
-    trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    run.check()
-    return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+    return last
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a checkpoint is the step's last."""
+    state = trainer_state(folder)
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 def trainer_state(folder: Path) -> dict[str, Any]:

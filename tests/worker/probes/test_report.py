@@ -1,8 +1,10 @@
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
-from worker.probes.report import MEASURES, best_checkpoint, report
+from worker.probes.report import best_checkpoint, report
 from worker.probes.token import DocumentSums
 
 
@@ -85,7 +87,7 @@ def test_the_best_is_the_checkpoint_of_lowest_cross_entropy_and_not_the_base():
     checkpoints = {300: coin(1.5), 100: coin(2.0), 200: coin(1.25)}
     rows = report(checkpoints, coin(1.0))
     assert best_checkpoint(checkpoints) == 200
-    assert [row["global_step"] for row in rows[:: len(MEASURES)]] == [None, 100, 200, 300]
+    assert [row["global_step"] for row in rows if row["measure"] == "cross_entropy"] == [None, 100, 200, 300]
     for step, more in ((None, -0.25), (100, 0.75), (300, 0.25)):
         versus = row_of(rows, step, "cross_entropy")["versus_best"]
         assert (versus["global_step"], versus["value"]) == (200, pytest.approx(more))
@@ -150,3 +152,30 @@ def test_a_checkpoint_that_diverged_is_told_and_is_never_best():
 def test_rows_are_json():
     rows = report({1: coin(1.5, kl=0.2), 2: coin(1.25, kl=0.3)}, coin())
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_pairs_are_told_in_bits_a_pair_and_in_the_scores_own_nats():
+    # margins ln 3 and -ln 3: 2 - lg 3 and 2 bits
+    pairs = {"pair_nll": [2 - math.log2(3), 2.0], "pairs_won": [1, 0]}
+    scores = {"chosen_score": [math.log(3), 1.0], "rejected_score": [0.0, 1 + math.log(3)]}
+    rows = report({}, replace(sums([1.0, 3.0], n_tokens=(2, 2)), **pairs, **scores))
+    values = {row["measure"]: (pytest.approx(row["value"]), row["unit"], row["n_documents"]) for row in rows[6:]}
+    assert values == {
+        "preference_cross_entropy": (2 - math.log2(3) / 2, "bits/pair", 2),
+        "reward_accuracy": (0.5, "1", 2),
+        "reward_margin": (0.0, "nats", 2),
+        "chosen_reward": ((math.log(3) + 1) / 2, "nats", 2),
+        "rejected_reward": ((math.log(3) + 1) / 2, "nats", 2),
+    }
+    # two pairs, one won: SE 1/2, t(1 df) = 12.7062
+    assert row_of(rows, None, "reward_accuracy")["interval"] == pytest.approx([0.5 - 6.3531, 0.5 + 6.3531], abs=1e-4)
+
+
+def test_sums_of_pairs_come_back_from_the_store_and_older_ones_have_none():
+    kept = replace(coin(), pair_nll=[1.0, 2.0, math.inf], pairs_won=[1, 0, 0], chosen_score=[1.0] * 3, rejected_score=[0.0] * 3)
+    back = DocumentSums.from_json(json.loads(json.dumps(kept.to_json())))
+    assert back.pair_nll[:2] == [1.0, 2.0]
+    assert math.isnan(back.pair_nll[2])
+    assert (back.pairs_won, back.chosen_score) == ([1, 0, 0], [1.0] * 3)
+    older = {name: values for name, values in coin().to_json().items() if name in ("n_tokens", "n_bytes", "nll", "entropy")}
+    assert DocumentSums.from_json(older).pair_nll is None

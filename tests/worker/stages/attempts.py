@@ -184,7 +184,7 @@ def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-# Twelve conversations of unlike lengths with one thing to learn, as many pairs and judged answers, and texts of one sentence.
+# Twelve conversations of unlike lengths with one thing to learn, pairs and judged answers, and twelve texts of one sentence.
 LABEL_COLUMNS = {"prompt": "instruction", "response": "output", "kto_tag": "kto_tag"}
 PETS = ("cat", "dog", "fox")
 DATASETS = {
