@@ -123,7 +123,7 @@ def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:
     known = datasets.entries(roots.datasets, step.data.dataset_dir)
     counts = []
     for name in step.data.dataset or ():
-        files = datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hubs)
+        files = datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         if why := datasets.why_not_counted(files):
             return None, why
         counts.append(datasets.rows(files, step.data.max_samples) or 0)
