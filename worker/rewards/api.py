@@ -62,7 +62,6 @@ class RewardApi:
         for number in range(self._patience.tries):
             if failure is not None:
                 self._wait(number, asked_to_wait)
-            self._check()
             try:
                 status, headers, body = self._answer(document)
             except (httpx2.TimeoutException, TimeoutError):

@@ -74,7 +74,7 @@ def ppo(work: StepWork, run: Run) -> Path:
     last = last_checkpoint(run, work, trainer, measuring)
     if last is not None and is_done(last):
         return last
-    judges = _judges(work, policy, tokenizer)
+    judges = _judges(work, run, policy, tokenizer)
     progress = Progress() if last is None else _restored(last, trainer, policy)
     state, control, tell = trainer.state, trainer.control, trainer.callback_handler
     n_texts = buffers.n_texts(step)
@@ -268,11 +268,11 @@ def _prompts(data: Prepared | Streamed, pool: list[Prompt] | None, step: Resolve
     return endless(pool, seed, start)
 
 
-def _judges(work: StepWork, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> Judges:
+def _judges(work: StepWork, run: Run, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> Judges:
     step, beside = work.step, work.companions.get("ref")
     named = None if beside is None else (beside.start, beside.step)
     frozen = reference(policy.model, work.start, step, named, tokenizer, policy.device)
-    scorer = open_scorer(work, policy.model, tokenizer, policy.device)
+    scorer = open_scorer(work, policy.model, tokenizer, policy.device, run.check)
     pad_id = tokenizer.pad_token_id
     assert isinstance(pad_id, int)  # `load_tokenizer` gives it one
     stops = stop_ids(TEMPLATES[step.data.template or "empty"], tokenizer)

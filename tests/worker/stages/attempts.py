@@ -80,6 +80,7 @@ class Host:
         self.models, self.datasets, self.artifacts = root / "models", root / "datasets", root / "artifacts"
         self._tokenizer_folder = tokenizer_folder
         self.store_url = ""
+        self.reward_hosts = ""
         self.artifacts.mkdir(parents=True)
         self.add_model("tiny", make_llama())
         for name, rows in DATASETS.items():
@@ -126,6 +127,7 @@ class Host:
             cache_root=str(self.root / "cache"),
             hub=False,
             modelscope=False,
+            reward_hosts=self.reward_hosts,
             device=None,
             threads=1,
             lease_seconds=60,
