@@ -23,6 +23,7 @@ from service.api.views import JobPage, JobView, job_view
 from service.dispatch import Dispatch
 from service.library.check import Roots, check
 from service.specs.read import ReadJob, read_job
+from service.specs.reward_api import hosts_of
 from service.store import idempotency, jobs, steps
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
@@ -60,6 +61,7 @@ def create_job(
         settings.hub,
         modelscope=settings.modelscope,
         secrets=settings.secret_key is not None,
+        reward_hosts=hosts_of(settings.reward_hosts),
     )
     if dry_run:
         return _json(dry_run_of(document, roots))

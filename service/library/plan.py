@@ -97,7 +97,7 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
         planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), why)
         return
     planned.parameters = weights.count(tensors)
-    planned.trainable_parameters = _trainable(roots, own, tensors, step, model)
+    planned.trainable_parameters = _with_head(_trainable(roots, own, tensors, step, model), step, tensors)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
 
@@ -110,12 +110,20 @@ def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: Resol
     return weights.count_adapter(model, models.find_adapter(roots.models, own.continued))
 
 
+def _with_head(trainable: int | None, step: ResolvedStep, tensors: weights.Tensors) -> int | None:
+    """With the value head, of which rm trains the weights, and ppo the bias, too."""
+    if trainable is None or step.finetuning.stage not in ("rm", "ppo"):
+        return trainable
+    width = weights.width(tensors)
+    return None if width is None else trainable + width + (step.finetuning.stage == "ppo")
+
+
 def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:
     """The rows of each data set, at most the first max_samples; where they are not known, None and why."""
     known = datasets.entries(roots.datasets, step.data.dataset_dir)
     counts = []
     for name in step.data.dataset or ():
-        files = datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hubs)
+        files = datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         if why := datasets.why_not_counted(files):
             return None, why
         counts.append(datasets.rows(files, step.data.max_samples) or 0)

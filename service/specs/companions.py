@@ -3,7 +3,7 @@
 So whatever is known of a step's model holds of them too: their lineage, what is refused, how they are loaded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +44,13 @@ def companions(step: ResolvedStep) -> Iterator[Companion]:
             yield _reward_adapter(step, step.finetuning.reward_model)
         elif step.finetuning.reward_model_type == "full":
             yield companion(step, "reward")
+
+
+def with_companions(step: ResolvedStep) -> Iterator[tuple[ResolvedStep, Callable[[str], str]]]:
+    """The step and then its companions, each with what its arguments are called in the step."""
+    yield step, lambda argument: argument
+    for beside in companions(step):
+        yield beside.step, beside.argument
 
 
 def companion(step: ResolvedStep, role: Literal["ref", "reward"]) -> Companion:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from service.specs.base import Group
+from service.specs.companions import companions, with_companions
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage
@@ -219,6 +220,13 @@ def quantized_base_keeps_its_adapter(step: ResolvedStep) -> Complaints:
         yield "model.adapter_name_or_path", "A quantized model takes one adapter only, since none can be merged."
 
 
+def quantized_companions_keep_their_adapter(step: ResolvedStep) -> Complaints:
+    for beside in companions(step):
+        if beside.step.model.quantization_bit is not None and len(beside.step.model.adapter_name_or_path or ()) > 1:
+            argument = beside.argument("model.adapter_name_or_path")
+            yield argument, "A quantized model takes one adapter only, since none can be merged."
+
+
 def whole_models_take_one_adapter(step: ResolvedStep) -> Complaints:
     if step.finetuning.finetuning_type != "lora" and len(step.model.adapter_name_or_path or ()) > 1:
         yield "model.adapter_name_or_path", f"finetuning_type {step.finetuning.finetuning_type} takes one adapter only."
@@ -336,6 +344,7 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     interleave_probs_fit,
     quantization_needs_lora,
     quantized_base_keeps_its_adapter,
+    quantized_companions_keep_their_adapter,
     whole_models_take_one_adapter,
     ppo_has_a_reward,
     lora_reward_needs_lora,
@@ -421,16 +430,24 @@ def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     earlier: dict[str, ResolvedStep] = {}
     known: dict[str, Lineage] = {}
     for index, step in enumerate(job.steps):
-        unknown = list(_unknown_references(step, earlier))
-        for argument, name in unknown:
-            sentence = f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}."
-            yield Refusal(_place(spec, index, argument), sentence)
+        for asked, name_of in with_companions(step):
+            for argument, why in _bad_references(asked, earlier, known):
+                yield Refusal(_place(spec, index, name_of(argument)), why)
         known[step.name] = lineage(step, earlier, known)
-        for why in () if unknown else _misplaced_adapters(step, known[step.name], earlier, known):
-            yield Refusal(_place(spec, index, "model.adapter_name_or_path"), why)
-        if step.model.quantization_bit is not None and step.model.model_name_or_path.startswith("@") and known[step.name].merged:
-            yield Refusal(_place(spec, index, "model.quantization_bit"), _merges_into_quantized(known[step.name]))
         earlier[step.name] = step
+
+
+def _bad_references(step: ResolvedStep, earlier: dict[str, ResolvedStep], known: dict[str, Lineage]) -> Iterator[tuple[str, str]]:
+    unknown = list(_unknown_references(step, earlier))
+    for argument, name in unknown:
+        yield argument, f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}."
+    if unknown:
+        return
+    own = lineage(step, earlier, known)
+    for why in _misplaced_adapters(step, own, earlier, known):
+        yield "model.adapter_name_or_path", why
+    if step.model.quantization_bit is not None and step.model.model_name_or_path.startswith("@") and own.merged:
+        yield "model.quantization_bit", _merges_into_quantized(own)
 
 
 def _unknown_references(step: ResolvedStep, earlier: dict[str, ResolvedStep]) -> Iterator[tuple[str, str]]:
@@ -465,6 +482,28 @@ def _misplaced_adapters(
 def _merges_into_quantized(own: Lineage) -> str:
     adapters = ", ".join(map(repr, own.merged))
     return f"Adapters ({adapters}) are merged into a model of full precision only, never into a quantized one."
+
+
+def rewards_come_from_rm(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """ "@name" as a reward model is what an earlier step learned of preferences: beside it lies a head that scores."""
+    earlier: dict[str, ResolvedStep] = {}
+    for index, step in enumerate(job.steps):
+        argument, name = _head_is_beside(step)
+        maker = earlier.get(name[1:]) if name.startswith("@") else None
+        if maker is not None and maker.finetuning.stage != "rm":
+            why = f"The step {maker.name!r} is of the stage {maker.finetuning.stage}; a reward model is made by the stage rm."
+            yield Refusal(_place(spec, index, argument), why)
+        earlier[step.name] = step
+
+
+def _head_is_beside(step: ResolvedStep) -> tuple[str, str]:
+    """(argument, what it names) of that which a ppo step's value head lies beside; nothing where the step has none."""
+    fine = step.finetuning
+    if fine.stage != "ppo" or fine.reward_model is None or fine.reward_model_type == "api":
+        return "finetuning.reward_model", ""
+    if fine.reward_model_type == "full" and fine.reward_model_adapters:
+        return "finetuning.reward_model_adapters", fine.reward_model_adapters[-1]
+    return "finetuning.reward_model", fine.reward_model
 
 
 def _place(spec: JobSpec, index: int, argument: str) -> tuple[str | int, ...]:

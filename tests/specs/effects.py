@@ -15,6 +15,8 @@ _ROLLOUT = "tests/worker/ppo/test_rollout.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
+_SCORERS = "tests/worker/rewards/test_scorers.py"
+_REWARDED = "tests/worker/stages/test_rewarded.py"
 _PREFERENCE = "tests/worker/stages/test_preference.py"
 _PRECISION = "tests/worker/models/test_precision.py"
 _QUANTIZATION = "tests/worker/models/test_quantization.py"
@@ -72,6 +74,10 @@ EFFECTS: dict[str, str] = {
     "finetuning.lora_target": f"{_ADAPTERS}::test_lora_trains_rank_times_in_plus_out",
     "finetuning.lora_bf16_mode": f"{_MODEL_ARGUMENTS}::test_an_adapter_in_bf16_trains_in_bf16",
     "finetuning.create_new_adapter": f"{_MODEL_ARGUMENTS}::test_a_new_adapter_begins_where_the_merged_ones_ended",
+    "finetuning.reward_model": f"{_SCORERS}::test_a_whole_reward_model_scores_as_it_was_trained",
+    "finetuning.reward_model_adapters": f"{_REWARDED}::test_each_type_of_reward_model_scores_what_ppo_writes",
+    "finetuning.reward_model_quantization_bit": f"{_SCORERS}::test_a_whole_reward_model_may_be_quantized",
+    "finetuning.reward_model_type": f"{_REWARDED}::test_each_type_of_reward_model_scores_what_ppo_writes",
     "finetuning.dpo_beta": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",
     "finetuning.dpo_loss": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",
     "finetuning.dpo_ftx": (f"{_PREFERENCE}::test_dpo_ftx_adds_the_mean_over_the_pairs_of_the_chosen_answers_nll_per_token"),

@@ -610,6 +610,15 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         ),
         (a_job(model={"quantization_bit": 4, "adapter_name_or_path": "a,b"}), "/model/adapter_name_or_path", "one adapter only"),
     ],
+    rules.quantized_companions_keep_their_adapter: [
+        (
+            a_job(
+                finetuning={"stage": "dpo", "ref_model": "b", "ref_model_adapters": "c,d", "ref_model_quantization_bit": 8},
+            ),
+            "/finetuning/ref_model_adapters",
+            "one adapter only",
+        ),
+    ],
     rules.whole_models_take_one_adapter: [
         (a_job(model={"adapter_name_or_path": "a,b"}, finetuning=FULL), "/model/adapter_name_or_path", "full takes one adapter"),
     ],

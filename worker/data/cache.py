@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
-from worker.data.pairs import PairExample
+from worker.data.pairs import KtoExample, PairExample
 from worker.data.prepared import Prepared, chosen
 from worker.data.tokenize import Coverage, Example
 from worker.failures import JobFailure
@@ -89,6 +89,8 @@ def _load(folder: Path, name: str) -> Prepared:
         if about.get("pairs"):
             pairs = _paired(evaluation)
             return Prepared(_paired(train), chosen(pairs), *rest, pairs)
+        if about.get("desirable"):
+            return Prepared([*map(KtoExample, train, about["desirable"])], evaluation, *rest)
         return Prepared(train, evaluation, *rest)
     except (OSError, ValueError, KeyError, TypeError):
         raise _damaged(name) from None
@@ -104,9 +106,11 @@ def _save(root: Path, folder: Path, key: dict[str, Any], made: Prepared, overwri
     with tempfile.TemporaryDirectory(prefix=".making-", dir=root) as making:
         whole = Path(making, "whole")
         of_pairs = bool(made.pairs)
-        about = json.dumps({"coverage": asdict(made.coverage), "split": made.split, "notices": made.notices, "pairs": of_pairs})
+        desirable = [example.desirable for example in made.train if isinstance(example, KtoExample)]
+        kind = {"pairs": of_pairs, "desirable": desirable}
+        about = json.dumps({"coverage": asdict(made.coverage), "split": made.split, "notices": made.notices} | kind)
         parts = {
-            "train": _table(_apart(made.train) if of_pairs else made.train),
+            "train": _table(_apart(made.train) if of_pairs else [_alone(example) for example in made.train]),
             "evaluation": _table(_apart(made.pairs) if of_pairs else made.evaluation),
             "about": datasets.Dataset.from_dict({"json": [about]}),
         }
@@ -119,6 +123,10 @@ def _save(root: Path, folder: Path, key: dict[str, Any], made: Prepared, overwri
 
 def _apart(pairs: Sequence[PairExample]) -> list[Example]:
     return [example for pair in pairs for example in (pair.chosen, pair.rejected)]
+
+
+def _alone(example: Example | KtoExample) -> Example:
+    return example.answer if isinstance(example, KtoExample) else example
 
 
 def _paired(examples: list[Example]) -> list[PairExample]:

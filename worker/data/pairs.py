@@ -42,6 +42,18 @@ class KtoExample:
     answer: Example
     desirable: bool
 
+    @property
+    def truncated(self) -> bool:
+        return self.answer.truncated
+
+    @property
+    def input_ids(self) -> list[int]:
+        return self.answer.input_ids
+
+    @property
+    def labels(self) -> list[int]:
+        return self.answer.labels
+
 
 def encode_pair(
     pair: Pair,

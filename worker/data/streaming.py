@@ -20,7 +20,7 @@ from service.specs.reasons import Reason
 from worker.data.collate import features
 from worker.data.files import Row
 from worker.data.mixing import STOPPING, probabilities_of
-from worker.data.pairs import PairExample
+from worker.data.pairs import KtoExample, PairExample
 from worker.data.tokenize import MASKED, Coverage, Example
 from worker.failures import JobFailure
 
@@ -34,7 +34,7 @@ class Source:
 
 
 # What becomes of the rows of one reading; None for a row that is left out.
-Encode = Callable[[Iterator[Row]], Iterator[Example | None] | Iterator[PairExample | None]]
+Encode = Callable[[Iterator[Row]], Iterator[Example | None] | Iterator[PairExample | None] | Iterator[KtoExample | None]]
 
 
 class Stream(torch.utils.data.IterableDataset[dict[str, Any]]):
@@ -143,7 +143,7 @@ class _Tally:
     tokens: int = 0
     trained_tokens: int = 0
 
-    def add(self, example: Example | PairExample | None) -> None:
+    def add(self, example: Example | PairExample | KtoExample | None) -> None:
         if example is None:
             self.dropped += 1
             return

@@ -84,8 +84,9 @@ def laid_beside(model: PeftModel, adapter: SavedAdapter, name: str) -> None:
     """The adapter under that name beside those that the model has, neither acting nor training."""
     config, shapes = _config(adapter), _shapes(adapter)
     _refuse_another_base(model.get_base_model(), adapter, config, shapes)
-    model.add_adapter(name, _lora_config(adapter, config))
+    lora_config = _lora_config(adapter, config)
     with _explained(adapter):
+        model.add_adapter(name, lora_config)
         model.load_adapter(str(adapter.folder), name, is_trainable=False, torch_device="cpu")
 
 

@@ -35,7 +35,7 @@ class Patience:
 
 
 class RewardApi:
-    """Scores by asking. `check` is called while it waits: it may raise, as `Run.check` does when the job is to stop."""
+    """Scores by asking. `check` is called while it waits to ask again: it may raise, as `Run.check` does."""
 
     def __init__(
         self, url: str, hosts: tuple[str, ...], check: Callable[[], None] = lambda: None, patience: Patience | None = None

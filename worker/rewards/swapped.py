@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 
 from worker.models import value_head
 from worker.models.saved_adapters import laid_beside
@@ -14,8 +14,7 @@ from worker.probes.token import evaluating
 from worker.rewards.scorer import padded_right
 from worker.rewards.whole import load_head
 
-# What peft calls it beside "default", which trains. `save_pretrained` keeps every adapter unless it is told which.
-REWARD = "reward"
+REWARD = "reward"  # what peft calls it, beside "default", which trains
 
 
 class SwappedAdapter:
@@ -24,12 +23,14 @@ class SwappedAdapter:
     def __init__(self, model: PeftModel, head: ValueHead):
         self._model = model
         self._head = head
+        # but while it scores, peft does not know of it: what it saves and loads is what trains, and nothing else
+        self._config = model.peft_config.pop(REWARD)
 
     @torch.no_grad()
     def score(
         self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, prompts: list[str], responses: list[str]
     ) -> torch.Tensor:
-        with evaluating(self._model), _in_its_place(self._model):
+        with evaluating(self._model), _in_its_place(self._model, self._config):
             return value_head.scores(self._model, self._head, *padded_right(input_ids_BT, attention_mask_BT))
 
 
@@ -41,14 +42,16 @@ def lay_swapped(start: Start, model: PeftModel, device: torch.device) -> Swapped
 
 
 @contextmanager
-def _in_its_place(model: PeftModel) -> Iterator[None]:
+def _in_its_place(model: PeftModel, config: PeftConfig) -> Iterator[None]:
     """peft makes the adapter that it switches to trainable, and the other not."""
     trains = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     own = model.active_adapter
-    model.set_adapter(REWARD, inference_mode=True)
+    model.peft_config[REWARD] = config
     try:
+        model.set_adapter(REWARD, inference_mode=True)
         yield
     finally:
         model.set_adapter(own)
+        del model.peft_config[REWARD]
         for parameter, requires_grad in trains:
             parameter.requires_grad_(requires_grad)

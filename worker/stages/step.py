@@ -49,7 +49,8 @@ class StepWork:
     def wanted(self) -> Wanted:
         """What decides which examples there are."""
         step = self.step
-        return Wanted(step.finetuning.stage, step.data, step.measures, step.training.seed, step.training.data_seed)
+        fine, training = step.finetuning, step.training
+        return Wanted(fine.stage, step.data, step.measures, training.seed, training.data_seed, fine.dpo_loss)
 
     @property
     def begins_like_the_job(self) -> bool:

@@ -11,8 +11,8 @@ from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job, a_preference_job, changed
-from worker.data.collate import Collator, PairCollator, features
-from worker.data.load import Places, Wanted, load_pairs
+from worker.data.collate import Collator, JudgedCollator, PairCollator, features
+from worker.data.load import Places, Wanted, load_judged, load_pairs
 from worker.data.tokenize import MASKED
 from worker.models.loading import load_tokenizer
 
@@ -333,3 +333,116 @@ def test_a_batch_of_pairs_is_their_chosen_texts_and_then_their_rejected_ones(hos
     for row, mask, labels, text in zip(*batch.values(), texts, strict=True):
         assert row[mask.bool()].tolist() == text.input_ids
         assert labels[mask.bool()].tolist() == text.labels
+
+
+# -- answers that are judged one by one ------------------------------------------------------------------------------------
+
+JUDGED = {"dataset": "judged"}
+KTO = {"dpo_loss": "kto"}
+
+
+def test_judged_answers_are_learned_with_the_reference_point_of_their_batch(host):
+    """At first every log-ratio is 0, and so is the point: 1 - sigma(0) = 1/2. Then good answers win and bad ones lose."""
+    values = {"learning_rate": 2e-2, "max_steps": 16, "save_steps": 16, "per_device_train_batch_size": 5}
+    points = a_run(host, KTO, data=JUDGED, training=values).points()
+    assert points[1]["loss"] == pytest.approx(0.5, rel=1e-6)
+    assert points[1]["kl"] == 0
+    assert points[16]["loss"] < 0.47
+    assert points[16]["rewards/chosen"] > points[16]["rewards/rejected"] + 0.2
+    assert max(point["kl"] for point in points.values()) > 0
+
+
+def test_the_reference_point_is_estimated_from_each_prompt_with_the_next_rows_answer(host, make_llama):
+    """With another model as the reference nothing is 0, and all of a first batch can be counted text by text."""
+    host.add_model("other", make_llama(seed=4))
+    finetuning = KTO | {"ref_model": "tiny", "dpo_ftx": 0.5}
+    on_it = {"model_name_or_path": "other"}
+    values = WHOLE | {"per_device_train_batch_size": 12}
+    attempt = a_run(host, finetuning, model=on_it, data=JUDGED | {"val_size": 0}, training=values)
+    data = DataArguments(template="default", dataset="judged", cutoff_len=64)
+    wanted = Wanted("dpo", data, MeasureArguments(), seed=42, dpo_loss="kto")
+    rows = load_judged(Places(host.datasets, host.root), wanted, load_tokenizer(host.models / "tiny")).train
+    order = as_drawn(rows)
+    models = [AutoModelForCausalLM.from_pretrained(host.models / name) for name in ("other", "tiny")]
+
+    def log_ratio(prompt, answer):
+        own, ref = (answer_log_prob(model, prompt, answer) for model in models)
+        return own - ref
+
+    prompts = [[token for token, label in zip(row.input_ids, row.labels, strict=True) if label == MASKED] for row in order]
+    answers = [[label for label in row.labels if label != MASKED] for row in order]
+    ratios = [log_ratio(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    others = [log_ratio(prompt, answer) for prompt, answer in zip(prompts, [*answers[1:], answers[0]], strict=True)]
+    z = sum(others) / len(others)
+    assert z > 0.1, "a point of 0 would say nothing"
+    signs = [1 if row.desirable else -1 for row in order]
+    losses = [1 / (1 + math.exp(0.1 * sign * (ratio - z))) for sign, ratio in zip(signs, ratios, strict=True)]
+    nll = [-answer_log_prob(models[0], p, a) / len(a) for p, a, row in zip(prompts, answers, order, strict=True) if row.desirable]
+    point = attempt.points()[1]
+    assert point["kl"] == pytest.approx(z, rel=1e-4, abs=1e-4)
+    assert point["loss/preference"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    assert point["loss"] == pytest.approx(sum(losses) / len(losses) + 0.5 * sum(nll) / len(nll), rel=1e-4)
+    good = [ratio for ratio, row in zip(ratios, order, strict=True) if row.desirable]
+    assert point["rewards/chosen"] == pytest.approx(0.1 * sum(good) / len(good), rel=1e-4)
+
+
+def answer_log_prob(model, prompt, answer):
+    with torch.no_grad():
+        log_probs = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+    return sum(float(log_probs[len(prompt) - 1 + i, token]) for i, token in enumerate(answer))
+
+
+def as_drawn(rows):
+    """The rows as the trainer's sampler drew them: a batch's next row depends on it."""
+    generator = torch.Generator().manual_seed(42)
+    return [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
+
+
+def test_a_last_batch_of_one_has_no_other_answer_and_the_point_0(host):
+    attempt = a_run(host, KTO, data=JUDGED | {"val_size": 3}, training={"max_steps": 5})
+    assert attempt.points()[5]["kl"] == 0
+
+
+def test_an_answer_is_cut_to_what_another_prompt_leaves_it():
+    rows = [
+        {"input_ids": [5, 6, 7, 8], "labels": [MASKED, MASKED, MASKED, 8], "desirable": True},
+        {"input_ids": [9, 10, 11], "labels": [MASKED, 10, 11], "desirable": False},
+    ]
+    batch = JudgedCollator(Collator(pad_id=0), cutoff_len=4)(rows)
+    assert batch["mismatched"]["input_ids"].tolist() == [[5, 6, 7, 10], [9, 8, 0, 0]]
+    assert batch["mismatched"]["labels"].tolist() == [[MASKED, MASKED, MASKED, 10], [MASKED, 8, MASKED, MASKED]]
+    assert batch["desirable"].tolist() == [True, False]
+    assert JudgedCollator(Collator(pad_id=0), 4)(rows[:1])["mismatched"] is None
+
+
+def test_judged_answers_are_streamed_and_cached_and_their_good_ones_measured(host):
+    streamed = a_run(host, KTO, data=JUDGED | {"streaming": True, "buffer_size": 4})
+    cached = [a_run(host, KTO, data=JUDGED | {"cache_path": "mine"}) for _ in range(2)]
+    assert streamed.losses()[0] == pytest.approx(0.5, rel=1e-6)
+    assert cached[0].losses() == cached[1].losses()
+    measured = host.done(a_preference_job(finetuning=KTO, data=JUDGED | {"val_size": 6}, training=ONE))
+    seed_rows = load_judged(
+        Places(host.datasets, host.root),
+        Wanted("dpo", DataArguments(template="default", dataset="judged", val_size=6), MeasureArguments(), 42, None, "kto"),
+        load_tokenizer(host.models / "tiny"),
+    )
+    good = 6 - sum(example.desirable for example in seed_rows.train)
+    assert measured.rows()[1, "cross_entropy"]["n_documents"] == good == len(seed_rows.evaluation)
+
+
+@pytest.mark.parametrize(
+    ("data", "training", "why"),
+    [
+        ({"dataset": "judged"}, {"per_device_train_batch_size": 1}, "must be at least 2"),
+        ({"dataset": "judged, better"}, {}, "hold labels and some pairs"),
+    ],
+)
+def test_what_kto_cannot_learn_from_is_refused(host, data, training, why):
+    error = host.attempt(a_preference_job(finetuning=KTO, data=data, training=training)).error
+    assert error.reason == Reason.BAD_DATA
+    assert why in error.sentence
+
+
+def test_labels_are_for_kto_alone(host):
+    error = host.attempt(a_preference_job(data=JUDGED)).error
+    assert error.sentence.endswith("(kto_tag): only the stage dpo with dpo_loss kto learns from that.")

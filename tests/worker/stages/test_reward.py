@@ -7,8 +7,11 @@ import math
 import pytest
 import torch
 
+from service.library import plan
+from service.library.check import Roots
 from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
+from service.specs.read import read_job
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_preference_job, changed, training
 from worker import checkpoints
@@ -146,6 +149,14 @@ def test_a_run_that_was_interrupted_equals_one_that_was_not(host, tmp_path, monk
     told = first.rows() | second.rows()
     for place, row in whole.rows().items():
         assert {**told[place], "versus_best": None} == {**row, "versus_best": None}
+
+
+@pytest.mark.parametrize("finetuning_type", TYPES)
+def test_a_dry_run_counts_what_trains_with_the_head(host, finetuning_type):
+    job = a_job(TYPES[finetuning_type], training=training(max_steps=1), measures={"names": ""})
+    (event,) = host.done(job).events("model_loaded")
+    (planned,) = plan.plan(Roots(host.models, host.datasets), read_job(job).resolved)
+    assert planned.trainable_parameters == event["data"]["trainable_parameters"]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
