@@ -1,4 +1,4 @@
-"""Every JSON example of the pages on data sets and on models, read as the service and the worker would."""
+"""Every JSON example of the pages on data sets, on models and on ppo, read as the service and the worker would."""
 
 import json
 import re
@@ -30,7 +30,9 @@ def is_info(example: dict[str, Any]) -> bool:
     return not is_job(example) and all(isinstance(entry, dict) for entry in example.values())
 
 
-JOBS = [pytest.param(example, id=f"{page}: {example}"[:90]) for page in ("data-sets", "models") for example in examples(page)]
+JOBS = [
+    pytest.param(example, id=f"{page}: {example}"[:90]) for page in ("data-sets", "models", "ppo") for example in examples(page)
+]
 DATA = examples("data-sets")
 ROWS = [(info, row) for info, row in pairwise(DATA) if is_info(info) and not is_info(row) and not is_job(row)]
 

@@ -75,16 +75,25 @@ class Host:
     """Folders of models, data sets and artifacts. The model "tiny" and the data sets below are there."""
 
     def __init__(self, root, make_llama, tokenizer_folder):
-        _set_aside_the_stack()
-        self.root = root
-        self.models, self.datasets, self.artifacts = root / "models", root / "datasets", root / "artifacts"
+        self._open(root, root / "models", root / "datasets")
         self._tokenizer_folder = tokenizer_folder
-        self.store_url = ""
-        self.reward_hosts = ""
-        self.artifacts.mkdir(parents=True)
         self.add_model("tiny", make_llama())
         for name, rows in DATASETS.items():
             self.add_dataset(name, rows)
+
+    @classmethod
+    def of_folders(cls, root, models, datasets):
+        """With the models and the data sets that are in these folders, and no others."""
+        host = cls.__new__(cls)
+        host._open(root, models, datasets)
+        return host
+
+    def _open(self, root, models, datasets):
+        _set_aside_the_stack()
+        self.root, self.models, self.datasets, self.artifacts = root, models, datasets, root / "artifacts"
+        self.store_url = ""
+        self.reward_hosts = ""
+        self.artifacts.mkdir(parents=True)
 
     def add_model(self, name, model, tokenizer_folder=None):
         shutil.copytree(tokenizer_folder or self._tokenizer_folder, self.models / name)
