@@ -93,6 +93,9 @@ FINEBITS_DATASETS='{places.datasets}'
 # Whether jobs may name models and data sets that lie on a hub: 0 or 1.
 FINEBITS_HUB=0
 
+# The hosts of reward APIs that ppo may send texts to, as host or host:port with commas between them.
+FINEBITS_REWARD_HOSTS=
+
 # Where the API can be reached. 0.0.0.0 opens it to the network, where it should stand behind something that speaks TLS.
 FINEBITS_BIND=127.0.0.1
 FINEBITS_PORT=8765

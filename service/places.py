@@ -33,6 +33,9 @@ class Places(BaseSettings):
         validation_alias=AliasChoices("FINEBITS_MODELSCOPE", "USE_MODELSCOPE_HUB"),
         description="Whether what lies on ModelScope is taken from there; USE_MODELSCOPE_HUB says so too.",
     )
+    reward_hosts: str = Field(
+        default="", description="The hosts of reward APIs that jobs may name, as host or host:port with commas between; none."
+    )
     secret_key: SecretStr | None = Field(
         default=None,
         description="Encrypts the tokens that jobs bring for hubs: 32 bytes in URL-safe base64. None: none are taken.",

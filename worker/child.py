@@ -75,7 +75,7 @@ def _attempt(work: Work, run: Run) -> None:
     except BaseException as error:
         traceback.print_exc()
         failure = explained(error)
-        if failure.reason == Reason.OUT_OF_DISK:
+        if failure.reason in (Reason.OUT_OF_DISK, Reason.DIVERGED):
             checkpoints.discard_torn(work.folder)
         run.failed(failure.reason, failure.sentence, failure.where)
     else:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from service.specs.companions import companions
 from service.specs.job import ResolvedJob, ResolvedStep
-from service.specs.lineage import Lineage, lineages
+from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.reasons import Reason
+from service.specs.reward_api import hosts_of
 from service.specs.roots import OutsideRoot, inside, is_repository
 from worker.data.hub import Hub
 from worker.data.load import Places
@@ -18,8 +20,11 @@ from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.plots import plot_loss
+from worker.stages.ppo import ppo
+from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
-from worker.stages.step import StepWork
+from worker.stages.reward import reward
+from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
 from worker.stages.training import trainer_state
 from worker.work import Work
@@ -27,6 +32,9 @@ from worker.work import Work
 STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "pt": pretraining,
     "sft": supervised,
+    "rm": reward,
+    "ppo": ppo,
+    "dpo": preference,
 }
 
 # What a new step's progress must not keep of the step before.
@@ -49,7 +57,8 @@ def run(work: Work, run: Run) -> None:
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
         last = STAGES[step.finetuning.stage](_step_work(work, run, job, step, outputs, use_cpu), run)
         if step.finetuning.plot_loss:
-            plot_loss(run, step.name, last, work.folder / step.name)
+            unit = "nats/token" if step.finetuning.stage in ("pt", "sft") else None
+            plot_loss(run, step.name, last, work.folder / step.name, unit)
         state = trainer_state(last)
         output = _kept(work, run, step, last)
         run.step_finished(position, step.name, output, {"updates": state["global_step"], "epochs": state["epoch"]})
@@ -91,7 +100,18 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         measured=work.measurements.get(step.name, []),
         checkpoint_bytes=work.checkpoint_bytes.get(step.name, 0),
         kept_free_bytes=work.kept_free_bytes,
+        companions=_companions(job, step, place),
+        reward_hosts=hosts_of(work.reward_hosts),
     )
+
+
+def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Path]) -> dict[str, BesideIt]:
+    steps, known = {step.name: step for step in job.steps}, lineages(job)
+    found: dict[str, BesideIt] = {}
+    for beside in companions(step):
+        start = _start(lineage(beside.step, steps, known), place)
+        found[beside.role] = BesideIt(place(beside.step.model.model_name_or_path), start, beside.step)
+    return found
 
 
 def _places(work: Work, step: ResolvedStep) -> Places:

@@ -171,6 +171,7 @@ def _work(
         cache_root=str(settings.cache_root),
         hub=settings.hub,
         modelscope=settings.modelscope,
+        reward_hosts=settings.reward_hosts,
         tokens=tokens.of_job(session, held.job_id, settings.secret_key),
         device=device,
         threads=settings.job_threads,

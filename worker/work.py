@@ -34,6 +34,7 @@ class Work:
     device: str | None  # CUDA_VISIBLE_DEVICES of the child; None: no GPU
     threads: int
     lease_seconds: float
+    reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
     # for hubs, by step; None: kept with a key that this worker does not have
     tokens: dict[str, str] | None = field(default_factory=dict, repr=False)
     grace_seconds: float = 120.0  # how long it may take to stop

@@ -26,6 +26,7 @@ from service.library.check import Roots, check
 from service.settings import Settings
 from service.specs.changes import read_changes
 from service.specs.read import Check, ReadJob, read_job
+from service.specs.reward_api import hosts_of
 from service.store import idempotency, jobs, steps, wishes
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
@@ -64,6 +65,7 @@ async def create_job(
         settings.hub,
         modelscope=settings.modelscope,
         secrets=settings.secret_key is not None,
+        reward_hosts=hosts_of(settings.reward_hosts),
     )
     if dry_run:
         return _json(await run_in_threadpool(dry_run_of, document, roots))

@@ -5,16 +5,19 @@ Read without torch, so that a wrong name is refused when the job comes and not t
 
 import time
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.library import datasets, models, weights
+from service.library import datasets, models, rewards, tokenizers, weights
 from service.library.datasets import Hub
 from service.library.errors import LibraryError
 from service.library.models import Model
+from service.specs.companions import Companion, companions
+from service.specs.dataset_info import ALONE, DatasetInfoError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
-from service.specs.lineage import Lineage, lineages, origin
+from service.specs.lineage import Lineage, lineage, lineages, origin
 from service.specs.read import place_of
 from service.specs.refusals import Refusal
 from service.specs.roots import OutsideRoot, inside, is_repository
@@ -33,6 +36,7 @@ class Roots:
     hub: bool = False
     modelscope: bool = False
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
+    reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -64,14 +68,21 @@ class FoundWell:
 
 def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | None = None) -> Iterator[Refusal]:
     """Every model and data set that is not there or cannot be used, at its place in the document's nested form."""
-    known = lineages(resolved)
+    known, steps = lineages(resolved), {step.name: step for step in resolved.steps}
     for index, step in enumerate(resolved.steps):
         own = known[step.name]
-        looked_at = (roots, own, origin(own.whole, known), step.model, step.data, step.finetuning, step.measures)
+        beside = [(companion, lineage(companion.step, steps, known)) for companion in companions(step)]
+        starts = tuple((start, origin(start.whole, known)) for start in (own, *(start for _, start in beside)))
+        alone = step.training.per_device_train_batch_size == 1
+        looked_at = (roots, starts, step.model, step.data, step.finetuning, step.measures, alone)
         if well is not None and looked_at in well:
             continue
         complaints = list(_complaints(roots, step, own, known))
-        for argument, why in complaints:
+        for companion, start in beside:
+            complaints += _beside(roots, companion, start, step, known)
+        complaints += rewards.why_not(roots.models, roots.reward_hosts, step)
+        # a reward adapter is looked at on the step's own model, of which everything has been said
+        for argument, why in dict.fromkeys(complaints):
             yield Refusal(place_of(spec, index, argument), why)
         if well is not None and not complaints:
             well.add(looked_at)
@@ -106,6 +117,23 @@ def _model(roots: Roots, step: ResolvedStep, own: Lineage) -> Complaints:
         yield error.argument or "model.model_name_or_path", str(error)
     except OSError as error:
         yield "model.model_name_or_path", f"The model {name!r} cannot be read: {error.strerror}."
+
+
+def _beside(roots: Roots, beside: Companion, own: Lineage, step: ResolvedStep, known: Mapping[str, Lineage]) -> Complaints:
+    """Of a model that the step asks beside its own: all that is looked at of a model, and whether both read the same tokens."""
+    base = _found(roots, origin(own.whole, known))
+    on_hub = {name for name in (own.whole, *own.adapters) if is_on_hub(roots, name)}
+    said = [*_adapters(roots, beside.step, base, on_hub), *_loading(beside.step, own, base)]
+    if own.whole not in on_hub:
+        said = [*_model(roots, beside.step, own), *said]
+    place = beside.argument("model.model_name_or_path")
+    for argument, what in said:
+        # what it has of the step, such as the attention, is named as the step's: here it is the companion that does not go along
+        name = beside.argument(argument)
+        yield (place if name == argument else name), what
+    model = _found(roots, origin(step.model.model_name_or_path, known))
+    if base is not None and model is not None and (why := tokenizers.why_not_the_same(model, base)):
+        yield place, why
 
 
 def is_on_hub(roots: Roots, name: str) -> bool:
@@ -197,12 +225,24 @@ def _folder_of_data(roots: Roots, step: ResolvedStep) -> Complaints:
 
 def _training_data(roots: Roots, step: ResolvedStep) -> Complaints:
     yield from _data(roots, step, "data.dataset", step.data.dataset)
+    kinds = set(_kinds(roots, step))
+    if len(kinds) > 1 and step.finetuning.stage == "dpo":
+        yield "data.dataset", "Some of the data sets hold pairs and some labels (kto_tag): a step learns from one or the other."
+    if kinds == {"labels"} and step.training.per_device_train_batch_size == 1:
+        yield "training.per_device_train_batch_size", ALONE
 
 
 def _measured_data(roots: Roots, step: ResolvedStep) -> Complaints:
     yield from _data(roots, step, "measures.dataset", step.measures.dataset)
     yield from _data(roots, step, "measures.anchor", step.measures.anchor)
     yield from _data(roots, step, "measures.task", None if step.measures.task is None else (step.measures.task,))
+
+
+def _kinds(roots: Roots, step: ResolvedStep) -> Iterator[str]:
+    """What the rows of each data set are, for those that can be used."""
+    for name in (*(step.data.dataset or ()), *(step.measures.dataset or ())):
+        with suppress(LibraryError, DatasetInfoError, KeyError):
+            yield datasets.entries(roots.datasets, step.data.dataset_dir).by_name[name].holds
 
 
 def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...] | None) -> Complaints:
@@ -212,7 +252,7 @@ def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...
         except LibraryError:
             return  # said once, of the folder
         try:
-            datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hubs)
+            datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         except LibraryError as error:
             yield error.argument or argument, str(error)
         except OSError as error:

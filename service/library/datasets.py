@@ -10,6 +10,7 @@ from typing import Literal
 
 from service.library.errors import LibraryError
 from service.specs.dataset_info import DatasetEntry, DatasetInfo, DatasetInfoError, files_of, read_dataset_info, why_not_for
+from service.specs.finetuning import FinetuningArguments
 from service.specs.roots import OutsideRoot, inside
 
 # Where a data set may lie that is no file of the operator's.
@@ -42,20 +43,20 @@ class Known:
         self.by_name = by_name
 
 
-def find(known: Known, name: str, stage: str, split: str, hubs: Set[Hub]) -> list[Path]:
-    """The files of a data set that a step of that stage can read; none where it lies on one of the hubs that may be reached.
+def find(known: Known, name: str, finetuning: FinetuningArguments, split: str, hubs: Set[Hub]) -> list[Path]:
+    """The files of a data set that a step of that stage and loss can read; none where it lies on a hub that may be reached.
 
     Raises LibraryError.
     """
     entry = _entry(known, name)
-    if why := why_not_for(stage, name, entry):
+    if why := why_not_for(finetuning.stage, name, entry, finetuning.dpo_loss):
         raise LibraryError(why)
     if entry.is_remote:
         _refuse_remote(name, entry, hubs)
         return []
     files = _files(known.folder, name, entry, split)
     for path in files:
-        _refuse_unreadable(path, name, entry, stage)
+        _refuse_unreadable(path, name, entry, finetuning.stage)
     return files
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from service.library import datasets, models, weights
 from service.library.check import Roots, is_on_hub
 from service.library.errors import LibraryError
+from service.specs import buffers
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineages, origin
 from service.specs.read import place_of
@@ -52,8 +53,13 @@ def plan(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:
 
 
 def updates(training_rows: int, step: ResolvedStep) -> int:
-    """Optimiser steps as transformers' Trainer counts them on one device: the last batches of an epoch make a short update."""
+    """Optimiser steps as transformers' Trainer counts them on one device: the last batches of an epoch make a short update.
+
+    Of ppo, buffers: each is an update of several steps.
+    """
     training = step.training
+    if step.finetuning.stage == "ppo":
+        return buffers.n_updates(step, training_rows)
     if training.max_steps > 0:
         return training.max_steps
     batches = math.ceil(training_rows / training.per_device_train_batch_size)
@@ -91,7 +97,7 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
         planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), why)
         return
     planned.parameters = weights.count(tensors)
-    planned.trainable_parameters = _trainable(roots, own, tensors, step, model)
+    planned.trainable_parameters = _with_head(_trainable(roots, own, tensors, step, model), step, tensors)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
 
@@ -104,12 +110,20 @@ def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: Resol
     return weights.count_adapter(model, models.find_adapter(roots.models, own.continued))
 
 
+def _with_head(trainable: int | None, step: ResolvedStep, tensors: weights.Tensors) -> int | None:
+    """With the value head, of which rm trains the weights, and ppo the bias, too."""
+    if trainable is None or step.finetuning.stage not in ("rm", "ppo"):
+        return trainable
+    width = weights.width(tensors)
+    return None if width is None else trainable + width + (step.finetuning.stage == "ppo")
+
+
 def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:
     """The rows of each data set, at most the first max_samples; where they are not known, None and why."""
     known = datasets.entries(roots.datasets, step.data.dataset_dir)
     counts = []
     for name in step.data.dataset or ():
-        files = datasets.find(known, name, step.finetuning.stage, step.data.split, roots.hubs)
+        files = datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         if why := datasets.why_not_counted(files):
             return None, why
         counts.append(datasets.rows(files, step.data.max_samples) or 0)
@@ -143,6 +157,8 @@ def _count_updates(planned: PlannedStep, step: ResolvedStep) -> None:
         planned.updates = step.training.max_steps
     elif planned.training_rows is None:
         planned.why_unknown["updates"] = planned.why_unknown["training_rows"]
+    elif step.finetuning.stage == "ppo" and step.generating.max_new_tokens <= 0:
+        planned.why_unknown["updates"] = "Prompts that fill max_length are left out: a tokenizer must find them."
     elif step.finetuning.stage == "pt":
         planned.why_unknown["updates"] = "Pre-training packs texts into blocks of cutoff_len tokens: a tokenizer must count them."
     elif step.data.sft_packing:

@@ -47,6 +47,11 @@ def count(tensors: Tensors) -> int:
     return sum(map(prod, tensors.values()))
 
 
+def width(tensors: Tensors) -> int | None:
+    """Of the states that a head reads, which is that of the embeddings; None where no tensor is named as those are."""
+    return next((shape[-1] for name, shape in tensors.items() if len(shape) == 2 and _is_embedding(name)), None)
+
+
 def trainable(tensors: Tensors, finetuning: FinetuningArguments, model: Model) -> int | None:
     """How many numbers train; None where the files' names are not those of the modules that would."""
     return METHODS[finetuning.finetuning_type](tensors, finetuning, model)

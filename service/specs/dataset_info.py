@@ -78,10 +78,20 @@ class DatasetEntry(BaseModel):
         return "labels" if self.columns.kto_tag else "conversations"
 
 
-def why_not_for(stage: str, name: str, entry: DatasetEntry) -> str | None:
+# Why labelled answers are not learned one by one.
+ALONE = (
+    "KTO estimates its reference point from the answers that do not belong to a prompt, those of the others in the batch: "
+    "per_device_train_batch_size must be at least 2."
+)
+
+
+def why_not_for(stage: str, name: str, entry: DatasetEntry, dpo_loss: str = "sigmoid") -> str | None:
     """Why a stage cannot learn from the data set, or None where it can."""
     if entry.holds == "labels":
-        return f"The data set {name!r} labels its answers as good or bad (kto_tag); no stage learns from labels."
+        if (stage, dpo_loss) == ("dpo", "kto"):
+            return None
+        learner = "only the stage dpo with dpo_loss kto learns from that"
+        return f"The data set {name!r} labels its answers as good or bad (kto_tag): {learner}."
     if entry.holds == "pairs":
         preferences = stage in ("rm", "dpo")
         return (

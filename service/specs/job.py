@@ -13,7 +13,7 @@ from service.specs.data import DataArguments
 from service.specs.evaluation import EvaluationArguments
 from service.specs.finetuning import FinetuningArguments
 from service.specs.generating import GeneratingArguments
-from service.specs.measures import MeasureArguments
+from service.specs.measures import OF_PAIRS, MeasureArguments
 from service.specs.model import ModelArguments
 from service.specs.resources import Resources
 from service.specs.training import TrainingArguments
@@ -89,14 +89,16 @@ def resolve(spec: JobSpec) -> ResolvedJob:
 
 
 def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
+    finetuning = overridden(spec.finetuning, step.finetuning)
+    names_given = "names" in spec.measures.model_fields_set | set_by(step, "measures")
     return ResolvedStep(
         name=step.name,
         model=overridden(spec.model, step.model),
         data=overridden(spec.data, step.data),
-        finetuning=with_lora_defaults(overridden(spec.finetuning, step.finetuning)),
+        finetuning=with_lora_defaults(finetuning),
         generating=overridden(spec.generating, step.generating),
         training=overridden(spec.training, step.training),
-        measures=overridden(spec.measures, step.measures),
+        measures=with_measures_of_pairs(overridden(spec.measures, step.measures), finetuning.stage, names_given),
     )
 
 
@@ -108,6 +110,13 @@ def with_lora_defaults(finetuning: FinetuningArguments) -> FinetuningArguments:
             "lora_target": finetuning.lora_target or ("all",),
         }
     )
+
+
+def with_measures_of_pairs(measures: MeasureArguments, stage: str, names_given: bool) -> MeasureArguments:
+    """A reward model is measured as what it is, unless the job names what it wants."""
+    if stage != "rm" or names_given:
+        return measures
+    return measures.model_copy(update={"names": (*measures.names, *OF_PAIRS)})
 
 
 def set_by(step: Step, group: str) -> frozenset[str]:

@@ -50,10 +50,19 @@ _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
 _OF_CONVERSATIONS = works_if("stage is not pt")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
-_PREFERENCE = refused("The stages rm, ppo and dpo are not built yet.")
-_GENERATION = refused("No step that generates text is built yet.")
+_PPO = works_if("stage is ppo")
+_OF_ROWS = works_if("stage is not ppo")
+_OF_WHOLE_REWARDS = works_if("stage is ppo and reward_model_type is full")
 _SAMPLED = works_if("a measure taken on generations is named")
-_BEAMS = refused("Text is sampled for measures, which beams are not: leave it out, and bound it by max_new_tokens.")
+_WRITTEN = works_if("stage is ppo or a measure taken on generations is named")
+_DRAWN = works_if("do_sample is on, and stage is ppo or a measure taken on generations is named")
+_BEAMS = refused(
+    "Beams look for the likeliest answer, and no step that wants it is built yet; ppo and the measures draw their texts."
+)
+_OF_LABELS = works_if("stage is pt or sft")
+_DPO = works_if("stage is dpo")
+_OF_REFERENCE = works_if("ref_model is given")
+_GENERATION = refused("Predictions are not built yet.")
 _EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
 
 GROUPS: dict[str, type[Group]] = {
@@ -106,7 +115,7 @@ LEDGER: dict[str, Fate] = {
     "data.split": WORKS,
     "data.cutoff_len": WORKS,
     "data.reserved_label_len": _OF_CONVERSATIONS,
-    "data.train_on_prompt": _OF_CONVERSATIONS,
+    "data.train_on_prompt": works_if("stage is sft"),
     "data.streaming": WORKS,
     "data.buffer_size": works_if("streaming is on"),
     "data.mix_strategy": WORKS,
@@ -115,12 +124,12 @@ LEDGER: dict[str, Fate] = {
     "data.preprocessing_num_workers": WORKS,
     "data.max_samples": WORKS,
     "data.eval_num_beams": _GENERATION,
-    "data.ignore_pad_token_for_loss": WORKS,
+    "data.ignore_pad_token_for_loss": _OF_LABELS,
     "data.val_size": WORKS,
     "data.sft_packing": works_if("stage is sft"),
     "data.cache_path": WORKS,
     "data.overlength": _OF_CONVERSATIONS,
-    "finetuning.stage": refused("The stages rm, ppo and dpo are not built yet; pt and sft are.", "pt", "sft"),
+    "finetuning.stage": WORKS,
     "finetuning.finetuning_type": WORKS,
     "finetuning.plot_loss": WORKS,
     "finetuning.name_module_trainable": works_if("finetuning_type is freeze"),
@@ -132,30 +141,33 @@ LEDGER: dict[str, Fate] = {
     "finetuning.lora_target": _NEW_ADAPTER,
     "finetuning.lora_bf16_mode": works_if("finetuning_type is lora"),
     "finetuning.create_new_adapter": works_if("finetuning_type is lora and adapter_name_or_path is given"),
-    "finetuning.dpo_beta": _PREFERENCE,
-    "finetuning.dpo_loss": _PREFERENCE,
-    "finetuning.dpo_ftx": _PREFERENCE,
-    "finetuning.ppo_buffer_size": _PREFERENCE,
-    "finetuning.ppo_epochs": _PREFERENCE,
-    "finetuning.ppo_logger": _PREFERENCE,
-    "finetuning.ppo_score_norm": _PREFERENCE,
-    "finetuning.ppo_target": _PREFERENCE,
-    "finetuning.ppo_whiten_rewards": _PREFERENCE,
-    "finetuning.ref_model": _PREFERENCE,
-    "finetuning.ref_model_adapters": _PREFERENCE,
-    "finetuning.ref_model_quantization_bit": _PREFERENCE,
-    "finetuning.reward_model": _PREFERENCE,
-    "finetuning.reward_model_adapters": _PREFERENCE,
-    "finetuning.reward_model_quantization_bit": _PREFERENCE,
-    "finetuning.reward_model_type": _PREFERENCE,
-    "generating.do_sample": _SAMPLED,
-    "generating.temperature": _SAMPLED,
-    "generating.top_p": _SAMPLED,
-    "generating.top_k": _SAMPLED,
+    "finetuning.dpo_beta": _DPO,
+    "finetuning.dpo_loss": _DPO,
+    "finetuning.dpo_ftx": _DPO,
+    "finetuning.ppo_buffer_size": _PPO,
+    "finetuning.ppo_epochs": _PPO,
+    "finetuning.ppo_logger": refused(
+        "No worker here has tensorboard or wandb, which are libraries of their own: leave it out. What they would show are the "
+        "job's training series."
+    ),
+    "finetuning.ppo_score_norm": _PPO,
+    "finetuning.ppo_target": _PPO,
+    "finetuning.ppo_whiten_rewards": _PPO,
+    "finetuning.ref_model": works_if("stage is ppo or dpo"),
+    "finetuning.ref_model_adapters": _OF_REFERENCE,
+    "finetuning.ref_model_quantization_bit": _OF_REFERENCE,
+    "finetuning.reward_model": _PPO,
+    "finetuning.reward_model_adapters": _OF_WHOLE_REWARDS,
+    "finetuning.reward_model_quantization_bit": _OF_WHOLE_REWARDS,
+    "finetuning.reward_model_type": _PPO,
+    "generating.do_sample": _WRITTEN,
+    "generating.temperature": _DRAWN,
+    "generating.top_p": _DRAWN,
+    "generating.top_k": _DRAWN,
     "generating.num_beams": _BEAMS,
-    "generating.max_length": _BEAMS,
-    "generating.max_new_tokens": _SAMPLED,
-    "generating.repetition_penalty": _SAMPLED,
+    "generating.max_length": works_if("stage is ppo and max_new_tokens is 0"),
+    "generating.max_new_tokens": _WRITTEN,
+    "generating.repetition_penalty": _WRITTEN,
     "generating.length_penalty": _BEAMS,
     "evaluation.task": _EVALUATION,  # required, so no evaluation group passes
     "evaluation.task_dir": _EVALUATION,
@@ -180,10 +192,10 @@ LEDGER: dict[str, Fate] = {
     "training.adam_beta2": works_if("optim is adamw_torch"),
     "training.adam_epsilon": works_if("optim is adamw_torch"),
     "training.max_grad_norm": WORKS,
-    "training.label_smoothing_factor": WORKS,
-    "training.neftune_noise_alpha": WORKS,
-    "training.group_by_length": WORKS,
-    "training.dataloader_num_workers": WORKS,
+    "training.label_smoothing_factor": _OF_LABELS,
+    "training.neftune_noise_alpha": _OF_ROWS,
+    "training.group_by_length": _OF_ROWS,
+    "training.dataloader_num_workers": _OF_ROWS,
     "training.logging_steps": WORKS,
     "training.save_strategy": WORKS,
     "training.save_steps": works_if("save_strategy is steps"),

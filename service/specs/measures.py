@@ -26,6 +26,7 @@ from service.specs.catalogue import (
     hidden_markov,
     memorization,
     multivariate,
+    preferences,
     processes,
     quantum,
     renewal,
@@ -60,6 +61,7 @@ FAMILIES = (
     thermodynamics,
     vocabulary,
     memorization,
+    preferences,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
@@ -78,12 +80,17 @@ def taken_on(names: Iterable[str]) -> set[Object]:
     return {BY_NAME[name].on for name in names if name in BY_NAME} - {None}  # type: ignore[return-value]
 
 
+# Taken of pairs of answers by a model that scores: in the stage rm, where they are taken unless a job names what it wants.
+OF_PAIRS = tuple(measure.name for measure in preferences.ROWS)
+
+
 class MeasureArguments(Group):
     """What is measured at the checkpoints."""
 
     names: CommaList = Field(
         default=DEFAULT_NAMES,
-        description="Which measures of the catalogue (GET /measures). An empty list measures nothing.",
+        description="Which measures of the catalogue (GET /measures); an rm step has those of pairs, too, where none are named. "
+        "An empty list measures nothing.",
     )
     dataset: CommaList | None = Field(
         default=None,

@@ -20,7 +20,12 @@ class Reason(StrEnum):
     ARTIFACT_STORE = "artifact_store"  # the artifact store did not take a file, or does not give one back whole
     TOO_LONG = "too_long"  # the job ran for as long as resources.max_seconds allows
     DEADLINE_PASSED = "deadline_passed"  # resources.deadline came before the job's end
-    NOT_FINITE = "not_finite"  # the loss became NaN or infinite
+    DIVERGED = "diverged"  # the loss, its gradient or the weights became NaN or infinite
+    REWARD_API_NOT_ALLOWED = "reward_api_not_allowed"  # the operator of this worker does not list its host
+    REWARD_API_SLOW = "reward_api_slow"  # it did not answer in time, as often as it was asked
+    REWARD_API_DOWN = "reward_api_down"  # it cannot be reached, or says that it cannot answer now
+    REWARD_API_REFUSES = "reward_api_refuses"  # it does not take what it is asked, or sends on to another place
+    REWARD_API_WRONG = "reward_api_wrong"  # what it answers is not one finite score for each response
     WORKER_LOST = "worker_lost"  # the job lost its worker more often than max_lost allows
     KILLED = "killed"  # the training process was killed or crashed
     INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has the traceback
@@ -28,4 +33,4 @@ class Reason(StrEnum):
 
 # What may have passed when the job is tried again, a while later and up to resources.max_retries times. A loss of the worker has
 # a count of its own, max_lost. Nothing else here: a bad row is as bad the second time.
-RETRYABLE = frozenset({Reason.OUT_OF_DISK, Reason.ARTIFACT_STORE})
+RETRYABLE = frozenset({Reason.OUT_OF_DISK, Reason.ARTIFACT_STORE, Reason.REWARD_API_SLOW, Reason.REWARD_API_DOWN})

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from service.specs.alerts import BY_NAME as ALERTS
 from service.specs.base import Group
 from service.specs.catalogue.measure import Object
+from service.specs.companions import companions, with_companions
 from service.specs.guards import threshold
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage
 from service.specs.measures import BY_NAME as MEASURES
-from service.specs.measures import DEFAULT_NAMES, MeasureArguments, taken_on
+from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, MeasureArguments, taken_on
 from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
 
@@ -224,6 +225,13 @@ def quantized_base_keeps_its_adapter(step: ResolvedStep) -> Complaints:
         yield "model.adapter_name_or_path", "A quantized model takes one adapter only, since none can be merged."
 
 
+def quantized_companions_keep_their_adapter(step: ResolvedStep) -> Complaints:
+    for beside in companions(step):
+        if beside.step.model.quantization_bit is not None and len(beside.step.model.adapter_name_or_path or ()) > 1:
+            argument = beside.argument("model.adapter_name_or_path")
+            yield argument, "A quantized model takes one adapter only, since none can be merged."
+
+
 def whole_models_take_one_adapter(step: ResolvedStep) -> Complaints:
     if step.finetuning.finetuning_type != "lora" and len(step.model.adapter_name_or_path or ()) > 1:
         yield "model.adapter_name_or_path", f"finetuning_type {step.finetuning.finetuning_type} takes one adapter only."
@@ -243,6 +251,25 @@ def lora_reward_needs_lora(step: ResolvedStep) -> Complaints:
 def ppo_attends_fully(step: ResolvedStep) -> Complaints:
     if step.finetuning.stage == "ppo" and step.model.shift_attn:
         yield "model.shift_attn", "Shifted sparse attention is for training on given text; ppo generates its own."
+
+
+def ppo_is_counted_in_steps(step: ResolvedStep) -> Complaints:
+    if step.finetuning.stage == "ppo" and step.training.save_strategy == "epoch":
+        yield "training.save_strategy", "A buffer of ppo reaches over the end of an epoch: use save_strategy steps."
+
+
+def ppo_does_not_scale_gradients(step: ResolvedStep) -> Complaints:
+    if step.finetuning.stage == "ppo" and step.training.fp16:
+        why = (
+            "fp16 leaves out a step whose scaled gradients overflow, and ppo must take all of a buffer: train with bf16 instead."
+        )
+        yield "training.fp16", why
+
+
+def drawing_needs_a_temperature(step: ResolvedStep) -> Complaints:
+    given = step.generating
+    if step.finetuning.stage == "ppo" and given.do_sample and given.temperature == 0:
+        yield "generating.temperature", "At temperature 0 nothing is drawn: set do_sample to false for the likeliest tokens."
 
 
 def shifted_attention_is_its_own(step: ResolvedStep) -> Complaints:
@@ -350,7 +377,11 @@ def streams_are_not_read_for_measures(step: ResolvedStep) -> Complaints:
 def measures_of_an_adapter_have_one(step: ResolvedStep) -> Complaints:
     # among the defaults they are left out where there is no adapter, and a job that repeats the defaults is no other job
     names = _named_on(step, "adapter")
-    if names and step.finetuning.finetuning_type != "lora" and step.measures.names != DEFAULT_NAMES:
+    if (
+        names
+        and step.finetuning.finetuning_type != "lora"
+        and step.measures.names not in (DEFAULT_NAMES, (*DEFAULT_NAMES, *OF_PAIRS))
+    ):
         yield "measures.names", f"{names} on a LoRA adapter, and finetuning_type is {step.finetuning.finetuning_type}."
 
 
@@ -358,6 +389,12 @@ def _named_on(step: ResolvedStep, *objects: Object) -> str:
     """The measures taken on these things, as a sentence begins; empty where none is named."""
     names = [name for name in step.measures.names if name in MEASURES and MEASURES[name].on in objects]
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} taken" * bool(names)
+
+
+def pairs_are_measured_by_rewards(step: ResolvedStep) -> Complaints:
+    named = [name for name in step.measures.names if name in OF_PAIRS]
+    if named and step.finetuning.stage != "rm":
+        yield "measures.names", f"{', '.join(named)}: only a step of the stage rm has a model that scores pairs of answers."
 
 
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
@@ -390,10 +427,14 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     interleave_probs_fit,
     quantization_needs_lora,
     quantized_base_keeps_its_adapter,
+    quantized_companions_keep_their_adapter,
     whole_models_take_one_adapter,
     ppo_has_a_reward,
     lora_reward_needs_lora,
     ppo_attends_fully,
+    ppo_is_counted_in_steps,
+    ppo_does_not_scale_gradients,
+    drawing_needs_a_temperature,
     shifted_attention_is_its_own,
     shifted_groups_have_halves,
     scaled_gradients_are_fp32,
@@ -410,8 +451,15 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     membership_has_rows_of_both_kinds,
     streams_are_not_read_for_measures,
     measures_of_an_adapter_have_one,
+    pairs_are_measured_by_rewards,
     some_layer_is_trainable,
 )
+
+
+def _writes(step: ResolvedStep) -> bool:
+    """Whether the step's model writes texts: those that are scored, or those that are measured."""
+    return step.finetuning.stage == "ppo" or "generations" in taken_on(step.measures.names)
+
 
 # The ledger's conditions: which steps an argument can have an effect in.
 CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
@@ -433,6 +481,20 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "stage is sft": lambda step: step.finetuning.stage == "sft",
     "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
     "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
+    "stage is ppo or a measure taken on generations is named": _writes,
+    "do_sample is on, and stage is ppo or a measure taken on generations is named": lambda step: (
+        step.generating.do_sample and _writes(step)
+    ),
+    "stage is pt or sft": lambda step: step.finetuning.stage in ("pt", "sft"),
+    "stage is not ppo": lambda step: step.finetuning.stage != "ppo",
+    "stage is ppo": lambda step: step.finetuning.stage == "ppo",
+    "stage is ppo or dpo": lambda step: step.finetuning.stage in ("ppo", "dpo"),
+    "stage is ppo and reward_model_type is full": lambda step: (
+        step.finetuning.stage == "ppo" and step.finetuning.reward_model_type == "full"
+    ),
+    "stage is ppo and max_new_tokens is 0": lambda step: step.finetuning.stage == "ppo" and step.generating.max_new_tokens <= 0,
+    "stage is dpo": lambda step: step.finetuning.stage == "dpo",
+    "ref_model is given": lambda step: step.finetuning.ref_model is not None,
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,
 }
@@ -471,16 +533,24 @@ def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     earlier: dict[str, ResolvedStep] = {}
     known: dict[str, Lineage] = {}
     for index, step in enumerate(job.steps):
-        unknown = list(_unknown_references(step, earlier))
-        for argument, name in unknown:
-            sentence = f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}."
-            yield Refusal(_place(spec, index, argument), sentence)
+        for asked, name_of in with_companions(step):
+            for argument, why in _bad_references(asked, earlier, known):
+                yield Refusal(_place(spec, index, name_of(argument)), why)
         known[step.name] = lineage(step, earlier, known)
-        for why in () if unknown else _misplaced_adapters(step, known[step.name], earlier, known):
-            yield Refusal(_place(spec, index, "model.adapter_name_or_path"), why)
-        if step.model.quantization_bit is not None and step.model.model_name_or_path.startswith("@") and known[step.name].merged:
-            yield Refusal(_place(spec, index, "model.quantization_bit"), _merges_into_quantized(known[step.name]))
         earlier[step.name] = step
+
+
+def _bad_references(step: ResolvedStep, earlier: dict[str, ResolvedStep], known: dict[str, Lineage]) -> Iterator[tuple[str, str]]:
+    unknown = list(_unknown_references(step, earlier))
+    for argument, name in unknown:
+        yield argument, f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}."
+    if unknown:
+        return
+    own = lineage(step, earlier, known)
+    for why in _misplaced_adapters(step, own, earlier, known):
+        yield "model.adapter_name_or_path", why
+    if step.model.quantization_bit is not None and step.model.model_name_or_path.startswith("@") and own.merged:
+        yield "model.quantization_bit", _merges_into_quantized(own)
 
 
 def _unknown_references(step: ResolvedStep, earlier: dict[str, ResolvedStep]) -> Iterator[tuple[str, str]]:
@@ -501,7 +571,8 @@ def _misplaced_adapters(
             continue
         maker = earlier[name[1:]]
         if maker.finetuning.finetuning_type != "lora":
-            yield f"The step {maker.name!r} makes a whole model, not an adapter: name it as model_name_or_path."
+            instead = "name it as model_name_or_path, or as a reward_model of the type full"
+            yield f"The step {maker.name!r} makes a whole model, not an adapter: {instead}."
             continue
         here = Lineage(own.whole, own.adapters[:position])
         there = Lineage(known[maker.name].whole, known[maker.name].merged)
@@ -515,6 +586,28 @@ def _misplaced_adapters(
 def _merges_into_quantized(own: Lineage) -> str:
     adapters = ", ".join(map(repr, own.merged))
     return f"Adapters ({adapters}) are merged into a model of full precision only, never into a quantized one."
+
+
+def rewards_come_from_rm(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """ "@name" as a reward model is what an earlier step learned of preferences: beside it lies a head that scores."""
+    earlier: dict[str, ResolvedStep] = {}
+    for index, step in enumerate(job.steps):
+        argument, name = _head_is_beside(step)
+        maker = earlier.get(name[1:]) if name.startswith("@") else None
+        if maker is not None and maker.finetuning.stage != "rm":
+            why = f"The step {maker.name!r} is of the stage {maker.finetuning.stage}; a reward model is made by the stage rm."
+            yield Refusal(_place(spec, index, argument), why)
+        earlier[step.name] = step
+
+
+def _head_is_beside(step: ResolvedStep) -> tuple[str, str]:
+    """(argument, what it names) of that which a ppo step's value head lies beside; nothing where the step has none."""
+    fine = step.finetuning
+    if fine.stage != "ppo" or fine.reward_model is None or fine.reward_model_type == "api":
+        return "finetuning.reward_model", ""
+    if fine.reward_model_type == "full" and fine.reward_model_adapters:
+        return "finetuning.reward_model_adapters", fine.reward_model_adapters[-1]
+    return "finetuning.reward_model", fine.reward_model
 
 
 def _place(spec: JobSpec, index: int, argument: str) -> tuple[str | int, ...]:

@@ -11,9 +11,14 @@ _GUARDING = "tests/worker/stages/test_guarding.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
 _MODEL_ARGUMENTS = "tests/worker/stages/test_model_arguments.py"
 _PACKED = "tests/worker/stages/test_packed.py"
+_PPO = "tests/worker/stages/test_ppo.py"
+_ROLLOUT = "tests/worker/ppo/test_rollout.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
+_SCORERS = "tests/worker/rewards/test_scorers.py"
+_REWARDED = "tests/worker/stages/test_rewarded.py"
+_PREFERENCE = "tests/worker/stages/test_preference.py"
 _PRECISION = "tests/worker/models/test_precision.py"
 _QUANTIZATION = "tests/worker/models/test_quantization.py"
 _ENDINGS = "tests/service/store/test_endings.py"
@@ -74,6 +79,33 @@ EFFECTS: dict[str, str] = {
     "finetuning.lora_target": f"{_ADAPTERS}::test_lora_trains_rank_times_in_plus_out",
     "finetuning.lora_bf16_mode": f"{_MODEL_ARGUMENTS}::test_an_adapter_in_bf16_trains_in_bf16",
     "finetuning.create_new_adapter": f"{_MODEL_ARGUMENTS}::test_a_new_adapter_begins_where_the_merged_ones_ended",
+    "finetuning.reward_model": f"{_SCORERS}::test_a_whole_reward_model_scores_as_it_was_trained",
+    "finetuning.reward_model_adapters": f"{_REWARDED}::test_each_type_of_reward_model_scores_what_ppo_writes",
+    "finetuning.reward_model_quantization_bit": f"{_SCORERS}::test_a_whole_reward_model_may_be_quantized",
+    "finetuning.reward_model_type": f"{_REWARDED}::test_each_type_of_reward_model_scores_what_ppo_writes",
+    "finetuning.dpo_beta": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",
+    "finetuning.dpo_loss": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",
+    "finetuning.dpo_ftx": (f"{_PREFERENCE}::test_dpo_ftx_adds_the_mean_over_the_pairs_of_the_chosen_answers_nll_per_token"),
+    "finetuning.ref_model": f"{_PREFERENCE}::test_a_reference_that_is_named_is_the_one_that_answers_are_held_against",
+    "finetuning.ref_model_adapters": f"{_PREFERENCE}::test_the_adapters_of_a_reference_lie_on_it",
+    "finetuning.ref_model_quantization_bit": f"{_PREFERENCE}::test_a_reference_may_be_quantized",
+    "finetuning.stage": f"{_PPO}::test_a_step_of_the_stage_ppo_learns_from_its_own_responses",
+    "finetuning.ppo_buffer_size": f"{_PPO}::test_a_buffer_is_written_in_batches_and_passed_over_ppo_epochs_times",
+    "finetuning.ppo_epochs": f"{_PPO}::test_a_buffer_is_written_in_batches_and_passed_over_ppo_epochs_times",
+    "finetuning.ppo_score_norm": (
+        f"{_PPO}::test_ppo_score_norm_takes_the_mean_of_all_scores_so_far_off_and_divides_by_their_deviation"
+    ),
+    "finetuning.ppo_target": f"{_PPO}::test_ppo_target_says_which_way_the_coefficient_goes",
+    "finetuning.ppo_whiten_rewards": (
+        f"{_PPO}::test_ppo_whiten_rewards_gives_the_rewards_a_deviation_of_1_and_leaves_their_mean"
+    ),
+    "generating.do_sample": f"{_ROLLOUT}::test_do_sample_draws_and_the_seed_repeats_what_was_drawn",
+    "generating.temperature": f"{_ROLLOUT}::test_a_narrow_temperature_top_k_or_top_p_leaves_the_likeliest_token_alone",
+    "generating.top_p": f"{_ROLLOUT}::test_a_narrow_temperature_top_k_or_top_p_leaves_the_likeliest_token_alone",
+    "generating.top_k": f"{_ROLLOUT}::test_a_narrow_temperature_top_k_or_top_p_leaves_the_likeliest_token_alone",
+    "generating.max_length": f"{_ROLLOUT}::test_max_new_tokens_wins_over_max_length_which_counts_the_prompt",
+    "generating.max_new_tokens": f"{_ROLLOUT}::test_max_new_tokens_wins_over_max_length_which_counts_the_prompt",
+    "generating.repetition_penalty": f"{_ROLLOUT}::test_repetition_penalty_keeps_tokens_from_coming_again",
     "training.per_device_train_batch_size": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",
     "training.per_device_eval_batch_size": f"{_MEASURING}::test_a_measuring_pass_takes_no_more_documents_at_once_than_it_may",
     "training.gradient_accumulation_steps": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 ARGUMENTS = [f"{group}.{field}" for group, model in GROUPS.items() for field in model.model_fields]
 
+_PPO = {"stage": "ppo", "reward_model": "judge"}
+
 # A document in which each condition fails, and the same at the level of a step.
 WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "finetuning_type is freeze": {"finetuning": {"finetuning_type": "lora"}},
@@ -35,6 +37,19 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
     "a measure taken on a task is named": {"measures": {"names": "entropy"}},
     "a measure taken on generations is named": {"measures": {"names": "entropy"}},
+    "stage is pt or sft": {"data": {}, "finetuning": {"stage": "dpo"}, "training": {}},
+    "stage is dpo": {"finetuning": {"stage": "sft"}},
+    "ref_model is given": {"finetuning": {"stage": "dpo"}},
+    "stage is ppo": {"finetuning": {"stage": "sft"}, "generating": {}},
+    "stage is not ppo": {"finetuning": _PPO, "training": {}},
+    "stage is ppo or dpo": {"finetuning": {"stage": "sft"}},
+    "stage is ppo and reward_model_type is full": {"finetuning": _PPO},
+    "stage is ppo or a measure taken on generations is named": {"measures": {"names": "entropy"}, "generating": {}},
+    "do_sample is on, and stage is ppo or a measure taken on generations is named": {
+        "finetuning": _PPO,
+        "generating": {"do_sample": False},
+    },
+    "stage is ppo and max_new_tokens is 0": {"finetuning": _PPO, "generating": {}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -52,12 +67,24 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
     "a measure taken on a task is named": {"measures": {"names": "mutual_information"}},
     "a measure taken on generations is named": {"measures": {"names": "compression_ratio"}, "generating": {}},
+    "stage is pt or sft": {"data": {}, "finetuning": {"stage": "sft"}, "training": {}},
+    "stage is dpo": {"finetuning": {"stage": "dpo"}},
+    "ref_model is given": {"finetuning": {"stage": "dpo", "ref_model": "other"}},
+    "stage is ppo": {"finetuning": _PPO, "generating": {}},
+    "stage is not ppo": {"finetuning": {"stage": "sft"}, "training": {}},
+    "stage is ppo or dpo": {"finetuning": {"stage": "dpo"}},
+    "stage is ppo and reward_model_type is full": {"finetuning": {**_PPO, "reward_model_type": "full"}},
+    "stage is ppo or a measure taken on generations is named": {"finetuning": _PPO, "generating": {}},
+    "do_sample is on, and stage is ppo or a measure taken on generations is named": {
+        "measures": {"names": "compression_ratio"},
+        "generating": {},
+    },
+    "stage is ppo and max_new_tokens is 0": {"finetuning": _PPO, "generating": {"max_new_tokens": 0}},
     "the worker has a GPU": {},
 }
 
 # Values other than the default, where the type alone does not give one.
 OTHER_VALUES: dict[str, Any] = {
-    "finetuning.stage": "dpo",
     "resources.gpus": 2,
     "data.interleave_probs": "0.25,0.75",
     "finetuning.lora_dropout": 0.5,
@@ -203,7 +230,8 @@ def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: st
     group, field = argument.split(".")
     fails, holds = WHERE_CONDITIONS_FAIL[LEDGER[argument].why], WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
     value = other_value(argument)
-    step_fails, step_holds = {"name": "fails", **fails}, {"name": "holds", **holds}
+    reached = {**holds, group: {name: given for name, given in holds.get(group, {}).items() if name != field}}
+    step_fails, step_holds = {"name": "fails", **fails}, {"name": "holds", **reached}
     step_has_its_own = {"name": "own", **holds, group: {**holds[group], field: value}}
     assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_holds])) == []
     assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_has_its_own])) == [f"/{group}/{field}"]

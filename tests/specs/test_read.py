@@ -529,6 +529,8 @@ def guarded(*when: str, **measures: Any) -> dict[str, Any]:
     return a_job(measures={**measures, "guards": [{"when": it, "then": "stop"} for it in when]})
 
 
+PPO = {"stage": "ppo", "reward_model": "scorer"}
+
 BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.template_is_given: [
         (without(a_job(), "data", "template"), "/data/template", "stage sft needs a template"),
@@ -612,8 +614,21 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         ),
         (a_job(model={"quantization_bit": 4, "adapter_name_or_path": "a,b"}), "/model/adapter_name_or_path", "one adapter only"),
     ],
+    rules.quantized_companions_keep_their_adapter: [
+        (
+            a_job(
+                finetuning={"stage": "dpo", "ref_model": "b", "ref_model_adapters": "c,d", "ref_model_quantization_bit": 8},
+            ),
+            "/finetuning/ref_model_adapters",
+            "one adapter only",
+        ),
+    ],
     rules.whole_models_take_one_adapter: [
         (a_job(model={"adapter_name_or_path": "a,b"}, finetuning=FULL), "/model/adapter_name_or_path", "full takes one adapter"),
+    ],
+    rules.pairs_are_measured_by_rewards: [
+        (a_job(measures={"names": "cross_entropy,reward_margin"}), "/measures/names", "only a step of the stage rm"),
+        (a_job(steps=[{"name": "a", "measures": {"names": "reward_margin"}}]), "/steps/0/measures/names", "of the stage rm"),
     ],
     rules.ppo_has_a_reward: [(a_job(finetuning={"stage": "ppo"}), "/finetuning/reward_model", "needs a reward model")],
     rules.lora_reward_needs_lora: [
@@ -629,6 +644,15 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
             "/model/shift_attn",
             "ppo generates its own",
         ),
+    ],
+    rules.ppo_is_counted_in_steps: [
+        (a_job(finetuning=PPO, training={"save_strategy": "epoch"}), "/training/save_strategy", "reaches over the end"),
+    ],
+    rules.ppo_does_not_scale_gradients: [
+        (a_job(finetuning=PPO, training={"fp16": True}), "/training/fp16", "train with bf16 instead"),
+    ],
+    rules.drawing_needs_a_temperature: [
+        (a_job(finetuning=PPO, generating={"temperature": 0}), "/generating/temperature", "set do_sample to false"),
     ],
     rules.shifted_attention_is_its_own: [
         (a_job(model={"shift_attn": True, "flash_attn": True}), "/model/flash_attn", "not both"),
@@ -709,9 +733,6 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
 
 FATES: dict[Callable[..., Any], set[str]] = {
     rules.interleave_probs_fit: {"/data/interleave_probs"},
-    rules.ppo_has_a_reward: {"/finetuning/stage"},
-    rules.lora_reward_needs_lora: {"/finetuning/stage", "/finetuning/reward_model"},
-    rules.ppo_attends_fully: {"/finetuning/stage", "/finetuning/reward_model"},
     rules.export_quantization_has_a_corpus: {"/model/export_quantization_bit"},
 }
 

@@ -178,7 +178,7 @@ def test_bad_jobs_fail_with_their_reason_and_the_worker_goes_on(running: Running
     assert ended[no_module].reason == "bad_model"
     assert "q_prog" in ended[no_module].sentence
     assert "q_proj" in ended[no_module].sentence
-    assert ended[not_finite].reason == "not_finite"
+    assert ended[not_finite].reason == "diverged"
     if not psutil.LINUX or not Path("/proc/driver/nvidia").exists():
         assert ended[no_gpu].reason == "no_gpu"
     assert all(found.attempt == 1 for found in ended.values())

@@ -7,7 +7,7 @@ that decides it is the same: arguments, files, tokenizer, and the code that make
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
-from worker.data.prepared import Prepared
+from worker.data.pairs import KtoExample, PairExample
+from worker.data.prepared import Prepared, chosen
 from worker.data.tokenize import Coverage, Example
 from worker.failures import JobFailure
 
@@ -84,7 +85,13 @@ def _load(folder: Path, name: str) -> Prepared:
         parts = datasets.load_from_disk(str(folder))
         about = json.loads(parts["about"][0]["json"])
         train, evaluation = ([Example(**row) for row in parts[part]] for part in ("train", "evaluation"))
-        return Prepared(train, evaluation, Coverage(**about["coverage"]), about["split"], tuple(about["notices"]))
+        rest = Coverage(**about["coverage"]), about["split"], tuple(about["notices"])
+        if about.get("pairs"):
+            pairs = _paired(evaluation)
+            return Prepared(_paired(train), chosen(pairs), *rest, pairs)
+        if about.get("desirable"):
+            return Prepared([*map(KtoExample, train, about["desirable"])], evaluation, *rest)
+        return Prepared(train, evaluation, *rest)
     except (OSError, ValueError, KeyError, TypeError):
         raise _damaged(name) from None
 
@@ -98,10 +105,13 @@ def _damaged(name: str) -> JobFailure:
 def _save(root: Path, folder: Path, key: dict[str, Any], made: Prepared, overwrite: bool) -> None:
     with tempfile.TemporaryDirectory(prefix=".making-", dir=root) as making:
         whole = Path(making, "whole")
-        about = json.dumps({"coverage": asdict(made.coverage), "split": made.split, "notices": made.notices})
+        of_pairs = bool(made.pairs)
+        desirable = [example.desirable for example in made.train if isinstance(example, KtoExample)]
+        kind = {"pairs": of_pairs, "desirable": desirable}
+        about = json.dumps({"coverage": asdict(made.coverage), "split": made.split, "notices": made.notices} | kind)
         parts = {
-            "train": _table(made.train),
-            "evaluation": _table(made.evaluation),
+            "train": _table(_apart(made.train) if of_pairs else [_alone(example) for example in made.train]),
+            "evaluation": _table(_apart(made.pairs) if of_pairs else made.evaluation),
             "about": datasets.Dataset.from_dict({"json": [about]}),
         }
         datasets.DatasetDict(parts).save_to_disk(str(whole))
@@ -109,6 +119,18 @@ def _save(root: Path, folder: Path, key: dict[str, Any], made: Prepared, overwri
         if folder.exists() and not overwrite:
             return  # another job was first, with the same key or with one that the next job will complain of
         _put(whole, folder, Path(making, "before"))
+
+
+def _apart(pairs: Sequence[PairExample]) -> list[Example]:
+    return [example for pair in pairs for example in (pair.chosen, pair.rejected)]
+
+
+def _alone(example: Example | KtoExample) -> Example:
+    return example.answer if isinstance(example, KtoExample) else example
+
+
+def _paired(examples: list[Example]) -> list[PairExample]:
+    return [PairExample(better, worse) for better, worse in zip(examples[::2], examples[1::2], strict=True)]
 
 
 def _table(examples: list[Example]) -> datasets.Dataset:

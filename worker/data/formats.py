@@ -72,6 +72,8 @@ def pair_of(row: Row) -> Pair:
     asked = _asked(row)
     _require_question(row, asked)
     chosen, rejected = _answers(row)
+    if chosen == rejected:
+        raise _bad(row, _rejected_column(row), "the chosen answer and the rejected one are the same, so neither is better")
     return Pair(_ended(asked, chosen), _ended(asked, rejected))
 
 
@@ -274,6 +276,13 @@ def _answers(row: Row) -> tuple[Message, Message]:
                 row, column, f"the column {column!r} must be a list of two strings, the chosen answer and the rejected one"
             )
     return Message("assistant", texts[0]), Message("assistant", texts[1])
+
+
+def _rejected_column(row: Row) -> str:
+    columns = row.entry.columns
+    if row.entry.formatting != "alpaca" or columns.rejected or (not columns.model_fields_set and "chosen" in row.values):
+        return _required(row, "rejected")
+    return _required(row, "response")
 
 
 def _answer(row: Row, column: str) -> Message:

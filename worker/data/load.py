@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,10 +17,12 @@ from service.specs.roots import OutsideRoot, inside
 from service.specs.splits import NothingLeft, left_of_each
 from worker.data import cache
 from worker.data.files import Row, read_rows, stamps
-from worker.data.formats import conversation_of, text_of
+from worker.data.formats import conversation_of, labelled_of, pair_of, text_of
 from worker.data.hub import Hub, commit, hub_rows
 from worker.data.mixing import mix, probabilities_of
-from worker.data.prepared import Prepared, Split, Streamed
+from worker.data.pairs import KtoExample, PairExample, encode_kto, encode_pair
+from worker.data.prepared import Prepared, Split, Streamed, chosen
+from worker.data.prompts import encode_prompt
 from worker.data.splits import sample, split
 from worker.data.streaming import Encode, MixedRows, Source, Stream, stream_blocks
 from worker.data.templates import TEMPLATES
@@ -55,6 +57,7 @@ class Wanted:
     measures: MeasureArguments
     seed: int
     data_seed: int | None = None
+    dpo_loss: str = "sigmoid"  # labels are learned by kto alone
 
 
 def load_supervised(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
@@ -63,6 +66,15 @@ def load_supervised(places: Places, wanted: Wanted, tokenizer: PreTrainedTokeniz
         return _kept_or_made(places, wanted, tokenizer, _conversations)
     parts = _streamed_parts(places, wanted)
     encode = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+    return _streamed(wanted, parts, partial(map, encode), _measured_conversations(parts.evaluation, wanted.data, tokenizer))
+
+
+def load_prompts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
+    """Conversations without their last response, which a policy is to write. What is measured is as in `load_supervised`."""
+    if not wanted.data.streaming:
+        return _kept_or_made(places, wanted, tokenizer, _prompts)
+    parts = _streamed_parts(places, wanted)
+    encode = partial(_encode_prompt, data=wanted.data, tokenizer=tokenizer)
     return _streamed(wanted, parts, partial(map, encode), _measured_conversations(parts.evaluation, wanted.data, tokenizer))
 
 
@@ -76,13 +88,42 @@ def load_pretraining(places: Places, wanted: Wanted, tokenizer: PreTrainedTokeni
 
 
 def load_anchor(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """What the model should not forget, encoded as what is measured; nothing where the job names no anchor."""
+    """What the model should not forget: texts in the stage pt, conversations in all others. Nothing where none is named."""
     measures = wanted.measures
     if not measures.anchor:
         return []
-    rows = [*chain.from_iterable(load_rows(places, wanted, measures.anchor))]
+    of_texts = wanted.stage == "pt"
+    rows = [*chain.from_iterable(load_rows(places, wanted if of_texts else replace(wanted, stage="sft"), measures.anchor))]
     rows = sample(rows, measures.max_documents, wanted.seed)
-    return (_measured_texts if wanted.stage == "pt" else _measured_conversations)(rows, wanted.data, tokenizer)
+    return (_measured_texts if of_texts else _measured_conversations)(rows, wanted.data, tokenizer)
+
+
+def load_pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
+    """Two answers to a prompt, one pair an example."""
+    if not wanted.data.streaming:
+        return _kept_or_made(places, wanted, tokenizer, _pairs)
+    parts = _streamed_parts(places, wanted)
+    encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
+    pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
+    return replace(_streamed(wanted, parts, partial(map, encode), chosen(pairs)), pairs=pairs)
+
+
+def load_judged(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
+    """Answers that are labelled as good or bad, one an example. What is measured are good ones."""
+    if not wanted.data.streaming:
+        return _kept_or_made(places, wanted, tokenizer, _judged)
+    parts = _streamed_parts(places, wanted)
+    encode = partial(_encode_judged, data=wanted.data, tokenizer=tokenizer)
+    return _streamed(wanted, parts, partial(map, encode), _measured_good(parts.evaluation, wanted.data, tokenizer))
+
+
+def holds(places: Places, wanted: Wanted) -> str:
+    """What the rows are: conversations, pairs or labels. Raises JobFailure where some data sets hold others."""
+    names = (*(wanted.data.dataset or ()), *(wanted.measures.dataset or ()))
+    kinds = sorted({source.entry.holds for source in _sources(places, wanted, names)})
+    if len(kinds) > 1:
+        raise JobFailure(Reason.BAD_DATA, f"Some of the data sets hold {kinds[0]} and some {kinds[1]}: name one kind.")
+    return kinds[0]
 
 
 def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list[Row]]:
@@ -96,8 +137,18 @@ def measured_rows(places: Places, wanted: Wanted) -> list[Row]:
 
 
 def _conversations(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    return _encoded(places, wanted, tokenizer, _encode_row)
+
+
+def _prompts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    return _encoded(places, wanted, tokenizer, _encode_prompt)
+
+
+def _encoded(
+    places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase, encode_row: Callable[..., Example | None]
+) -> Prepared:
     parts = _parts(places, wanted)
-    encode = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+    encode = partial(encode_row, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
     _refuse_empty(train, "train on", wanted.data)
     evaluation = _measured_conversations(parts.evaluation, wanted.data, tokenizer)
@@ -109,6 +160,40 @@ def _measured_conversations(rows: list[Row], data: DataArguments, tokenizer: Pre
     examples = _not_dropped(map_in_processes(encode, rows, data.preprocessing_num_workers))
     _refuse_empty(examples, "measure on", data)
     return [replace(example, document=document) for document, example in enumerate(examples)]
+
+
+def _pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    parts = _parts(places, wanted)
+    encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
+    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
+    _refuse_empty(train, "train on", wanted.data)
+    pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
+    return Prepared(train, chosen(pairs), coverage_of(len(parts.train), train), parts.split, parts.notices, pairs)
+
+
+def _measured_pairs(rows: list[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> list[PairExample]:
+    encode = partial(_encode_pair, data=data, tokenizer=tokenizer)
+    pairs = _not_dropped(map_in_processes(encode, rows, data.preprocessing_num_workers))
+    _refuse_empty(pairs, "measure on", data)
+    return pairs
+
+
+def _judged(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
+    parts = _parts(places, wanted)
+    encode = partial(_encode_judged, data=wanted.data, tokenizer=tokenizer)
+    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
+    _refuse_empty(train, "train on", wanted.data)
+    evaluation = _measured_good(parts.evaluation, wanted.data, tokenizer)
+    return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
+
+
+def _measured_good(rows: list[Row], data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """The model is to say what is good, so bad answers are no text for it."""
+    encode = partial(_encode_judged, data=data, tokenizer=tokenizer)
+    judged = _not_dropped(map_in_processes(encode, rows, data.preprocessing_num_workers))
+    good = [example.answer for example in judged if example.desirable]
+    _refuse_empty(good, "measure on (only good answers are measured)", data)
+    return [replace(example, document=document) for document, example in enumerate(good)]
 
 
 def _texts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
@@ -213,14 +298,14 @@ def _placeholders(rows: list[Row]) -> tuple[str, ...]:
 def _sources(places: Places, wanted: Wanted, names: Sequence[str]) -> list[Source]:
     """The named data sets, which the stage can learn from."""
     folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
-    entries = [_entry(folder, name, wanted.stage) for name in names]
+    entries = [_entry(folder, name, wanted) for name in names]
     return [
         Source(entry, partial(_read, places, folder, name, entry, wanted.data))
         for name, entry in zip(names, entries, strict=True)
     ]
 
 
-def _entry(folder: Path, name: str, stage: str) -> DatasetEntry:
+def _entry(folder: Path, name: str, wanted: Wanted) -> DatasetEntry:
     try:
         entries = read_dataset_info(folder)
         if name not in entries:
@@ -229,7 +314,7 @@ def _entry(folder: Path, name: str, stage: str) -> DatasetEntry:
         entry = entries[name]
     except DatasetInfoError as error:
         raise JobFailure(Reason.BAD_DATA, str(error)) from None
-    if why := why_not_for(stage, name, entry):
+    if why := why_not_for(wanted.stage, name, entry, wanted.dpo_loss):
         raise JobFailure(Reason.BAD_DATA, why)
     return entry
 
@@ -273,7 +358,7 @@ def _made_of(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase)
     folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
     datasets: dict[str, Any] = {}
     for name in (*(wanted.data.dataset or ()), *(wanted.measures.dataset or ())):
-        entry = _entry(folder, name, wanted.stage)
+        entry = _entry(folder, name, wanted)
         stamp = commit(places.hub, name, entry) if entry.is_remote else stamps(folder, name, entry, wanted.data.split)
         datasets[f"the data set {name}"] = [entry.model_dump(mode="json", exclude_defaults=True), stamp]
     data = wanted.data.model_dump(mode="json", exclude=_SAME_EXAMPLES)
@@ -304,6 +389,21 @@ def _encode_row(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBas
     )
 
 
+def _encode_prompt(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Example | None:
+    template = TEMPLATES[data.template or "empty"]
+    return encode_prompt(conversation_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
+
+
+def _encode_pair(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> PairExample | None:
+    template = TEMPLATES[data.template or "empty"]
+    return encode_pair(pair_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
+
+
+def _encode_judged(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> KtoExample | None:
+    template = TEMPLATES[data.template or "empty"]
+    return encode_kto(labelled_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
+
+
 def _encode_training_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return encode_text(text_of(row), tokenizer)
 
@@ -318,11 +418,14 @@ def _encode_blocks(rows: Iterator[Row], tokenizer: PreTrainedTokenizerBase, cuto
     return stream_blocks(texts, tokenizer.eos_token_id, cutoff_len)
 
 
-def _not_dropped(examples: list[Example | None]) -> list[Example]:
+AnyExample = TypeVar("AnyExample")
+
+
+def _not_dropped(examples: list[AnyExample | None]) -> list[AnyExample]:
     return [example for example in examples if example is not None]
 
 
-def _refuse_empty(examples: list[Example], purpose: str, data: DataArguments) -> None:
+def _refuse_empty(examples: Sequence[object], purpose: str, data: DataArguments) -> None:
     if examples:
         return
     why = f": every row is longer than cutoff_len {data.cutoff_len}" if data.overlength == "drop" else ""

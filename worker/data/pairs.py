@@ -8,6 +8,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from worker.data.encoding import Encoded
 from worker.data.formats import Conversation, Labelled, Pair
 from worker.data.tokenize import MASKED, Example, budget
 from worker.data.turns import AnyTemplate, encode_turns
@@ -24,6 +25,15 @@ class PairExample:
     def truncated(self) -> bool:
         return self.chosen.truncated or self.rejected.truncated
 
+    @property
+    def input_ids(self) -> list[int]:
+        """The chosen text's and then the rejected one's."""
+        return [*self.chosen.input_ids, *self.rejected.input_ids]
+
+    @property
+    def labels(self) -> list[int]:
+        return [*self.chosen.labels, *self.rejected.labels]
+
 
 @dataclass(frozen=True, slots=True)
 class KtoExample:
@@ -31,6 +41,18 @@ class KtoExample:
 
     answer: Example
     desirable: bool
+
+    @property
+    def truncated(self) -> bool:
+        return self.answer.truncated
+
+    @property
+    def input_ids(self) -> list[int]:
+        return self.answer.input_ids
+
+    @property
+    def labels(self) -> list[int]:
+        return self.answer.labels
 
 
 def encode_pair(
@@ -41,12 +63,17 @@ def encode_pair(
     reserved_label_len: int,
     overlength: Literal["truncate", "drop"] = "truncate",
 ) -> PairExample | None:
-    """The longer answer decides how much of the prompt both keep, by `budget`."""
+    """The longer answer decides how much of the prompt both keep, by `budget`.
+
+    None, too, where what is left of both is the same: nothing could be learned from it.
+    """
     better, worse = (_encode(conversation, template, tokenizer) for conversation in (pair.chosen, pair.rejected))
     longest = max(len(better.answer), len(worse.answer))
     prompt_len, answer_len = budget(len(better.prompt), longest, cutoff_len, reserved_label_len)
     example = PairExample(better.cut(prompt_len, answer_len), worse.cut(prompt_len, answer_len))
-    return None if example.truncated and overlength == "drop" else example
+    if example.chosen.input_ids == example.rejected.input_ids or (example.truncated and overlength == "drop"):
+        return None
+    return example
 
 
 def encode_kto(
@@ -68,14 +95,16 @@ def encode_kto(
 class _Answered:
     prompt: list[int]
     answer: list[int]  # with its end
+    target: Encoded  # the answer, where its tokens stand in the text
 
     def cut(self, prompt_len: int, answer_len: int) -> Example:
         prompt, answer = self.prompt[:prompt_len], self.answer[:answer_len]
         truncated = len(prompt) < len(self.prompt) or len(answer) < len(self.answer)
-        return Example([*prompt, *answer], [*[MASKED] * len(prompt), *answer], truncated=truncated)
+        n_bytes = self.target.n_bytes(len(answer)) - (0 if prompt else self.target.n_bytes(1))  # the first token of all has none
+        return Example([*prompt, *answer], [*[MASKED] * len(prompt), *answer], n_bytes, truncated=truncated)
 
 
 def _encode(conversation: Conversation, template: AnyTemplate, tokenizer: PreTrainedTokenizerBase) -> _Answered:
     *earlier, (source, target) = encode_turns(conversation, template, tokenizer).turns
     before = [token for asked, answered in earlier for token in (*asked.ids, *answered.ids)]
-    return _Answered([*before, *source.ids], target.ids)
+    return _Answered([*before, *source.ids], target.ids, target)

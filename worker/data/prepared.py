@@ -1,8 +1,10 @@
 """What a job trains on and what it is measured on."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from worker.data.pairs import PairExample
 from worker.data.streaming import Stream
 from worker.data.tokenize import Coverage, Example
 
@@ -12,13 +14,18 @@ Split = Literal["validation", "dataset", "train"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Examples in the order of their rows; `coverage` is of the training part. `notices` are for the client to know."""
+    """Examples in the order of their rows; `coverage` is of the training part. `notices` are for the client to know.
 
-    train: list[Example]
+    Where preferences are learned, `train` holds PairExamples, and what is measured are `pairs` and, in `evaluation`, the chosen
+    answer of each.
+    """
+
+    train: list[Any]
     evaluation: list[Example]
     coverage: Coverage
     split: Split
     notices: tuple[str, ...] = ()
+    pairs: Sequence[PairExample] = ()
 
 
 @dataclass(frozen=True)
@@ -29,3 +36,9 @@ class Streamed:
     evaluation: list[Example]
     split: Split
     notices: tuple[str, ...] = ()
+    pairs: Sequence[PairExample] = ()
+
+
+def chosen(pairs: Sequence[PairExample]) -> list[Example]:
+    """The better answers, each a document."""
+    return [replace(pair.chosen, document=document) for document, pair in enumerate(pairs)]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
+from typing import Any
 
 import datasets
 import torch
@@ -19,6 +20,7 @@ from service.specs.reasons import Reason
 from worker.data.collate import features
 from worker.data.files import Row
 from worker.data.mixing import STOPPING, probabilities_of
+from worker.data.pairs import KtoExample, PairExample
 from worker.data.tokenize import MASKED, Coverage, Example
 from worker.failures import JobFailure
 
@@ -32,10 +34,10 @@ class Source:
 
 
 # What becomes of the rows of one reading; None for a row that is left out.
-Encode = Callable[[Iterator[Row]], Iterator[Example | None]]
+Encode = Callable[[Iterator[Row]], Iterator[Example | None] | Iterator[PairExample | None] | Iterator[KtoExample | None]]
 
 
-class Stream(torch.utils.data.IterableDataset[dict[str, list[int]]]):
+class Stream(torch.utils.data.IterableDataset[dict[str, Any]]):
     """Examples without end: after the last row the first comes again, in another order.
 
     The order depends on the seed and on how often the rows have come round, and on nothing else: a trainer that passes over what
@@ -49,7 +51,7 @@ class Stream(torch.utils.data.IterableDataset[dict[str, list[int]]]):
         self._seed = seed
         self._tally = _Tally()
 
-    def __iter__(self) -> Iterator[dict[str, list[int]]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         self._tally = _Tally()
         for epoch in count():
             before = self._tally.examples
@@ -141,7 +143,7 @@ class _Tally:
     tokens: int = 0
     trained_tokens: int = 0
 
-    def add(self, example: Example | None) -> None:
+    def add(self, example: Example | PairExample | KtoExample | None) -> None:
         if example is None:
             self.dropped += 1
             return

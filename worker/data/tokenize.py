@@ -55,8 +55,8 @@ class Coverage:
         return ", ".join(parts)
 
 
-def coverage_of(rows: int, examples: Sequence[Example]) -> Coverage:
-    """Of `rows` conversations that became `examples`; those that did not were dropped."""
+def coverage_of(rows: int, examples: Sequence[Any]) -> Coverage:
+    """Of `rows` conversations or pairs that became `examples`; those that did not were dropped."""
     return Coverage(
         rows=rows,
         truncated=sum(example.truncated for example in examples),

@@ -6,7 +6,8 @@ packed it, and what came out would be another model (Hu et al. 2021, LoRA, secti
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +76,18 @@ def laid_on(model: PreTrainedModel, adapter: SavedAdapter, is_trainable: bool) -
     _grow_to(model, shapes)
     _refuse_another_base(model, adapter, config, shapes)
     lora_config = _lora_config(adapter, config)
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers for a property by its old name
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        warnings.filterwarnings("error", "Found missing adapter keys")
-        try:
-            return PeftModel.from_pretrained(
-                model, adapter.folder, is_trainable=is_trainable, config=lora_config, torch_device="cpu"
-            )
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:  # whatever a file of somebody else's can make the libraries raise
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(str(adapter.folder), adapter.name)
-            raise _bad(adapter, f"cannot be loaded: {line[:300]}") from None
+    with _explained(adapter):
+        return PeftModel.from_pretrained(model, adapter.folder, is_trainable=is_trainable, config=lora_config, torch_device="cpu")
+
+
+def laid_beside(model: PeftModel, adapter: SavedAdapter, name: str) -> None:
+    """The adapter under that name beside those that the model has, neither acting nor training."""
+    config, shapes = _config(adapter), _shapes(adapter)
+    _refuse_another_base(model.get_base_model(), adapter, config, shapes)
+    lora_config = _lora_config(adapter, config)
+    with _explained(adapter):
+        model.add_adapter(name, lora_config)
+        model.load_adapter(str(adapter.folder), name, is_trainable=False, torch_device="cpu")
 
 
 def make_room(model: PreTrainedModel, adapter: SavedAdapter) -> None:
@@ -98,6 +98,21 @@ def make_room(model: PreTrainedModel, adapter: SavedAdapter) -> None:
 def base_config(adapter: SavedAdapter) -> dict[str, Any]:
     """The config of the model under the adapter; empty where the adapter came without it."""
     return _json_object(adapter, BASE_CONFIG) if (adapter.folder / BASE_CONFIG).is_file() else {}
+
+
+@contextmanager
+def _explained(adapter: SavedAdapter) -> Iterator[None]:
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers for a property by its old name
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # whatever a file of somebody else's can make the libraries raise
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(str(adapter.folder), adapter.name)
+            raise _bad(adapter, f"cannot be loaded: {line[:300]}") from None
 
 
 def _config(adapter: SavedAdapter) -> dict[str, Any]:

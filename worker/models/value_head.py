@@ -7,11 +7,14 @@ v_head.summary.bias [1].
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
+from worker.models.adapters import Model
+from worker.models.start import Start
 
 SAFE, BIN = "value_head.safetensors", "value_head.bin"
 
@@ -26,8 +29,37 @@ class ValueHead(torch.nn.Module):
         torch.nn.init.zeros_(self.summary.bias)
 
     def forward(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
-        """[B, T]"""
-        return self.summary(hidden_BTD.to(self.summary.weight.dtype)).squeeze(-1)
+        """[..., D] to [...]: in fp32 under autocast too."""
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
+            return self.summary(hidden_BTD.to(self.summary.weight.dtype)).squeeze(-1)
+
+
+def hidden_states(model: Model, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor) -> torch.Tensor:
+    """[B, T, D] after the final norm, with the adapters that are on; no logits are made. Padding stands on the right."""
+    whole = model.get_base_model() if isinstance(model, PeftModel) else model
+    transformer = getattr(whole, whole.base_model_prefix)
+    output = transformer(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False, return_dict=True)
+    states_BTD: torch.Tensor = output.last_hidden_state
+    return states_BTD
+
+
+def scores(model: Model, head: ValueHead, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor) -> torch.Tensor:
+    """[B] fp32: the value at each text's last token. Padding stands on the right."""
+    states_BTD = hidden_states(model, input_ids_BT, attention_mask_BT)
+    last_B = attention_mask_BT.sum(1) - 1
+    values_B: torch.Tensor = head(states_BTD[torch.arange(len(last_B), device=last_B.device), last_B])
+    return values_B
+
+
+def width(model: Model) -> int:
+    """D of the states that a head reads."""
+    config = model.config.get_text_config()
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))  # OPT projects its states to the embeddings' size
+
+
+def folder_of(start: Start) -> Path:
+    """Where a model's head lies: beside the last of its adapters, or beside the whole model where it has none."""
+    return start.adapters[-1].folder if start.adapters else start.whole
 
 
 def save(head: ValueHead, folder: Path) -> Path:

@@ -5,7 +5,7 @@ A row is a plain dict, ready for JSON. To add a measure that is made of the sums
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,15 @@ def report(checkpoints: dict[int, DocumentSums], base: DocumentSums) -> list[Row
 
 
 def chosen_checkpoint(checkpoints: dict[int, DocumentSums]) -> int | None:
-    """The earliest whose cross-entropy is within one standard error of the best; None where none is a number."""
+    """The earliest whose cross-entropy (a reward model's: of preferences) is within one standard error of the best."""
     best = best_checkpoint(checkpoints)
     if best is None:
         return None
     candidates = []
     for step, sums in checkpoints.items():
-        estimate = cross_entropy(sums)
+        estimate = _learned(sums)
         if math.isfinite(estimate.value):
-            versus = None if step == best else _versus(estimate, cross_entropy(checkpoints[best]))
+            versus = None if step == best else _versus(estimate, _learned(checkpoints[best]))
             candidates.append(Candidate(step, estimate.value, versus))
     return ranked(candidates, "lower")[0].global_step
 
@@ -113,9 +113,16 @@ def _between(finding: Finding, other: Finding) -> Row:
 
 
 def best_checkpoint(checkpoints: dict[int, DocumentSums]) -> int | None:
-    """The step of lowest cross-entropy, the earliest of equals; neither the base nor a checkpoint that diverged takes part."""
-    bits = {step: cross_entropy(checkpoints[step]).value for step in sorted(checkpoints)}
+    """The step of lowest cross-entropy, the earliest of equals; neither the base nor a checkpoint that diverged takes part.
+
+    Of a reward model that of the preferences: as a language model it is no better or worse at what it is for.
+    """
+    bits = {step: _learned(checkpoints[step]).value for step in sorted(checkpoints)}
     return min((step for step in bits if math.isfinite(bits[step])), key=bits.__getitem__, default=None)
+
+
+def _learned(sums: DocumentSums) -> Estimate:
+    return preference_cross_entropy(sums) or cross_entropy(sums)
 
 
 def _rows(
@@ -324,6 +331,34 @@ def arithmetic_code_bits(sums: DocumentSums) -> Estimate:
     return Estimate(estimate.value, estimate.influence_D, estimate.n_documents, sum(sums.n_tokens))
 
 
+def preference_cross_entropy(sums: DocumentSums) -> Estimate | None:
+    """Σ −lg σ(s_chosen − s_rejected) / pairs: 1 bit for a coin. Bradley and Terry 1952; arXiv 2203.02155 §3.5."""
+    return _per_pair(sums.pair_nll)
+
+
+def reward_accuracy(sums: DocumentSums) -> Estimate | None:
+    """The share of pairs whose chosen answer has strictly the higher score."""
+    return _per_pair(sums.pairs_won)
+
+
+def reward_margin(sums: DocumentSums) -> Estimate | None:
+    """Σ (s_chosen − s_rejected) / pairs: log-odds of the preference."""
+    chosen, rejected = sums.chosen_score, sums.rejected_score
+    return None if chosen is None or rejected is None else _per_pair([c - r for c, r in zip(chosen, rejected, strict=True)])
+
+
+def chosen_reward(sums: DocumentSums) -> Estimate | None:
+    return _per_pair(sums.chosen_score)
+
+
+def rejected_reward(sums: DocumentSums) -> Estimate | None:
+    return _per_pair(sums.rejected_score)
+
+
+def _per_pair(values_D: Sequence[float] | None) -> Estimate | None:
+    return None if values_D is None else ratio(np.array(values_D), np.ones(len(values_D)))
+
+
 def _mean(sums: DocumentSums, values_D: list[float] | None) -> Any:
     """Over tokens. None where the statistic was not taken."""
     return None if values_D is None else ratio(np.array(values_D), np.array(sums.n_tokens))
@@ -385,6 +420,11 @@ MEASURES: dict[str, tuple[Callable[[DocumentSums], Estimate | None], str]] = {
     "total_variation": (total_variation, "1"),
     "jensen_shannon_divergence": (jensen_shannon_divergence, "bits"),
     "arithmetic_code_bits": (arithmetic_code_bits, "bits"),
+    "preference_cross_entropy": (preference_cross_entropy, "bits/pair"),
+    "reward_accuracy": (reward_accuracy, "1"),
+    "reward_margin": (reward_margin, "nats"),
+    "chosen_reward": (chosen_reward, "nats"),
+    "rejected_reward": (rejected_reward, "nats"),
 }
 DIVERGENCES = (
     "kl_from_base",

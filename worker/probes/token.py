@@ -86,6 +86,11 @@ class DocumentSums:
     renyi_divergence_2: list[float] | None = None  # in bits
     total_variation: list[float] | None = None
     jensen_shannon: list[float] | None = None  # in bits
+    # of a document that is a pair of answers, as a reward model has it; None where none was asked
+    pair_nll: list[float] | None = None  # bits
+    pairs_won: list[int] | None = None
+    chosen_score: list[float] | None = None  # nats
+    rejected_score: list[float] | None = None
 
     def to_json(self) -> dict[str, list[int] | list[float | None] | None]:
         """Plain lists; a sum that is not finite, of a model that diverged, is null, since JSON has no nan."""
@@ -420,7 +425,7 @@ def _sums(documents: list[Document], statistics: TokenStatistics, vocabulary: in
         return [float(bits_N[end - n : end].sum()) for n, end in zip(n_tokens, ends, strict=True)]
 
     names = {field.name for field in fields(DocumentSums)}
-    told = {name: bits_N for name, bits_N in vars(statistics).items() if name in names and bits_N is not None}
+    told: dict[str, Any] = {name: bits_N for name, bits_N in vars(statistics).items() if name in names and bits_N is not None}
     if statistics.target_rank is not None:
         told["first_choice"] = statistics.target_rank == 0
         told["reciprocal_rank"] = 1 / (1 + statistics.target_rank)
@@ -430,5 +435,5 @@ def _sums(documents: list[Document], statistics: TokenStatistics, vocabulary: in
         n_tokens=n_tokens,
         n_bytes=[document.n_bytes for document in documents],
         most_entropy=[n * math.log2(vocabulary) for n in n_tokens],
-        **{name: per_document(bits_N) for name, bits_N in told.items()},
+        **dict[str, Any]((name, per_document(bits_N)) for name, bits_N in told.items()),
     )

@@ -18,9 +18,11 @@ from service.specs.reasons import Reason
 from service.specs.training import TrainingArguments
 from worker import checkpoints, disk
 from worker.failures import JobFailure
+from worker.models.reward_model import language_model
 from worker.models.saved_adapters import BASE_CONFIG
 from worker.run import Run, Stopped
 from worker.stages.measuring import Measuring
+from worker.stages.series import Series
 from worker.stages.step import StepWork
 
 PROGRESS_SECONDS = 0.2
@@ -67,11 +69,13 @@ class Reporting(TrainerCallback):
     """Makes the training series: means of every `logging_steps` updates, as an uninterrupted run would have them.
 
     The trainer logs each update into `state.log_history`, which checkpoints keep. A finished window's entries are replaced
-    there by their mean, so a run that resumes in the middle of a window still has the first half of it.
+    there by their mean, so a run that resumes in the middle of a window still has the first half of it. What `series` has to tell
+    of an update is kept and averaged in the same way.
     """
 
-    def __init__(self, run: Run, step: str, logging_steps: int):
+    def __init__(self, run: Run, step: str, logging_steps: int, series: Series | None = None):
         self._run = run
+        self._series = series
         self._step = step
         self._logging_steps = logging_steps
         self._told_at = 0.0
@@ -97,7 +101,9 @@ class Reporting(TrainerCallback):
     ) -> None:
         if logs is None or "loss" not in logs:
             return
-        _require_finite(logs["loss"], state.global_step)
+        _require_finite(logs, state.global_step, scales_gradients=args.fp16)
+        if self._series is not None:
+            state.log_history[-1]["series"] = self._series.take()
         if state.global_step % self._logging_steps == 0 or state.global_step == state.max_steps:
             self._close_window(state)
         self._tell_progress(state, logs["loss"])
@@ -114,12 +120,14 @@ class Reporting(TrainerCallback):
         }
         if "grad_norm" in last:
             mean["grad_norm"] = last["grad_norm"]
+        if self._series is not None:
+            mean["series"] = _means([entry["series"] for entry in window])
         state.log_history[-len(window) :] = [mean]
         values: dict[str, float] = {
             "tokens_per_second": self._clock.tokens_per_second,
             "tokens": state.num_input_tokens_seen,
         }
-        values |= {name: mean[name] for name in ("loss", "learning_rate", "grad_norm") if name in mean}
+        values |= told_of(mean)
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._run.points(self._step, state.global_step, finite)
         told = " ".join(f"{name} {value:.6g}" for name, value in sorted(finite.items()))
@@ -169,11 +177,13 @@ class Saving(TrainerCallback):
     def on_save(
         self, args: TransformersArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
+        _require_finite_weights(model, state.global_step)
         folder = Path(args.output_dir or "", f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         self._run.progress(phase="saving", global_step=state.global_step)
         _forget_this_host(folder, self._work)
-        if isinstance(model, PeftModel):
-            model.get_base_model().config.to_json_file(folder / BASE_CONFIG)
+        own = language_model(model)
+        if isinstance(own, PeftModel):
+            own.get_base_model().config.to_json_file(folder / BASE_CONFIG)
         files = checkpoints.seal(folder)
         self._sealed_at = state.global_step
         self._run.checkpoint(self._work.name, state.global_step, folder, state.epoch or 0.0, recent_loss(state), files)
@@ -221,14 +231,38 @@ def recent_loss(state: TrainerState) -> float | None:
     return sum(entry["loss"] for entry in window) / len(window) if window else None
 
 
-def _require_finite(loss: float, global_step: int) -> None:
-    if not math.isfinite(loss):
-        raise JobFailure(
-            Reason.NOT_FINITE,
-            f"The loss became {loss} at update {global_step}. A lower learning_rate, a longer warm-up, or bf16 in place of "
-            "fp16 may help.",
-            global_step=global_step,
-        )
+def told_of(window: dict[str, Any]) -> dict[str, float]:
+    """What a finished window adds to the training series."""
+    return {name: window[name] for name in ("loss", "learning_rate", "grad_norm") if name in window} | window.get("series", {})
+
+
+def _means(entries: list[dict[str, float]]) -> dict[str, float]:
+    """Of each name, over the updates that have it."""
+    values: dict[str, list[float]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(known) / len(known) for name, known in values.items()}
+
+
+def _require_finite(logs: dict[str, Any], global_step: int, scales_gradients: bool) -> None:
+    """A gradient that is scaled for fp16 may overflow: the update is left out then, and the next is scaled less."""
+    if not math.isfinite(logs["loss"]):
+        raise _diverged(f"The loss became {logs['loss']} at update {global_step}.", global_step)
+    norm = logs.get("grad_norm", 0.0)
+    if not scales_gradients and not math.isfinite(norm):
+        raise _diverged(f"The length of the gradient became {norm} at update {global_step}.", global_step)
+
+
+def _require_finite_weights(model: torch.nn.Module, global_step: int) -> None:
+    """A checkpoint that nothing could go on from is never sealed: the last good one stays the last."""
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters() if parameter.requires_grad):
+        raise _diverged(f"The weights are no longer all finite after update {global_step}.", global_step)
+
+
+def _diverged(what: str, global_step: int) -> JobFailure:
+    advice = "A lower learning_rate, a longer warm-up, or bf16 in place of fp16 may help."
+    return JobFailure(Reason.DIVERGED, f"{what} {advice}", global_step=global_step)
 
 
 class _Throughput:

@@ -1,14 +1,16 @@
 """Measures the base once and every checkpoint as it comes, and tells what each new number changes in the old ones."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
-from service.specs.measures import measure_of
+from service.specs.measures import OF_PAIRS, measure_of
 from worker.data.tokenize import Example
 from worker.models.adapters import Model
+from worker.models.reward_model import RewardModel, language_model
 from worker.probes.alerts import Test, alert_tests
 from worker.probes.finding import Finding, Findings
+from worker.probes.preference import measure_pairs
 from worker.probes.report import Row, best_checkpoint, chosen_checkpoint, report, report_findings
 from worker.probes.token import Base, Document, DocumentSums, base_pass, final_hidden_states, one_pass
 from worker.run import Run
@@ -38,17 +40,20 @@ class Measuring:
         self._every = probed.measures.every
         self._task = _Text(probed.data.split, probed.data.evaluation, measured)
         self._texts = [self._task, *([_Text("anchor", anchor, measured)] if anchor else [])]
+        self._pairs = probed.data.pairs if self._names & set(OF_PAIRS) else ()
         self._tokenizer_size = len(probed.tokenizer)
         self._batch_documents = probed.batch_documents
         self._probing = Probing(probed, self._task.windows, self._task.document_of)
         self._guards = Guarding(probed.measures.guards)
 
-    def begin(self, base_model: Model) -> None:
-        """Measures the base, whose tokenizer is the checkpoints' own."""
+    def begin(self, base_model: Model, model: Model | RewardModel) -> None:
+        """Measures the base, whose tokenizer is the checkpoints' own. `model` is the step's own before any training: what pairs
+        are worth to it is the base of what they come to be worth.
+        """
         for text in self._texts:
             text.base = self._base_on(base_model, text)
             one = base_pass(text.base, text.windows, self._probing.statistics)
-            text.base_sums = by_document(one.sums, text.document_of)
+            text.base_sums = self._with_pairs(by_document(one.sums, text.document_of), text, model)
             text.findings[None] = self._probing.base(base_model, one) if text is self._task else {}
         for text in self._texts:
             self._tell(text, None)
@@ -62,15 +67,16 @@ class Measuring:
     def has(self, global_step: int) -> bool:
         return all(global_step in text.sums for text in self._texts)
 
-    def checkpoint(self, model: Model, global_step: int, history: list[dict[str, Any]]) -> None:
+    def checkpoint(self, model: Model | RewardModel, global_step: int, history: list[dict[str, Any]]) -> None:
         """Measures the model as it is, on each text on which an earlier attempt has not. `history` is the trainer's log."""
         size, wanted = self._tokenizer_size, self._probing.statistics
         for text in self._texts:
             if global_step in text.sums:
                 continue
-            one = one_pass(model, text.windows, size, text.base, self._batch_documents, wanted)
-            text.sums[global_step] = by_document(one.sums, text.document_of)
-            text.findings[global_step] = self._probing.checkpoint(model, one, history) if text is self._task else {}
+            writes = language_model(model)
+            one = one_pass(writes, text.windows, size, text.base, self._batch_documents, wanted)
+            text.sums[global_step] = self._with_pairs(by_document(one.sums, text.document_of), text, model)
+            text.findings[global_step] = self._probing.checkpoint(writes, one, history) if text is self._task else {}
             self._tell(text, global_step)
 
     @property
@@ -87,6 +93,12 @@ class Measuring:
         if known is None:
             return Base.of(base_model, text.windows, self._tokenizer_size, self._batch_documents)
         return Base(final_hidden_states(base_model, text.windows, self._batch_documents), known.head)
+
+    def _with_pairs(self, sums: DocumentSums, text: "_Text", model: Model | RewardModel) -> DocumentSums:
+        if text is not self._task or not self._pairs or not isinstance(model, RewardModel):
+            return sums
+        pairs = measure_pairs(model, self._pairs, self._batch_documents)
+        return replace(sums, pair_nll=pairs.nll, pairs_won=pairs.won, chosen_score=pairs.chosen, rejected_score=pairs.rejected)
 
     def _tell(self, text: "_Text", global_step: int | None) -> None:
         """The new sums, every row that they make or change (another best changes the others' distance), and what they set off."""
@@ -160,9 +172,10 @@ def _earlier_findings(measured: list[dict[str, Any]], split: str) -> dict[int | 
 
 def _sentence(global_step: int | None, text: _Text) -> str:
     who = ("The base" if global_step is None else f"Checkpoint {global_step}") + (", anchor" if text.split == "anchor" else "")
-    row = text.told.get((global_step, "cross_entropy"))
-    if row is None or row["value"] is None:
-        return f"{who} is measured."
-    error = row["standard_error"]
-    spread = f" ± {error:.3f}" if error is not None else ""
-    return f"{who}: cross-entropy {row['value']:.4f}{spread} bits/token on {row['n_documents']} documents."
+    for name, told_as in (("preference_cross_entropy", "preferences"), ("cross_entropy", "cross-entropy")):
+        row = text.told.get((global_step, name))
+        if row is not None and row["value"] is not None:
+            error = row["standard_error"]
+            spread = f" ± {error:.3f}" if error is not None else ""
+            return f"{who}: {told_as} {row['value']:.4f}{spread} {row['unit']} on {row['n_documents']} documents."
+    return f"{who} is measured."

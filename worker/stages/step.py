@@ -1,6 +1,6 @@
 """A step as a stage is given it: its arguments, and where on this host everything is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,15 @@ from service.specs.job import ResolvedStep
 from worker.data.load import Places, Wanted
 from worker.models.start import Start
 from worker.work import SavedCheckpoint
+
+
+@dataclass(frozen=True)
+class BesideIt:
+    """A model that the step asks beside the one that it trains: in its parts, and as a step of its own."""
+
+    model: Path  # where its tokenizer lies
+    start: Start
+    step: ResolvedStep
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class StepWork:
     measured: list[dict[str, Any]]  # what earlier attempts measured: global_step, split, documents
     checkpoint_bytes: int = 0  # what one of the step's checkpoints will take, as far as it is known
     kept_free_bytes: int = 0  # on the disk of the artifacts
+    companions: dict[str, BesideIt] = field(default_factory=dict)  # by role: the models that the step names beside its own
+    reward_hosts: tuple[str, ...] = ()  # host:port of the reward APIs that the operator allows
 
     @property
     def name(self) -> str:
@@ -38,7 +49,8 @@ class StepWork:
     def wanted(self) -> Wanted:
         """What decides which examples there are."""
         step = self.step
-        return Wanted(step.finetuning.stage, step.data, step.measures, step.training.seed, step.training.data_seed)
+        fine, training = step.finetuning, step.training
+        return Wanted(fine.stage, step.data, step.measures, training.seed, training.data_seed, fine.dpo_loss)
 
     @property
     def begins_like_the_job(self) -> bool:

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, Trainer, set_seed
+from transformers import Trainer, set_seed
 
 from worker.data.load import load_supervised
 from worker.data.prepared import Prepared
-from worker.data.templates import TEMPLATES, add_tokens
 from worker.models.loading import load_tokenizer
 from worker.run import Run
 from worker.stages.arguments import training_arguments
 from worker.stages.packed import PackedTrainer, packed_collator, packed_rows, refuse_leaks
 from worker.stages.step import StepWork
 from worker.stages.training import (
+    add_template_tokens,
     begin_measuring,
     callbacks,
     collator,
@@ -30,7 +30,7 @@ def supervised(work: StepWork, run: Run) -> Path:
     step = work.step
     set_seed(step.training.seed)
     tokenizer = load_tokenizer(work.model, step.model.split_special_tokens)
-    _add_template_tokens(run, work, tokenizer)
+    add_template_tokens(run, work, tokenizer)
     data = load_supervised(work.places, work.wanted, tokenizer)
     tell_data(run, work, data)
     model = trainable_model(run, work, tokenizer)
@@ -55,15 +55,3 @@ def supervised(work: StepWork, run: Run) -> Path:
     output = train(run, work, trainer, measuring)
     tell_stream(run, work, data)
     return output
-
-
-def _add_template_tokens(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Before the model is loaded, which must have a row for each token."""
-    name = work.step.data.template or "empty"
-    added = add_tokens(TEMPLATES[name], tokenizer)
-    if added:
-        text = (
-            f"{work.name}: the template {name} needs the tokens {', '.join(added)}, which the tokenizer did not have and now "
-            "has; the model must have a row for each of them, or grow it with resize_vocab."
-        )
-        run.event("notice", text, step=work.name, tokens=added)

@@ -21,23 +21,26 @@ from worker.models.adapters import Model, trainable_parameters
 from worker.models.assembly import frozen, to_train
 from worker.models.loading import load_tokenizer
 from worker.models.quantization import quantized_with
+from worker.models.reward_model import RewardModel, language_model
 from worker.probes.token import adapter_off
 from worker.run import Run
 from worker.stages.bringing import bring
-from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss
+from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss, told_of
 from worker.stages.measuring import Measuring
 from worker.stages.probing import Probed
+from worker.stages.series import Series
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
 
-def tell_data(run: Run, work: StepWork, data: Prepared | Streamed) -> None:
-    """How much of the data is trained on, and on what the checkpoints are measured."""
+def tell_data(run: Run, work: StepWork, data: Prepared | Streamed, sentence: str | None = None) -> None:
+    """How much of the data is trained on, or the stage's own sentence, and on what the checkpoints are measured."""
     if isinstance(data, Streamed):
-        sentence = "rows are streamed: how many, and how many of their tokens are trained, is told when the step is done"
-        run.event("data_loaded", f"{work.name}: {sentence}.", step=work.name, measured_split=data.split)
+        unknown = "rows are streamed: how many, and how many of their tokens are trained, is told when the step is done"
+        run.event("data_loaded", f"{work.name}: {unknown}.", step=work.name, measured_split=data.split)
     else:
-        _tell_coverage(run, work, data.coverage, data.coverage.sentence(), examples=len(data.train), measured_split=data.split)
+        said = sentence or data.coverage.sentence()
+        _tell_coverage(run, work, data.coverage, said, examples=len(data.train), measured_split=data.split)
     for notice in data.notices:
         run.event("notice", f"{work.name}: {notice}", step=work.name)
     if data.split == "train" and work.step.measures.names:
@@ -70,6 +73,18 @@ def _tell_coverage(run: Run, work: StepWork, coverage: Coverage, sentence: str, 
     )
 
 
+def add_template_tokens(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Before the model is loaded, which must have a row for each token."""
+    name = work.step.data.template or "empty"
+    added = add_tokens(TEMPLATES[name], tokenizer)
+    if added:
+        text = (
+            f"{work.name}: the template {name} needs the tokens {', '.join(added)}, which the tokenizer did not have and now "
+            "has; the model must have a row for each of them, or grow it with resize_vocab."
+        )
+        run.event("notice", text, step=work.name, tokens=added)
+
+
 def train_dataset(data: Prepared | Streamed) -> Any:
     """As the trainer takes it."""
     return data.train if isinstance(data, Streamed) else features(data.train)
@@ -77,8 +92,19 @@ def train_dataset(data: Prepared | Streamed) -> Any:
 
 def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The step's model on its device, with the parameters that train."""
+    model = model_to_train(run, work, tokenizer)
+    tell_model(run, work, model)
+    return model
+
+
+def model_to_train(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
+    """The same before it is told of."""
     device = torch.device("cpu" if work.use_cpu else "cuda")
-    model = to_train(work.start, work.step, tokenizer, device, lambda sentence: _notice(run, work, sentence))
+    return to_train(work.start, work.step, tokenizer, device, lambda sentence: notice(run, work, sentence))
+
+
+def tell_model(run: Run, work: StepWork, model: Model | RewardModel) -> None:
+    """How many of its parameters train, and how it is held."""
     trainable, total = trainable_parameters(model)
     run.event(
         "model_loaded",
@@ -86,9 +112,8 @@ def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase
         step=work.name,
         trainable_parameters=trainable,
         parameters=total,
-        **_as_loaded(model),
+        **_as_loaded(language_model(model)),
     )
-    return model
 
 
 def _as_loaded(model: Model) -> dict[str, Any]:
@@ -103,12 +128,12 @@ def _as_loaded(model: Model) -> dict[str, Any]:
     }
 
 
-def _notice(run: Run, work: StepWork, sentence: str) -> None:
+def notice(run: Run, work: StepWork, sentence: str) -> None:
     run.event("notice", f"{work.name}: {sentence}", step=work.name)
 
 
 def begin_measuring(
-    run: Run, work: StepWork, model: Model, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
+    run: Run, work: StepWork, model: Model | RewardModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
 ) -> Measuring | None:
     """The base's measures. None when the job wants no measures."""
     step = work.step
@@ -124,18 +149,19 @@ def begin_measuring(
             add_tokens(TEMPLATES[work.job_step.data.template], base_tokenizer)  # as the job's first step did
         if base_tokenizer.get_vocab() == tokenizer.get_vocab():
             device = next(model.parameters()).device
-            measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device))
+            measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device), model)
             return measuring
-        _notice(
+        notice(
             run,
             work,
             "the model that the job began with has another tokenizer, so no divergence from it exists; "
             "checkpoints are compared with the model that this step began with.",
         )
     # an adapter that training goes on with is a part of what the step began with, and a new one is not
-    new_adapter = isinstance(model, PeftModel) and work.start.continued is None
-    with adapter_off(model) if new_adapter else nullcontext():
-        measuring.begin(model)
+    own = language_model(model)
+    new_adapter = isinstance(own, PeftModel) and work.start.continued is None
+    with adapter_off(own) if new_adapter else nullcontext():
+        measuring.begin(own, model)
     return measuring
 
 
@@ -144,37 +170,52 @@ def collator(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Collator:
     return collator_for(pad_id, work.step.data.ignore_pad_token_for_loss, torch.device("cpu" if work.use_cpu else "cuda"))
 
 
-def callbacks(run: Run, work: StepWork, measuring: Measuring | None) -> list[TrainerCallback]:
-    """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed."""
-    reporting = Reporting(run, work.name, work.step.training.logging_steps)
+def callbacks(run: Run, work: StepWork, measuring: Measuring | None, series: Series | None = None) -> list[TrainerCallback]:
+    """In the order in which they act: the loss is told before a checkpoint is saved, and saved before a wish is obeyed.
+
+    `series` is what the stage's loss has to tell beside its value.
+    """
+    reporting = Reporting(run, work.name, work.step.training.logging_steps, series)
     return [Order(), reporting, Saving(run, work, measuring), Wishes(run)]
 
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
     """Trains on from the last complete checkpoint, until the end or a guard's stop; the folder of the step's last one."""
+    last = last_checkpoint(run, work, trainer, measuring)
+    if last is None or not is_over(last, measuring):
+        trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        run.check()
+        last = work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+    keep(run, work, measuring)
+    return last
+
+
+def last_checkpoint(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path | None:
+    """The complete one to go on from, with what was not measured of it and of those before it measured; None: from the start."""
     saved, last = _newest_whole(run, work, [*work.saved, *_taken_over(run, work)])
-    if last is not None:
-        state = trainer_state(last)
-        if measuring is not None:
-            _measure_what_was_missed(run, trainer, measuring, work, saved, last, state["max_steps"])
-            run.check()
-        if state["global_step"] >= state["max_steps"] or (measuring is not None and measuring.stops):
-            _keep(run, work, measuring)
-            return last
+    if last is None:
+        return None
+    if measuring is not None:
+        _measure_what_was_missed(run, trainer, measuring, work, saved, last, trainer_state(last)["max_steps"])
+        run.check()
+    if not is_over(last, measuring):
         run.event(
             "resumed",
             f"{work.name} goes on from checkpoint {saved[-1].global_step}.",
             step=work.name,
             global_step=saved[-1].global_step,
         )
-    trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    run.check()
-    _keep(run, work, measuring)
-    return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+    return last
 
 
-def _keep(run: Run, work: StepWork, measuring: Measuring | None) -> None:
+def is_over(folder: Path, measuring: Measuring | None) -> bool:
+    """Whether a checkpoint is the step's last: by its plan, or because a guard ends it there."""
+    state = trainer_state(folder)
+    return state["global_step"] >= state["max_steps"] or (measuring is not None and measuring.stops)
+
+
+def keep(run: Run, work: StepWork, measuring: Measuring | None) -> None:
     """Says which checkpoint the step ends with, where a guard wants another than the last."""
     if measuring is not None and (kept := measuring.kept()) is not None:
         run.kept[work.name] = kept
@@ -198,8 +239,7 @@ def _taken_over(run: Run, work: StepWork) -> list[SavedCheckpoint]:
             continue
         state, files = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)), checkpoints.listed(folder)
         for window in (entry for entry in state.log_history if entry.get("window")):
-            known = {name: window[name] for name in ("loss", "learning_rate", "grad_norm") if name in window}
-            run.points(work.name, window["step"], known)
+            run.points(work.name, window["step"], told_of(window))
         epoch = state.epoch or 0.0
         run.checkpoint(work.name, state.global_step, folder, epoch, recent_loss(state), files)
         taken.append(SavedCheckpoint(state.global_step, str(folder.relative_to(work.artifacts_root)), epoch, files))

@@ -107,10 +107,10 @@ def test_everything_is_in_its_home_whatever_the_environment_says(
 def test_a_job_that_fails_fails_the_demo_with_its_reason(
     service: FakeService, finebits: Finebits, served: SimpleNamespace, tmp_path: Path
 ) -> None:
-    script(service, state="failed", reason="not_finite", sentence="The loss became infinite.")
+    script(service, state="failed", reason="diverged", sentence="The loss became infinite.")
     done = finebits("demo", "--home", tmp_path)
     assert done.exit_code == 1
-    assert "job-1 failed (not_finite: The loss became infinite.)" in done.stderr
+    assert "job-1 failed (diverged: The loss became infinite.)" in done.stderr
 
 
 def test_a_part_that_dies_is_told_and_not_waited_for(

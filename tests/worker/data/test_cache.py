@@ -30,7 +30,7 @@ def loaded(places, tokenizer, seed=1, stage="sft", **data):
 
 
 def kept_parts(prepared):
-    return prepared.train, prepared.evaluation, prepared.coverage, prepared.split, prepared.notices[:-1]
+    return prepared.train, prepared.evaluation, prepared.pairs, prepared.coverage, prepared.split, prepared.notices[:-1]
 
 
 @pytest.fixture
@@ -52,6 +52,21 @@ def test_the_second_run_does_not_tokenise_and_has_the_same(places, tokenizer, no
     second = loaded(places, tokenizer, stage=stage, cutoff_len=16)
     assert kept_parts(second) == kept_parts(first)
     assert second.notices[-1] == "The tokenised examples are taken from the cache 'mine'."
+
+
+def test_pairs_are_kept_as_pairs(places, tokenizer, no_tokenising):
+    folder = places.datasets_root / "data"
+    (folder / "dataset_info.json").write_text(json.dumps({"numbers": {"file_name": "pairs.json", "ranking": True}}))
+    rows = [{"instruction": f"what is {n}", "chosen": f"{n}", "rejected": "no idea"} for n in range(20)]
+    (folder / "pairs.json").write_text(json.dumps(rows))
+    wanted = Wanted(
+        "rm", DataArguments(dataset="numbers", template="default", cache_path="mine", val_size=4), MeasureArguments(), 1
+    )
+    first = load.load_pairs(places, wanted, tokenizer)
+    no_tokenising()
+    second = load.load_pairs(places, wanted, tokenizer)
+    assert (len(first.train), len(first.pairs)) == (16, 4)
+    assert kept_parts(second) == kept_parts(first)
 
 
 def test_arguments_that_change_no_example_do_not_matter(places, tokenizer, no_tokenising):

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from worker.data.collate import Collator, collator_for, features
+from worker.data.collate import Collator, PairCollator, collator_for, features
+from worker.data.pairs import PairExample
 from worker.data.tokenize import MASKED, Example
 
 EXAMPLES = [Example([5, 6, 7], [MASKED, 6, 7]), Example([8], [8])]
@@ -40,3 +41,13 @@ def test_padding_changes_no_loss(make_llama):
         together = model(**collate(rows)).loss
         alone = [model(**collate([row])).loss for row in rows]
     assert together.item() == pytest.approx((3 * alone[0] + alone[1]).item() / 4, rel=1e-5)
+
+
+def test_a_batch_of_pairs_is_the_chosen_texts_and_then_the_rejected_ones():
+    pairs = [PairExample(*EXAMPLES), PairExample(Example([3, 4], [MASKED, 4]), Example([3, 9, 9], [MASKED, 9, 9]))]
+    rows = features(pairs)
+    assert [len(row["input_ids"]) for row in rows] == [4, 5], "a sampler that groups by length sees all of a pair"
+    batch = PairCollator(Collator(pad_id=2))(rows)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [3, 4, 2], [8, 2, 2], [3, 9, 9]]
+    assert batch["labels"].tolist() == [[MASKED, 6, 7], [MASKED, 4, MASKED], [8, MASKED, MASKED], [MASKED, 9, 9]]
+    assert batch["attention_mask"].sum(1).tolist() == [3, 2, 1, 3]

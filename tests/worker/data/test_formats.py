@@ -283,6 +283,8 @@ GPT = {"from": "gpt", "value": "x"}
             "conversations",
             "ends with an answer",
         ),
+        ({"instruction": "q", "output": ["same", "same"]}, "alpaca", "output", "are the same, so neither is better"),
+        ({"instruction": "q", "chosen": "same", "rejected": "same"}, "alpaca", "rejected", "are the same, so neither is better"),
     ],
 )
 def test_a_bad_pair_is_named_with_its_column(values, formatting, column, says):

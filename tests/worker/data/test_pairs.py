@@ -99,3 +99,13 @@ def test_every_row_of_the_demonstrations_is_encoded_as_it_is_loaded(tokenizer, t
         assert got.desirable == labelled.desirable
     assert len(pairs) > 100
     assert {labelled.desirable for labelled in judged} == {True, False}
+
+
+def test_a_pair_of_which_the_same_is_left_is_left_out(tokenizer):
+    assert pair(tokenizer, ("Q",), "ZZZZ the one", "ZZZZ the other", template="empty", cutoff_len=5) is None
+    assert pair(tokenizer, ("Q",), "ZZZZ the one", "ZZZZ the other", template="empty") is not None
+
+
+def test_the_bytes_of_an_answer_are_those_of_its_text(tokenizer):
+    got = pair(tokenizer, ("Q",), "grüße", "no", template="empty")
+    assert (got.chosen.n_bytes, got.rejected.n_bytes) == (7, 2)

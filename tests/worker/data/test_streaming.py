@@ -8,7 +8,7 @@ from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
 from service.specs.reasons import Reason
 from worker.data import files
-from worker.data.load import Places, Wanted, load_pretraining, load_supervised
+from worker.data.load import Places, Wanted, load_pairs, load_pretraining, load_supervised
 from worker.data.prepared import Streamed
 from worker.data.streaming import stream_blocks
 from worker.data.tokenize import pack_blocks
@@ -182,3 +182,16 @@ def test_blocks_are_filled_as_texts_come_and_are_those_of_all_at_once(root, toke
     assert all(len(block["input_ids"]) == 16 and block["labels"] == block["input_ids"] for block in blocks)
     text = tokenizer.decode([token for block in blocks for token in block["input_ids"]])
     assert text.startswith("the quick brown fox 0</s>the quick brown fox 1</s>")
+
+
+def test_pairs_stream_as_rows_of_both_texts(root, tokenizer):
+    folder = root / "data"
+    (folder / "dataset_info.json").write_text(json.dumps({"pairs": {"file_name": "pairs.jsonl", "ranking": True}}))
+    rows = [json.dumps({"instruction": f"what is {n}", "chosen": f"{n}", "rejected": "no idea"}) for n in range(9)]
+    (folder / "pairs.jsonl").write_text("\n".join(rows))
+    data = DataArguments(dataset="pairs", template="default", streaming=True, val_size=2)
+    got = load_pairs(Places(root, root / "cache"), Wanted("rm", data, MeasureArguments(), 1), tokenizer)
+    assert len(got.pairs) == 2
+    assert [example.input_ids for example in got.evaluation] == [pair.chosen.input_ids for pair in got.pairs]
+    for row in islice(got.train, 7):
+        assert tokenizer.decode(row["input_ids"][row["chosen_len"] :]).endswith("no idea</s>")

@@ -1,8 +1,10 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
+from service.specs.measures import OF_PAIRS
 from worker.probes.report import best_checkpoint, chosen_checkpoint, leading_checkpoints, report
 from worker.probes.token import DocumentSums
 
@@ -99,6 +101,16 @@ def test_the_best_is_the_checkpoint_of_lowest_cross_entropy_and_not_the_base():
     assert row_of(rows, 300, "perplexity")["versus_best"]["value"] == pytest.approx(2**1.5 - 2**1.25)
 
 
+def test_of_a_reward_model_the_best_is_the_one_that_knows_the_preferences_best():
+    def checkpoint(language, pairs):
+        return replace(coin(language), pair_nll=[pairs] * 3, pairs_won=[1] * 3, chosen_score=[0.0] * 3, rejected_score=[0.0] * 3)
+
+    assert best_checkpoint({10: checkpoint(1.0, 0.9), 20: checkpoint(2.0, 0.4)}) == 20
+    rows = report({10: checkpoint(1.0, 0.9), 20: checkpoint(2.0, 0.4)}, checkpoint(1.0, 1.0))
+    versus = row_of(rows, 10, "preference_cross_entropy")["versus_best"]
+    assert (versus["global_step"], versus["value"]) == (20, pytest.approx(0.5))
+
+
 def test_of_equals_the_earliest_is_best():
     assert best_checkpoint({20: coin(), 10: coin()}) == 10
     assert best_checkpoint({}) is None
@@ -192,3 +204,34 @@ def test_the_chosen_checkpoint_is_the_earliest_that_cannot_be_told_from_the_best
     assert chosen_checkpoint({1: far, 2: near, 3: best}) == 2
     assert chosen_checkpoint({1: far, 3: best}) == 3
     assert chosen_checkpoint({1: coin(math.nan)}) is None
+
+
+def test_pairs_are_told_in_bits_a_pair_and_in_the_scores_own_nats():
+    # margins ln 3 and -ln 3: 2 - lg 3 and 2 bits
+    pairs = {"pair_nll": [2 - math.log2(3), 2.0], "pairs_won": [1, 0]}
+    scores = {"chosen_score": [math.log(3), 1.0], "rejected_score": [0.0, 1 + math.log(3)]}
+    rows = report({}, replace(sums([1.0, 3.0], n_tokens=(2, 2)), **pairs, **scores))
+    values = {
+        row["measure"]: (pytest.approx(row["value"]), row["unit"], row["n_documents"])
+        for row in rows
+        if row["measure"] in OF_PAIRS
+    }
+    assert values == {
+        "preference_cross_entropy": (2 - math.log2(3) / 2, "bits/pair", 2),
+        "reward_accuracy": (0.5, "1", 2),
+        "reward_margin": (0.0, "nats", 2),
+        "chosen_reward": ((math.log(3) + 1) / 2, "nats", 2),
+        "rejected_reward": ((math.log(3) + 1) / 2, "nats", 2),
+    }
+    # two pairs, one won: SE 1/2, t(1 df) = 12.7062
+    assert row_of(rows, None, "reward_accuracy")["interval"] == pytest.approx([0.5 - 6.3531, 0.5 + 6.3531], abs=1e-4)
+
+
+def test_sums_of_pairs_come_back_from_the_store_and_older_ones_have_none():
+    kept = replace(coin(), pair_nll=[1.0, 2.0, math.inf], pairs_won=[1, 0, 0], chosen_score=[1.0] * 3, rejected_score=[0.0] * 3)
+    back = DocumentSums.from_json(json.loads(json.dumps(kept.to_json())))
+    assert back.pair_nll[:2] == [1.0, 2.0]
+    assert math.isnan(back.pair_nll[2])
+    assert (back.pairs_won, back.chosen_score) == ([1, 0, 0], [1.0] * 3)
+    older = {name: values for name, values in coin().to_json().items() if name in ("n_tokens", "n_bytes", "nll", "entropy")}
+    assert DocumentSums.from_json(older).pair_nll is None

@@ -75,22 +75,32 @@ class Host:
     """Folders of models, data sets and artifacts. The model "tiny" and the data sets below are there."""
 
     def __init__(self, root, make_llama, tokenizer_folder):
-        _set_aside_the_stack()
-        self.root = root
-        self.models, self.datasets, self.artifacts = root / "models", root / "datasets", root / "artifacts"
+        self._open(root, root / "models", root / "datasets")
         self._tokenizer_folder = tokenizer_folder
-        self.store_url = ""
-        self.artifacts.mkdir(parents=True)
         self.add_model("tiny", make_llama())
         for name, rows in DATASETS.items():
             self.add_dataset(name, rows)
+
+    @classmethod
+    def of_folders(cls, root, models, datasets):
+        """With the models and the data sets that are in these folders, and no others."""
+        host = cls.__new__(cls)
+        host._open(root, models, datasets)
+        return host
+
+    def _open(self, root, models, datasets):
+        _set_aside_the_stack()
+        self.root, self.models, self.datasets, self.artifacts = root, models, datasets, root / "artifacts"
+        self.store_url = ""
+        self.reward_hosts = ""
+        self.artifacts.mkdir(parents=True)
 
     def add_model(self, name, model, tokenizer_folder=None):
         shutil.copytree(tokenizer_folder or self._tokenizer_folder, self.models / name)
         model.save_pretrained(self.models / name)
 
-    def add_dataset(self, name, rows):
-        """Rows are objects, or lines of text."""
+    def add_dataset(self, name, rows, **entry):
+        """Rows are objects, or lines of text; those with a chosen answer are pairs, and those with a kto_tag labelled."""
         folder = self.datasets / "data"
         folder.mkdir(parents=True, exist_ok=True)
         info_file = folder / "dataset_info.json"
@@ -100,7 +110,9 @@ class Host:
             info[name] = {"file_name": f"{name}.txt", "columns": {"prompt": "text"}}
         else:
             (folder / f"{name}.json").write_text(json.dumps(rows))
-            info[name] = {"file_name": f"{name}.json"}
+            pairs = {"ranking": True} if "chosen" in rows[0] else {}
+            labels = {"columns": LABEL_COLUMNS} if "kto_tag" in rows[0] else {}
+            info[name] = {"file_name": f"{name}.json"} | pairs | labels | entry
         info_file.write_text(json.dumps(info))
 
     def work(self, document, earlier=()):
@@ -124,6 +136,7 @@ class Host:
             cache_root=str(self.root / "cache"),
             hub=False,
             modelscope=False,
+            reward_hosts=self.reward_hosts,
             device=None,
             threads=1,
             lease_seconds=60,
@@ -182,13 +195,30 @@ def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-# Twelve conversations of unlike lengths with one thing to learn, and twelve texts of one sentence.
+# Twelve conversations of unlike lengths with one thing to learn, pairs and judged answers, and twelve texts of one sentence.
+LABEL_COLUMNS = {"prompt": "instruction", "response": "output", "kto_tag": "kto_tag"}
 PETS = ("cat", "dog", "fox")
 DATASETS = {
     "pets": [
         {"instruction": f"what says the {PETS[n % 3]}" + " there" * (n % 4), "output": f"the {PETS[n % 3]}"} for n in range(12)
     ],
     "others": [{"instruction": f"which animal is number {n}", "output": "no animal of the forest"} for n in range(5)],
+    "better": [
+        {
+            "instruction": f"what says the {PETS[n % 3]}" + " there" * (n % 4),
+            "chosen": f"the {PETS[n % 3]}" + " over" * (n % 3),
+            "rejected": "what is this" + " forest" * (n % 2),
+        }
+        for n in range(12)
+    ],
+    "judged": [
+        {
+            "instruction": f"what says the {PETS[n % 3]}",
+            "output": ("the dog", "what")[n % 2] + " there" * (n % 4),
+            "kto_tag": n % 2 == 0,
+        }
+        for n in range(12)
+    ],
     "texts": [f"the quick brown fox jumps over the lazy dog {n}" for n in range(12)],
 }
 
@@ -216,4 +246,13 @@ def a_pretraining_job(**groups):
     data = {"dataset": "texts", "template": None, "cutoff_len": 16} | groups.pop("data", {})
     finetuning = {"stage": "pt", "finetuning_type": "full"} | groups.pop("finetuning", {})
     job = a_job(data=data, **groups)
+    return job | {"finetuning": finetuning}
+
+
+def a_preference_job(**groups):
+    """The same on the pairs of `better`, in the stage dpo."""
+    finetuning = {"stage": "dpo", "lora_rank": 2} | groups.pop("finetuning", {})
+    if finetuning.get("finetuning_type", "lora") != "lora":
+        del finetuning["lora_rank"]
+    job = a_job(data={"dataset": "better"} | groups.pop("data", {}), **groups)
     return job | {"finetuning": finetuning}

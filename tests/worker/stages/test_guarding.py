@@ -190,7 +190,7 @@ def test_a_checkpoint_whose_logits_are_no_numbers_has_no_values_and_the_numeric_
     values = {row["measure"]: row["value"] for row in third["metrics"] if row["global_step"] == 3}
     assert {values[name] for name in ("cross_entropy", "entropy", "bits_per_byte", "kl_from_base")} == {None}
     assert {test["alert"] for test in third["alerts"] if test["fires"]} == {"numeric"}
-    assert attempt.error.reason == Reason.NOT_FINITE
+    assert attempt.error.reason == Reason.DIVERGED
     stopped = host.done(a_guarded_job(("numeric", "stop")))
     assert stopped.checkpoints() == [1, 2, 3]
     assert output(stopped) in (1, 2), "one that has numbers"

@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
+from transformers import Trainer
 
 from service.specs.reasons import Reason
-from tests.worker.stages.attempts import a_job, a_pretraining_job, changed
+from tests.worker.stages.attempts import a_job, a_preference_job, a_pretraining_job, changed
+from worker import checkpoints
 from worker.run import Stopped
 
 # Ten rows in batches of two, two batches an update: three updates an epoch, the third of one batch. Windows of three updates
@@ -21,6 +24,11 @@ LONG = {
 JOBS = {
     "pt full": a_pretraining_job(training=LONG),
     "sft lora": a_job(training=LONG, finetuning={"lora_rank": 4, "lora_dropout": 0.3}),
+}
+PREFERENCES = {
+    "lora": a_preference_job(training=LONG, finetuning={"lora_dropout": 0.3, "dpo_ftx": 0.1}),
+    "full": a_preference_job(training=LONG, finetuning={"finetuning_type": "full", "dpo_loss": "kto"}),
+    "judged": a_preference_job(training=LONG, finetuning={"dpo_loss": "kto"}, data={"dataset": "judged"}),
 }
 
 
@@ -84,7 +92,8 @@ def require_equal_series(whole, *attempts):
     joined = {update: point for attempt in attempts for update, point in attempt.points().items()}
     assert list(joined) == list(whole.points())
     for update, expected in whole.points().items():
-        for name in ("loss", "learning_rate", "grad_norm", "tokens"):
+        assert joined[update].keys() == expected.keys()
+        for name in expected.keys() - {"tokens_per_second"}:
             assert joined[update][name] == pytest.approx(expected[name], rel=1e-6, abs=1e-6), (update, name)
 
 
@@ -103,6 +112,17 @@ def test_a_run_that_was_interrupted_equals_one_that_was_not(host, whole_and_join
     else:  # a stop makes a checkpoint more, and what is best may be that one
         for place, row in expected.items():
             assert {**rows[place], "versus_best": None} == {**row, "versus_best": None}
+
+
+@pytest.mark.parametrize("job", PREFERENCES)
+def test_so_it_does_where_a_reference_is_asked(host, whole_and_joined, job):
+    """Which knows nothing of how far training had come, nor of where it went on."""
+    whole, weights, first, second = whole_and_joined(PREFERENCES[job], killed_at_checkpoint(4))
+    assert isinstance(first.error, Killed)
+    require_equal_series(whole, first, second)
+    assert "logps/chosen" in second.points()[8]
+    assert changed(weights, host.weights(second)) == set()
+    assert first.rows() | second.rows() == whole.rows()
 
 
 @pytest.mark.parametrize(
@@ -288,8 +308,58 @@ def test_a_wish_that_comes_before_training_is_heard_before_a_model_is_loaded(hos
 def test_a_loss_that_is_not_finite_ends_the_job_and_names_the_update(host):
     job = a_job(training={"learning_rate": 1e30, "lr_scheduler_type": "constant"}, measures={"names": ""})
     error = host.attempt(job | {"finetuning": {"finetuning_type": "full"}}).error
-    assert (error.reason, error.where) == (Reason.NOT_FINITE, {"global_step": 2})
+    assert (error.reason, error.where) == (Reason.DIVERGED, {"global_step": 2})
     assert error.sentence.startswith("The loss became nan at update 2. A lower learning_rate")
+
+
+def test_a_gradient_that_is_not_finite_ends_the_job_though_the_loss_is_a_number(host, monkeypatch):
+    """Before the checkpoint that its update would have spoiled; the one before stays, and a retry goes on from it."""
+    job = a_job(training={"save_steps": 1}, measures={"names": ""})
+    whole = host.done(job)
+    norm, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def spoilt(parameters, *arguments, **named):
+        parameters = list(parameters)
+        calls.append(1)
+        if len(calls) == 3:
+            next(parameter for parameter in parameters if parameter.grad is not None).grad.fill_(float("inf"))
+        return norm(parameters, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", spoilt)
+        first = host.attempt(job)
+    assert (first.error.reason, first.error.where) == (Reason.DIVERGED, {"global_step": 3})
+    assert first.error.sentence.startswith("The length of the gradient became ")
+    assert (first.checkpoints(), list(first.points())) == ([1, 2], [1, 2])
+    assert checkpoints.is_complete(host.folder(first))
+    second = host.done(job, earlier=[first])
+    assert [event["data"]["global_step"] for event in second.events("resumed")] == [2]
+    assert [*first.losses(), *second.losses()] == pytest.approx(whole.losses(), rel=1e-6)
+
+
+@pytest.mark.parametrize("job", [a_job, a_preference_job])
+def test_weights_that_are_not_finite_make_no_checkpoint(host, job):
+    """The loss that they give would be known an update later, and there is none after the last."""
+
+    def spoil(message, run):
+        if message["message"] == "points" and message["global_step"] == 4:
+            next(parameter for parameter in spoilt if parameter.requires_grad).data.fill_(float("nan"))
+
+    spoilt = []
+    begin = Trainer.train
+
+    def train(trainer, *arguments, **named):
+        spoilt.extend(trainer.model.parameters())
+        return begin(trainer, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train", train)
+        attempt = host.attempt(job(measures={"names": ""}), when=spoil)
+    assert (attempt.error.reason, attempt.error.where) == (Reason.DIVERGED, {"global_step": 4})
+    assert attempt.error.sentence.startswith("The weights are no longer all finite after update 4.")
+    assert attempt.checkpoints() == [2]
+    checkpoints.discard_torn(host.artifacts / "job-1" / "1")
+    assert [folder.name for folder in host.folder(attempt).parent.iterdir()] == ["checkpoint-2"]
 
 
 def test_a_model_that_is_not_finite_is_measured_so_and_not_trained(host, make_llama):
@@ -297,7 +367,7 @@ def test_a_model_that_is_not_finite_is_measured_so_and_not_trained(host, make_ll
     model.lm_head.weight.data.fill_(float("inf"))
     host.add_model("broken", model)
     attempt = host.attempt(a_job(model={"model_name_or_path": "broken"}))
-    assert (attempt.error.reason, attempt.error.where) == (Reason.NOT_FINITE, {"global_step": 1})
+    assert (attempt.error.reason, attempt.error.where) == (Reason.DIVERGED, {"global_step": 1})
     assert attempt.rows()[None, "cross_entropy"]["value"] is None
     assert attempt.of("points") == attempt.checkpoints() == []
     json.dumps(attempt.messages, allow_nan=False)
