@@ -66,6 +66,11 @@ class Running:
         with self.database.transaction() as session:
             wishes.cancel(session, OWNER, job_id)
 
+    def wish(self, verb: str, job_id: str) -> None:
+        """pause, resume or retry."""
+        with self.database.transaction() as session:
+            getattr(wishes, verb)(session, OWNER, job_id)
+
     def kinds(self, job_id: str) -> list[str]:
         with self.database.reading() as session:
             return [event.kind for event in events.after(session, job_id, 0, 10_000)]

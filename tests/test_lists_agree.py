@@ -9,7 +9,8 @@ import pytest
 from service.library import check
 from service.specs import alerts, measures, rules
 from service.specs.finetuning import FinetuningArguments
-from service.store import events
+from service.specs.ledger import LEDGER
+from service.store import events, states
 from worker import supervise
 from worker.data.templates import TEMPLATES
 from worker.models import attention, quantization
@@ -58,6 +59,13 @@ def test_what_the_child_tells_is_an_event_that_clients_know() -> None:
     assert told
     assert told <= {kind.value for kind in events.Kind}
     assert set(supervise.WRITERS) == {"event", "progress", "points", "checkpoint", "measurement", "artifact", "step"}
+
+
+def test_the_page_of_states_is_the_table_of_transitions() -> None:
+    page = (ROOT / "docs" / "reference" / "states.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*)\|$", page.split("## Wishes")[0], re.MULTILINE)
+    table = {state: {target.strip(" `") for target in targets.split(",") if target.strip()} for state, targets in rows}
+    assert table == {str(state): {str(target) for target in targets} for state, targets in states.TRANSITIONS.items()}
 
 
 def test_the_readme_s_tree_is_the_tree() -> None:

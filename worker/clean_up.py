@@ -23,16 +23,22 @@ class CleanUp:
 
     def once(self, database: Database) -> None:
         """What a store that is away, or a file that cannot be removed, leaves is tried again the next time."""
+        while self._remove_some(database):
+            pass
+
+    def _remove_some(self, database: Database) -> bool:
+        """Whether more may wait: what is removed is noted now and then, and not only when all is."""
         with database.reading() as session:
             waiting, recent = removals.waiting(session), removals.recent(session) if self._is_elsewhere else []
         gone = [path for path in waiting if self._remove(path)]
         self._drop_copies([*waiting, *recent])
         if not gone:
-            return
+            return False
         with database.transaction() as session:
             for path in gone:
                 removals.done(session, path, is_copied=self._is_elsewhere)
             removals.forget_old(session)
+        return len(gone) == len(waiting)
 
     def _remove(self, path: str) -> bool:
         try:

@@ -37,6 +37,7 @@ class Worker:
     def start(self, **_: Any) -> None:
         warm.warm_up()
         threading.Thread(target=self._sweep_regularly, daemon=True, name="sweep").start()
+        threading.Thread(target=self._clean_up_regularly, daemon=True, name="clean-up").start()
         logger.info("worker %s takes jobs from %s", self._settings.name, ", ".join(self._settings.queue_names))
 
     def stop(self, **_: Any) -> None:
@@ -55,7 +56,7 @@ class Worker:
             self._slots.put(device)
 
     def sweep(self) -> None:
-        """Takes back jobs whose worker is gone, ends those whose time is over, rings for lost bells, and cleans up."""
+        """Takes back jobs whose worker is gone, ends those whose time is over, and rings for lost bells."""
         with self._database.transaction() as session:
             leases.rescue(session, retry_seconds=self._settings.retry_seconds)
             limits.end_late(session)
@@ -63,7 +64,12 @@ class Worker:
             unheard = leases.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
         self._ring(unheard)
         self._tell_health()
-        self._clean_up.once(self._database)
+
+    def _clean_up_regularly(self) -> None:
+        """Apart from the sweep, which must not wait for an artifact store that is slow."""
+        while not self._stopping.is_set():
+            self._attempt(lambda: self._clean_up.once(self._database))
+            self._stopping.wait(self._settings.sweep_seconds)
 
     def _tell_health(self) -> None:
         if self._settings.health_file is None:
@@ -86,7 +92,7 @@ class Worker:
         try:
             action()
         except Exception as error:
-            logger.warning("the sweep failed and will be tried again: %s", error)
+            logger.warning("the sweep or the clean-up failed and will be tried again: %s", error)
 
 
 def connect(app: Celery, settings: WorkerSettings, database: Database) -> Worker:

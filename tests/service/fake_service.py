@@ -72,7 +72,7 @@ def fake_service() -> Iterator[tuple[FakeService, str]]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             self._say(service.answer(Asked(self.command, path, query, headers, body)))
 
-        do_POST = do_GET
+        do_POST = do_PATCH = do_DELETE = do_GET
 
         def _say(self, answer: Answer) -> None:
             self.close_connection = True

@@ -155,6 +155,51 @@ def test_a_cancelled_job_stops_at_the_update_after_the_heartbeat(running: Runnin
 
 
 @ON_SQLITE
+def test_what_a_client_wishes_is_obeyed_and_the_curves_are_those_of_a_job_that_was_left_in_peace(running: Running) -> None:
+    worker = running.start_worker()
+    undisturbed = running.submit(job())
+    running.wait_for_end(undisturbed)
+
+    job_id = running.submit(job())
+    running.wait_for_update(job_id, 15)
+    running.wish("pause", job_id)
+    paused = running.wait(job_id, lambda found: found.state == "paused")
+    assert (paused.worker, paused.lost) == (None, 0)
+    assert running.kinds(job_id)[-2:] == ["checkpoint_saved", "paused"]
+    assert running.children(worker) == []
+    other = running.submit(job(training={"max_steps": 5}))
+    assert running.wait_for_end(other).state == "succeeded", "the slot is free"
+    running.wish("resume", job_id)
+    running.wait_for_update(job_id, paused.progress["global_step"] + 5)
+    running.cancel(job_id)
+    assert running.wait_for_end(job_id).state == "cancelled"
+    running.wish("retry", job_id)
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt) == ("succeeded", 3)
+    assert running.series(job_id) == pytest.approx(running.series(undisturbed), rel=1e-6)
+    planned = running.cross_entropies(undisturbed)
+    assert {at: running.cross_entropies(job_id)[at] for at in planned} == pytest.approx(planned, rel=1e-6)
+
+    # a job whose time is over ends at a checkpoint, and only what is to be kept is kept
+    training = {"max_steps": 100_000, "save_steps": 10, "save_total_limit": 2}
+    job_id = running.submit(job(training=training, resources={"max_seconds": 3600}, measures={"names": ""}))
+    running.wait_for_update(job_id, 45)
+    with running.database.transaction() as session:
+        session.connection().exec_driver_sql("UPDATE jobs SET max_seconds = 0.01")
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.reason) == ("failed", "too_long")
+    assert running.kinds(job_id)[-1] == "failed"
+    assert "files_removed" in running.kinds(job_id)
+    made = running.artifacts / job_id / "1" / "sft"
+    deadline = time.monotonic() + 60
+    while len(folders := list(made.glob("checkpoint-*"))) > 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(folders) == 2
+    newest = max(int(folder.name.split("-")[1]) for folder in folders)
+    assert newest == ended.progress["global_step"], "the last was made because the time was over"
+
+
+@ON_SQLITE
 def test_bad_jobs_fail_with_their_reason_and_the_worker_goes_on(running: Running) -> None:
     running.start_worker()
     no_output = running.submit(job(data={"dataset": "no_output"}))

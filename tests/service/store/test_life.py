@@ -461,10 +461,11 @@ ON_SQLITE = pytest.mark.parametrize("open_database", ["sqlite"], indirect=True)
 
 
 def test_whatever_happens_jobs_live_by_the_table_and_zombies_change_nothing(open_database: OpenDatabase) -> None:
-    live(open_database, lives=12, steps=30, phases=(Phase.generate, Phase.shrink))
+    live(open_database, lives=8, steps=30, phases=(Phase.generate, Phase.shrink))
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_over_many_and_long_lives_too(open_database: OpenDatabase) -> None:
     live(open_database, lives=200, steps=60, phases=(Phase.generate, Phase.shrink))
 
