@@ -197,6 +197,7 @@ LEDGER: dict[str, Fate] = {
     "measures.train_documents": WORKS,
     "resources.queue": WORKS,
     "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
+    "resources.gpu_memory_fraction": WORKS,
     "resources.priority": WORKS,
     "resources.max_lost": WORKS,
 }

@@ -16,10 +16,12 @@ from service.specs.job import ResolvedJob
 from service.specs.read import ReadJob
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
-from service.store import events, tokens
+from service.specs.version import SPEC_VERSION
+from service.store import events, slots, tokens
 from service.store.clock import now
 from service.store.errors import BadCursor, NotFound
 from service.store.events import Kind
+from service.store.need import need_of
 from service.store.states import ENDED, State, sources
 from service.store.tables import Job
 
@@ -40,9 +42,17 @@ class Listed(NamedTuple):
     version: int
 
 
-def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob, key: SecretStr | None = None) -> Job:
+def create(
+    session: Session,
+    owner: str,
+    document: dict[str, Any],
+    read: ReadJob,
+    key: SecretStr | None = None,
+    least_gpu_bytes: int = 0,
+) -> Job:
     """Stores a job as it came and as it will run, queued; its tokens apart, encrypted with the key, and nowhere else.
 
+    `least_gpu_bytes` is the memory without which a GPU is not worth trying; 0 where it is not known.
     The answer is no part of the session: it shows what was stored.
     """
     spec = read.spec
@@ -58,6 +68,8 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
         "queue": spec.resources.queue,
         "priority": spec.resources.priority,
         "max_lost": spec.resources.max_lost,
+        **need_of(spec.resources, least_gpu_bytes).columns,
+        "spec_version": SPEC_VERSION,
         "attempt": 0,
         "lost": 0,
         "version": 1,
@@ -137,16 +149,19 @@ def listing(
 def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bool], **values: Any) -> Job | None:
     """The one door between states: one UPDATE that checks the table of transitions and the conditions, and changes.
 
-    None when the job is elsewhere by now.
+    None when the job is elsewhere by now. Whatever road it takes, a job that does not run holds no slot.
     """
     times = {"finished_at": now()} if to in ENDED else {"finished_at": None}
-    return session.scalar(
+    moved = session.scalar(
         update(Job)
         .where(Job.id == job_id, Job.state.in_(sources(to)), *conditions)
         .values(state=to, version=Job.version + 1, changed_at=now(), **times, **values)
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
+    if moved is not None and to != State.RUNNING:
+        slots.free(session, job_id)
+    return moved
 
 
 def locked(session: Session, *conditions: ColumnElement[bool]) -> Job | None:

@@ -1,5 +1,6 @@
 from service.specs.read import read_job
 from service.store import jobs, leases, metrics
+from service.store.scheduling import Placement
 from service.store.session import Database
 from tests.running import job
 from worker import supervise
@@ -15,5 +16,5 @@ def test_an_attempt_is_handed_what_was_measured_of_checkpoints_and_not_the_base(
         assert held is not None
         for global_step in (metrics.BASE, 10):
             metrics.record_measurement(session, held, "sft", global_step, "validation", {"nll": [1.0]})
-        work = supervise._work(session, held, WorkerSettings(), None)
+        work = supervise._work(session, WorkerSettings(), Placement(held, (), 1.0))
     assert work.measurements == {"sft": [{"global_step": 10, "split": "validation", "documents": {"nll": [1.0]}}]}

@@ -68,9 +68,10 @@ def layout(database: Database) -> dict[str, Any]:
     seen = inspect(database.engine)
     return {
         table: {
-            "columns": [(column["name"], repr(column["type"]), column["nullable"]) for column in seen.get_columns(table)],
+            # a column that a later migration adds comes last
+            "columns": sorted((column["name"], repr(column["type"]), column["nullable"]) for column in seen.get_columns(table)),
             "primary key": seen.get_pk_constraint(table),
-            "foreign keys": seen.get_foreign_keys(table),
+            "foreign keys": sorted(seen.get_foreign_keys(table), key=str),
             "checks": sorted((check["name"], check["sqltext"]) for check in seen.get_check_constraints(table)),
             "indexes": sorted(map(index_of, seen.get_indexes(table))),
         }
