@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.specs.version import READABLE
@@ -47,6 +48,8 @@ class Presence:
             try:
                 with self._database.transaction() as session:
                     return self.register(session)
+            except IntegrityError:  # another of the name registered at the same moment, and is there to be seen now
+                pass
             except WorkerIsThere as error:
                 if heard_at is not None and error.rival.heartbeat_at > heard_at:
                     raise

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 DOCUMENT = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-QUEUED = sa.text("state = 'queued'")
+QUEUED, RUNNING = sa.text("state = 'queued'"), sa.text("state = 'running'")
 
 revision = "0004"
 down_revision = "0002"
@@ -30,6 +30,7 @@ def upgrade() -> None:
         postgresql_where=QUEUED,
         sqlite_where=QUEUED,
     )
+    op.create_index("ix_jobs_running", "jobs", ["owner"], unique=False, postgresql_where=RUNNING, sqlite_where=RUNNING)
 
     op.create_table(
         "workers",
@@ -98,6 +99,7 @@ def downgrade() -> None:
     op.drop_index("ix_slots_gpu", table_name="slots")
     op.drop_table("slots")
     op.drop_table("workers")
+    op.drop_index("ix_jobs_running", table_name="jobs")
     op.drop_index("ix_jobs_waiting", table_name="jobs")
     for name in NEW_COLUMNS:
         op.drop_column("jobs", name)

@@ -58,7 +58,9 @@ class WorkerIsThere(StoreError):
         self.rival = rival
         where = f"(process {rival.pid} on {rival.host})"
         if rival.name == name:
-            sentence = f"There is a worker {name!r} already {where}. Give this one another name in FINEBITS_WORKER_NAME, or stop that one."
+            sentence = (
+                f"There is a worker {name!r} already {where}. Give this one another name in FINEBITS_WORKER_NAME, or stop it."
+            )
         else:
             sentence = (
                 f"The worker {rival.name!r} {where} owns a GPU that this one would use. Give each its own with FINEBITS_DEVICES, "

@@ -97,5 +97,8 @@ def _first_behind(queue: str, skip: Collection[str], kinds: CTE | None) -> Scala
         wanted = wanted.where(job.id.not_in(skip))
     key = [getattr(job, name) for name in _KIND]
     if kinds is not None:
-        wanted = wanted.where(tuple_(*key) > tuple_(*(kinds.c[name] for name in _KIND))).correlate(kinds)
+        # Expressions, not columns, since of two columns SQLite leaps by the first alone; and behind the last of a kind, since it
+        # leaps to the first that is not less.
+        last = [*(func.coalesce(kinds.c[name], kinds.c[name]) for name in _KIND), literal_column("9e99")]
+        wanted = wanted.where(tuple_(*key, job.created_at) > tuple_(*last)).correlate(kinds)
     return wanted.order_by(*key, job.created_at, job.id).limit(1).scalar_subquery()

@@ -98,6 +98,7 @@ class Job(Base):
             postgresql_where=text("state = 'queued'"),
             sqlite_where=text("state = 'queued'"),
         ),
+        Index("ix_jobs_running", "owner", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")),
         Index(
             "ix_jobs_leases", "lease_until", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")
         ),

@@ -88,7 +88,8 @@ def register(session: Session, report: Report, is_dead: Callable[[Worker], bool]
     `is_dead` says of one that was heard of lately whether its process is known to have ended. Raises WorkerIsThere.
     """
     for rival in _rivals(session, report):
-        if status(session, rival) not in (Status.LOST, Status.STOPPED) and not is_dead(rival):
+        is_this_one = rival.instance == report.me.instance and rival.name == report.me.name
+        if not is_this_one and status(session, rival) not in (Status.LOST, Status.STOPPED) and not is_dead(rival):
             raise WorkerIsThere(report.me.name, rival)
         leases.lose_all_of(session, rival.name, f"{rival.name} ended, and {report.me.name} is in its place.")
         session.execute(delete(TakenSlot).where(TakenSlot.worker == rival.name))
@@ -196,12 +197,11 @@ def _trouble(reading: Reading) -> Any:
 
 
 def _rivals(session: Session, report: Report) -> Sequence[Worker]:
-    """Who has the name, or one of the GPUs; this very process included, when it registers again."""
+    """Who has the name, or one of the GPUs."""
     gpus = [slot.gpu for slot in report.slots if slot.gpu is not None]
     owns_one = select(Slot.worker).where(Slot.gpu.in_(gpus))
     wanted = select(Worker).where(or_(Worker.name == report.me.name, Worker.name.in_(owns_one)))
-    found = session.scalars(wanted.order_by(Worker.name).with_for_update().execution_options(populate_existing=True)).all()
-    return [worker for worker in found if worker.instance != report.me.instance or worker.name == report.me.name]
+    return session.scalars(wanted.order_by(Worker.name).with_for_update().execution_options(populate_existing=True)).all()
 
 
 def _enter(session: Session, report: Report) -> None:
