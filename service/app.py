@@ -12,7 +12,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, parameters, problems, schema
+from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, parameters, problems, schema, workers
 from service.api.body_limit import BodyLimit
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
@@ -53,6 +53,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     keyed.include_router(checkpoints.router)
     keyed.include_router(artifacts.router)
     keyed.include_router(logs.router)
+    keyed.include_router(workers.router)
     app.include_router(keyed)
 
     # the last one added stands outermost: whatever is refused has an id

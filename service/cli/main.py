@@ -6,6 +6,7 @@ from service.cli.backup import backup
 from service.cli.cancel import cancel
 from service.cli.connection import Connection
 from service.cli.demo import demo
+from service.cli.drain import drain
 from service.cli.init import init
 from service.cli.jobs import jobs
 from service.cli.logs import logs
@@ -17,6 +18,7 @@ from service.cli.submit import submit
 from service.cli.up import up
 from service.cli.version import version
 from service.cli.watch import watch
+from service.cli.workers import workers
 from service.client import DEFAULT_URL
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -32,5 +34,22 @@ def finebits(
     context.obj = Connection(url, api_key)
 
 
-for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, init, serve, migrate, backup, restore, version):
+for command in (
+    up,
+    demo,
+    submit,
+    watch,
+    jobs,
+    metrics,
+    cancel,
+    logs,
+    workers,
+    drain,
+    init,
+    serve,
+    migrate,
+    backup,
+    restore,
+    version,
+):
     app.command()(command)

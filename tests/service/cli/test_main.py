@@ -17,6 +17,8 @@ COMMANDS = {
     "metrics",
     "cancel",
     "logs",
+    "workers",
+    "drain",
     "init",
     "serve",
     "migrate",
