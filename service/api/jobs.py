@@ -2,13 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from service.api.access import Owner
@@ -17,12 +19,13 @@ from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, Th
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, quoted
+from service.api.fitting import Fitting
 from service.api.problems import declared
 from service.api.schema import JOB_BODY
 from service.api.views import JobPage, JobView, job_view
 from service.dispatch import Dispatch
 from service.library.check import Roots, check
-from service.specs.read import ReadJob, read_job
+from service.specs.read import read_job
 from service.store import idempotency, jobs, steps, wishes
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
@@ -62,28 +65,29 @@ def create_job(
         secrets=settings.secret_key is not None,
     )
     if dry_run:
-        return _json(dry_run_of(document, roots))
+        return _json(dry_run_of(document, roots, Fitting(database, roots, document)))
     once = _Once(owner, idempotency_key, document)
     if idempotency_key:
         with database.reading() as session:
             # before the models and data sets are looked at: the first answer stands, even if one has gone since
             if job := once.earlier(session):
                 return _created(job, steps.of_job(session, job.id))
-    read = read_job(document, partial(check, roots, well=well))
+    fitting = Fitting(database, roots, document)
+    read = read_job(document, lambda spec, resolved: chain(check(roots, spec, resolved, well), fitting(spec, resolved)))
+    read = replace(read, notices=(*read.notices, *fitting.notices))
+    create = partial(jobs.create, document=document, read=read, key=settings.secret_key, least_gpu_bytes=fitting.least_gpu_bytes)
     try:
-        return _submitted(database, dispatch, once, document, read, settings.secret_key)
+        return _submitted(database, dispatch, once, create)
     except IdempotencyBusy:
         # another request with this key came first; by now its job is there to be found
-        return _submitted(database, dispatch, once, document, read, settings.secret_key)
+        return _submitted(database, dispatch, once, create)
 
 
-def _submitted(
-    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob, key: SecretStr | None
-) -> Response:
+def _submitted(database: Database, dispatch: Dispatch, once: "_Once", create: Callable[[Session, str], Job]) -> Response:
     with database.transaction() as session:
         if earlier := once.earlier(session):
             return _created(earlier, steps.of_job(session, earlier.id))
-        job = once.remember(session, jobs.create(session, once.owner, document, read, key))
+        job = once.remember(session, create(session, once.owner))
     dispatch.ring(job.queue)
     return _created(job)
 
