@@ -10,11 +10,12 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import leases, scheduling, workers
+from service.store import leases, limits, retention, scheduling, workers
 from service.store.errors import WorkerIsThere, WorkerReplaced
 from service.store.session import Database
 from service.store.workers import Orders
 from worker import supervise, warm
+from worker.clean_up import CleanUp
 from worker.disk import Disk
 from worker.presence import Presence
 from worker.settings import WorkerSettings
@@ -31,6 +32,7 @@ class Worker:
         self._database = database
         self._presence = presence
         self._disk = Disk(settings.artifacts_root, settings.min_free_bytes)
+        self._clean_up = CleanUp(settings)
         self._stopping = threading.Event()
         self._orders = Orders(draining=False, stop_jobs=False)
 
@@ -60,10 +62,13 @@ class Worker:
                 return self._register_again(error)
 
     def sweep(self) -> None:
-        """Takes back jobs whose worker is gone, keeps workers for jobs that need much, and rings where a bell may be lost."""
+        """Takes back jobs whose worker is gone, ends those whose time is over, keeps workers for those that need much, rings for
+        lost bells, and cleans up."""
         queues = self._settings.queue_names
         with self._database.transaction() as session:
-            leases.rescue(session)
+            leases.rescue(session, retry_seconds=self._settings.retry_seconds)
+            limits.end_late(session)
+            retention.expire(session)
             unheard = leases.unheard(session, queues, 3 * self._settings.sweep_seconds)
         with self._database.transaction() as session:
             scheduling.tell_unreadable(session, queues)
@@ -71,6 +76,7 @@ class Worker:
             scheduling.reserve(session, queues, self._settings.reserve_after_seconds)
         self._ring(unheard)
         self._tell_health()
+        self._clean_up.once(self._database)
 
     def be_heard(self) -> None:
         """One heartbeat; what it brings back is obeyed."""

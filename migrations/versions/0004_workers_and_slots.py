@@ -8,7 +8,7 @@ DOCUMENT = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 QUEUED, RUNNING = sa.text("state = 'queued'"), sa.text("state = 'running'")
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 

@@ -1,10 +1,22 @@
-"""Entity tags: what a client already has need not be sent again."""
+"""Entity tags: what a client already has need not be sent again, and what has changed since is not changed unseen."""
+
+import re
 
 from fastapi import Request
+
+from service.store.place import Place
 
 
 def quoted(tag: str) -> str:
     return f'"{tag}"'
+
+
+def job_tag(version: int, place: Place | None = None) -> str:
+    """Of a job as it is shown: by its version, and by its place in the line to the minute, where it has one."""
+    if place is None:
+        return quoted(f"v{version}")
+    minute = "-" if place.starts_at is None else f"{place.starts_at // 60:.0f}"
+    return quoted(f"v{version}.{'-' if place.position is None else place.position}-{minute}")
 
 
 def is_known(request: Request, etag: str) -> bool:
@@ -12,3 +24,18 @@ def is_known(request: Request, etag: str) -> bool:
     given = request.headers.get("if-none-match", "")
     tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
     return "*" in tags or etag in tags
+
+
+# What stands behind the version is of a job that waits: its place, which changes while the job does not.
+_VERSION = re.compile(r'"v(\d{1,18})(?:\.[0-9a-z-]*)?"')
+
+
+def versions_in(if_match: str | None) -> set[int] | None:
+    """The versions of a job that If-Match names; None where any is meant (no header, or *).
+
+    Strongly compared (RFC 9110, §13.1.1): a weak tag, or one that is not ours, matches nothing.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = [_VERSION.fullmatch(tag.strip()) for tag in if_match.split(",")]
+    return {int(tag[1]) for tag in found if tag}

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from pydantic import BaseModel, Field
 
+from service.store.place import Place
 from service.store.states import State
 from service.store.tables import Artifact, Checkpoint, Event, Job, Metric, StepResult
 
@@ -40,6 +42,9 @@ class JobView(BaseModel):
     lost: int = Field(description="How many attempts lost their worker.")
     progress: dict[str, Any] | None
     cancel_requested: bool
+    pause_requested: bool = Field(description="It runs still, and will be paused.")
+    retries: int = Field(description="How often it was tried again after a failure that may pass.")
+    not_before: str | None = Field(description="No attempt begins sooner: what may pass is given time.")
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -49,6 +54,11 @@ class JobView(BaseModel):
     notices: list[NoticeView]
     steps: list[StepView]
     links: dict[str, str]
+    position: int | None = Field(
+        default=None, description="Of a job that waits its turn: 1 goes next in its queue. Only where one job is asked for."
+    )
+    estimated_start: str | None = Field(default=None, description="When it may begin, from the progress of those that run.")
+    place_unknown: str | None = Field(default=None, description="Why position or estimated_start is not known.")
 
 
 class JobPage(BaseModel):
@@ -87,6 +97,7 @@ class CheckpointView(BaseModel):
     size: int
     attempt: int
     created_at: str
+    removed_at: str | None = Field(description="When its files were given up; there are none then.")
     files: list[FileView]
     metrics: dict[str, float | None] = Field(description="Each measure's value; GET /jobs/{id}/metrics has the rest.")
 
@@ -110,7 +121,7 @@ class ArtifactList(BaseModel):
 
 def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
     base = f"/jobs/{job.id}"
-    parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel")
+    parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel", "pause", "resume", "retry")
     return JobView(
         id=job.id,
         name=job.name,
@@ -125,6 +136,9 @@ def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
         lost=job.lost,
         progress=job.progress,
         cancel_requested=job.cancel_requested_at is not None,
+        pause_requested=job.pause_requested_at is not None,
+        retries=job.retries,
+        not_before=iso_or_none(job.not_before),
         created_at=iso(job.created_at),
         started_at=iso_or_none(job.started_at),
         finished_at=iso_or_none(job.finished_at),
@@ -135,6 +149,18 @@ def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
         steps=_steps(job, done),
         links={"self": base, **{part: f"{base}/{part}" for part in parts}},
     )
+
+
+# How a job's view ends without a place: places change without the job's version, so they are put in when one is asked for.
+_NO_PLACE = b'"position":null,"estimated_start":null,"place_unknown":null}'
+
+
+def with_place(body: bytes, place: Place) -> bytes:
+    """A rendered job with where it stands."""
+    if not body.endswith(_NO_PLACE):
+        raise ValueError("A job's view ends with its place.")
+    said = {"position": place.position, "estimated_start": iso_or_none(place.starts_at), "place_unknown": place.why_unknown}
+    return body.removesuffix(_NO_PLACE) + orjson.dumps(said)[1:]
 
 
 def event_view(event: Event) -> EventView:
@@ -158,6 +184,7 @@ def checkpoint_view(checkpoint: Checkpoint, metrics: dict[str, float | None]) ->
         size=checkpoint.size,
         attempt=checkpoint.attempt,
         created_at=iso(checkpoint.created_at),
+        removed_at=iso_or_none(checkpoint.removed_at),
         files=[
             FileView(
                 name=file["name"],
@@ -166,6 +193,7 @@ def checkpoint_view(checkpoint: Checkpoint, metrics: dict[str, float | None]) ->
                 url=artifact_url(checkpoint.job_id, f"{folder}/{file['name']}"),
             )
             for file in checkpoint.manifest["files"]
+            if checkpoint.removed_at is None
         ],
         metrics=metrics,
     )

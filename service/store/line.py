@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, ScalarSelect, func, literal_column, select, tuple_
+from sqlalchemy import CTE, ColumnElement, ScalarSelect, and_, func, literal_column, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
+from service.store.clock import now
 from service.store.need import Need
 from service.store.tables import Job
 
@@ -70,9 +71,12 @@ def running_by_owner(session: Session) -> Counter[str]:
 
 
 def is_ready(job: Any) -> ColumnElement[bool]:
-    """Whether a queued job may be claimed now, by its own row."""
-    ready: ColumnElement[bool] = (job.state == QUEUED) & job.cancel_requested_at.is_(None)
-    return ready
+    """Whether a queued job may begin now, by its own row: not before its time, and as long as it has any left."""
+    may_begin = or_(job.not_before.is_(None), job.not_before <= now())
+    has_time = or_(job.deadline.is_(None), job.deadline > now()) & or_(
+        job.max_seconds.is_(None), job.ran_seconds < job.max_seconds
+    )
+    return and_(job.state == QUEUED, job.cancel_requested_at.is_(None), may_begin, has_time)
 
 
 def _waiting(row: Any, running: Counter[str]) -> Waiting:

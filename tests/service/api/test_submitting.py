@@ -17,8 +17,10 @@ def test_a_job_is_created_where_location_says(door):
     job = response.json()
     assert response.headers["location"] == f"/jobs/{job['id']}" == job["links"]["self"]
     shown = door.get(response.headers["location"])
-    assert shown.json() == job
-    assert shown.headers["etag"] == response.headers["etag"]
+    place = {"position": 1, "place_unknown": "No worker that is there now could begin it."}
+    assert shown.json() == job | place
+    assert response.headers["etag"] == '"v1"'
+    assert shown.headers["etag"] == '"v1.1--"'  # with its place, which changes without it
 
 
 def test_a_job_shows_what_was_asked_and_what_will_run(door):

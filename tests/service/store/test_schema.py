@@ -68,7 +68,7 @@ def layout(database: Database) -> dict[str, Any]:
     seen = inspect(database.engine)
     return {
         table: {
-            # a column that a later migration adds comes last
+            # in any order: a later migration's columns stand behind the others
             "columns": sorted((column["name"], repr(column["type"]), column["nullable"]) for column in seen.get_columns(table)),
             "primary key": seen.get_pk_constraint(table),
             "foreign keys": sorted(seen.get_foreign_keys(table), key=str),
