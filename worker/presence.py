@@ -51,11 +51,11 @@ class Presence:
             except IntegrityError:  # another of the name registered at the same moment, and is there to be seen now
                 pass
             except WorkerIsThere as error:
-                if heard_at is not None and error.rival.heartbeat_at > heard_at:
+                if heard_at is not None and error.heard_at > heard_at:
                     raise
                 if heard_at is None:
                     logger.info("waiting to see whether it is still there: %s", error)
-                    heard_at = error.rival.heartbeat_at
+                    heard_at = error.heard_at
             time.sleep(look_seconds)
 
     def register(self, session: Session) -> None:

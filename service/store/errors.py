@@ -75,7 +75,7 @@ class WorkerIsThere(StoreError):
     """A live worker has this name, or this GPU."""
 
     def __init__(self, name: str, rival: Worker):
-        self.rival = rival
+        self.heard_at = rival.heartbeat_at
         where = f"(process {rival.pid} on {rival.host})"
         if rival.name == name:
             sentence = (
