@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, problems, schema
+from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, problems, schema, workers
 from service.api.body_limit import BodyLimit
 from service.api.null_characters import NullCharacters
 from service.api.rendered import Rendered
@@ -31,7 +31,15 @@ DESCRIPTION = """Fine-tunes language models on your own machines, and says in bi
 Errors are problem documents (RFC 9457) with a `code` for programs and `errors` that point into the request."""
 
 # What only the holder of the key may ask for.
-KEYED = (jobs.router, events.router, metrics.router, checkpoints.router, artifacts.router, logs.router)
+KEYED = (
+    jobs.router,
+    events.router,
+    metrics.router,
+    checkpoints.router,
+    artifacts.router,
+    logs.router,
+    workers.router,
+)
 
 
 def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:

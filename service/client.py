@@ -297,6 +297,23 @@ class Client:
     def logs(self, job_id: str) -> str:
         return self._response("GET", f"{_path(job_id)}/logs", again=True).text
 
+    # -- workers -------------------------------------------------------------------------------------------------------
+
+    def workers(self) -> list[dict[str, Any]]:
+        """All that have reported: status, slots, what runs, last heartbeat."""
+        return list(self._listing("/workers", {}))
+
+    def worker(self, name: str) -> dict[str, Any]:
+        return cast(dict[str, Any], self._get(f"/workers/{quote(name, safe='')}"))
+
+    def drain(self, name: str, now: bool = False) -> dict[str, Any]:
+        """The worker takes no new jobs; with `now` those that run save a checkpoint and go on elsewhere."""
+        path = f"/workers/{quote(name, safe='')}/drain"
+        return cast(dict[str, Any], self._json("POST", path, again=True, params={"now": "true"} if now else {}))
+
+    def undrain(self, name: str) -> dict[str, Any]:
+        return cast(dict[str, Any], self._json("POST", f"/workers/{quote(name, safe='')}/undrain", again=True))
+
     # -- the service ---------------------------------------------------------------------------------------------------
 
     def measures(self) -> list[dict[str, Any]]:

@@ -78,8 +78,8 @@ FINEBITS_SECRET_KEY={base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}
 
 # Which worker starts: gpu or cpu. Found: {_cards(n_gpus)}.
 COMPOSE_PROFILES={"gpu" if n_gpus else "cpu"}
-# Jobs at once; each has a GPU of its own while there are as many.
-FINEBITS_CONCURRENCY={max(1, n_gpus)}
+# Jobs at once that use no GPU; each GPU takes one besides.
+FINEBITS_CONCURRENCY=1
 
 # Whom the containers run as, and so whose the files are.
 FINEBITS_UID={uid}

@@ -17,7 +17,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # The side of the worker that keeps the database and starts children. Every other module of the worker is the child's side.
-KEEPERS = {"worker.app", "worker.clean_up", "worker.settings", "worker.supervise", "worker.tasks"}
+KEEPERS = {
+    "worker.app",
+    "worker.clean_up",
+    "worker.gpus",
+    "worker.presence",
+    "worker.settings",
+    "worker.supervise",
+    "worker.tasks",
+}
 MATHEMATICS = ("numpy", "scipy", "torch", "transformers", "peft", "trl", "accelerate", "datasets", "safetensors", "bitsandbytes")
 
 # What stands directly under worker/, folders and files.

@@ -9,7 +9,6 @@ import pytest
 from service.library import check
 from service.specs import alerts, measures, rules
 from service.specs.finetuning import FinetuningArguments
-from service.specs.ledger import LEDGER
 from service.store import events, states
 from worker import supervise
 from worker.data.templates import TEMPLATES

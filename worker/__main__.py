@@ -3,12 +3,17 @@
 import logging
 import os
 import time
+from contextlib import suppress
 
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from service.store import schema
+from service.store.errors import WorkerIsThere
 from service.store.session import Database
 from worker.app import make_app
+from worker.gpus import Gpus, open_nvml
+from worker.presence import Presence
 from worker.settings import WorkerSettings
 from worker.tasks import connect
 
@@ -22,10 +27,21 @@ def main() -> None:
     if not schema.is_current(database):
         raise SystemExit("The database is not at the newest migration: run `finebits migrate` first.")
     settings.artifacts_root.mkdir(parents=True, exist_ok=True)
+    presence = Presence(database, settings, Gpus(settings.gpus, open_nvml() if settings.gpus else None))
+    try:
+        presence.enter()
+    except WorkerIsThere as error:
+        raise SystemExit(str(error)) from None
     app = make_app(settings)
-    connect(app, settings, database)
+    connect(app, settings, database, presence)
     listen = ",".join(f"finebits.{name}" for name in settings.queue_names)
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", "-Q", listen])
+    try:
+        app.worker_main(
+            ["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", "-Q", listen]
+        )
+    finally:
+        with suppress(DBAPIError):  # a database that is away will find the worker lost instead
+            presence.leave()
 
 
 def _settings() -> WorkerSettings:

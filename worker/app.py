@@ -23,7 +23,7 @@ def make_app(settings: WorkerSettings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=False,
         worker_pool="threads",
-        worker_concurrency=settings.concurrency,
+        worker_concurrency=settings.most_jobs,
         task_queues=None,
         task_create_missing_queues=True,
     )

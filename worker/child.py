@@ -137,3 +137,6 @@ def _choose_device(work: Work) -> None:
     """CUDA reads this when it is first used, which is after here and nowhere before."""
     os.environ["CUDA_VISIBLE_DEVICES"] = work.device if work.device is not None else ""
     torch.set_num_threads(work.threads)
+    if work.device is not None and work.gpu_memory_fraction < 1:
+        for index in range(torch.cuda.device_count()):  # more than its part is out of memory, not somebody else's
+            torch.cuda.set_per_process_memory_fraction(work.gpu_memory_fraction, index)

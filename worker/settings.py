@@ -10,12 +10,26 @@ from pydantic import Field
 from service.places import Places
 from service.store.retries import RETRY_SECONDS
 
+# On one GPU: the smallest part of one that a job may ask for is a twentieth.
+MOST_SHARERS = 20
+
 
 class WorkerSettings(Places):
     """A worker's settings, beside the places it shares with the service."""
 
     queues: str = Field(default="default", description="The queues it takes jobs from, with commas between them.")
-    concurrency: int = Field(default=1, ge=1, description="Jobs at once; each has a thread here and a process of its own.")
+    worker_name: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]{0,200}$",
+        description="What this worker is called, of which there may be one; the host's name and the process's id when not given.",
+    )
+    concurrency: int = Field(default=1, ge=1, description="Jobs at once that use no GPU; each GPU takes one besides.")
+    gpu_sharing: bool = Field(
+        default=False, description="Whether jobs share a GPU whose resources.gpu_memory_fraction sum to at most 1."
+    )
+    reserve_after_seconds: float = Field(
+        default=300.0, ge=0, description="How long a job that needs more GPUs than are free waits before a worker is kept for it."
+    )
     devices: str | None = Field(default=None, description="The GPUs it may use, as CUDA_VISIBLE_DEVICES; all when not given.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of one job; a share of the cores when not given.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often the lease is renewed and wishes are heard.")
@@ -39,8 +53,8 @@ class WorkerSettings(Places):
 
     @cached_property
     def name(self) -> str:
-        """Unique while this process lives: it is part of the fence."""
-        return f"{socket.gethostname()}-{os.getpid()}"
+        """What the worker is registered as: no two live ones have the same."""
+        return self.worker_name or f"{socket.gethostname()}-{os.getpid()}"
 
     @cached_property
     def queue_names(self) -> tuple[str, ...]:
@@ -50,7 +64,12 @@ class WorkerSettings(Places):
     def job_threads(self) -> int:
         """One core is left to the others: two threads on a busy two-core host make small steps ten times slower."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.threads or max(1, (cores - 1) // self.concurrency)
+        return self.threads or max(1, (cores - 1) // (self.concurrency + len(self.gpus)))
+
+    @cached_property
+    def most_jobs(self) -> int:
+        """How many may run here at once."""
+        return self.concurrency + len(self.gpus) * (MOST_SHARERS if self.gpu_sharing else 1)
 
     @cached_property
     def gpus(self) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ lost means that another worker may have the job: the child is killed and nothing
 
 import logging
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -27,10 +26,12 @@ from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
 from service.storage.storage import Storage
-from service.store import alerts, artifacts, checkpoints, events, jobs, leases, metrics, retention, steps, tokens
+from service.store import alerts, artifacts, checkpoints, events, jobs, leases, metrics, retention, scheduling, steps, tokens
 from service.store.errors import LeaseLost
 from service.store.leases import Claim, Wish
+from service.store.scheduling import Placement
 from service.store.session import Database
+from service.store.workers import Identity
 from worker import warm
 from worker.deliveries import MOST_WAITING
 from worker.disk import Disk
@@ -40,6 +41,9 @@ from worker.warm import Child
 from worker.work import Work
 
 logger = logging.getLogger(__name__)
+
+# Jobs that one look passes over, because there is no room for what they would write or another worker was first.
+MOST_PASSED = 100
 
 
 @dataclass
@@ -58,10 +62,20 @@ class _Attempt:
     log: LogCopies | None = None  # where the artifact store is elsewhere
 
 
-def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: str | None, stopping: threading.Event) -> bool:
-    """Claims the best ready job that there is room for and keeps its attempt to the end. False when there was nothing to do."""
+def run_next(
+    database: Database,
+    settings: WorkerSettings,
+    disk: Disk,
+    me: Identity,
+    is_stopping: Callable[[], bool],
+    begun: Callable[[], None] = lambda: None,
+) -> bool:
+    """Claims the best ready job that there is room for and keeps its attempt to the end. False when there was nothing to do.
+
+    `begun` is called once its child is at work. Raises WorkerReplaced.
+    """
     with disk.turn:
-        claimed = _claim(database, settings, disk, device)
+        claimed = _claim(database, settings, disk, me)
     if claimed is None:
         return False
     held, work, asked_at = claimed
@@ -70,8 +84,9 @@ def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: s
         kept = _kept(work.resolved)
         attempt = _Attempt(held, warm.start(work.to_document()), asked_at + settings.lease_seconds, kept)
         attempt.log = _log_copies(settings, work)
+        begun()
         try:
-            _keep(database, settings, attempt, stopping)
+            _keep(database, settings, attempt, is_stopping)
         finally:
             attempt.child.kill()
             attempt.child.wait(5)
@@ -102,27 +117,30 @@ def _storage(root: Path, url: str, s3_endpoint: str) -> Storage:
     return open_storage(root, url, s3_endpoint)
 
 
-def _claim(database: Database, settings: WorkerSettings, disk: Disk, device: str | None) -> tuple[Claim, Work, float] | None:
-    """The first that fits, with its room promised, and when it was asked for.
+def _claim(database: Database, settings: WorkerSettings, disk: Disk, me: Identity) -> tuple[Claim, Work, float] | None:
+    """The first that fits, with its slots taken and its room promised, and when it was asked for.
 
-    A job that does not fit is held with the reason, and looked at again when the sweep rings for it.
+    A job that there is no room for is held with the reason, and looked at again when the sweep rings for it.
     """
-    with database.reading() as session:
-        ready = leases.ready(session, settings.queue_names)
-    for job_id in ready:
+    passed: list[str] = []
+    while len(passed) < MOST_PASSED:
         with database.reading() as session:
+            job_id = scheduling.best(session, me, passed)
+            if job_id is None:
+                return None
             needed = _still_to_write(session, settings, job_id)
+        passed.append(job_id)
         lack = disk.lack(needed)
         asked_at = time.monotonic()
         with database.transaction() as session:
             if lack is not None:
                 leases.hold(session, job_id, settings.name, lack)
                 continue
-            held = leases.claim(session, settings.queue_names, settings.name, settings.lease_seconds, only=job_id)
-            work = _work(session, held, settings, device, needed) if held else None
-        if held is not None and work is not None:
+            placed = scheduling.claim(session, me, settings.lease_seconds, job_id)
+            work = _work(session, settings, placed, needed) if placed else None
+        if placed is not None and work is not None:
             disk.promise(job_id, work.folder, needed)
-            return held, work, asked_at
+            return placed.held, work, asked_at
     return None
 
 
@@ -142,10 +160,9 @@ def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> 
     return {name: replace(step, n_checkpoints=min(step.n_checkpoints, MOST_WAITING + 2)) for name, step in needed.items()}
 
 
-def _work(
-    session: Session, held: Claim, settings: WorkerSettings, device: str | None, needed: dict[str, StepSpace] | None = None
-) -> Work:
+def _work(session: Session, settings: WorkerSettings, placed: Placement, needed: dict[str, StepSpace] | None = None) -> Work:
     """All that the child needs, read in the transaction that claimed the job."""
+    held = placed.held
     saved: dict[str, list[dict[str, Any]]] = {}
     for checkpoint in checkpoints.kept(session, held.job_id):
         saved.setdefault(checkpoint.step, []).append(
@@ -173,7 +190,8 @@ def _work(
         modelscope=settings.modelscope,
         reward_hosts=settings.reward_hosts,
         tokens=tokens.of_job(session, held.job_id, settings.secret_key),
-        device=device,
+        device=",".join(placed.devices) or None,
+        gpu_memory_fraction=placed.fraction,
         threads=settings.job_threads,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.grace_seconds,
@@ -189,14 +207,14 @@ def _work(
     )
 
 
-def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, stopping: threading.Event) -> None:
+def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, is_stopping: Callable[[], bool]) -> None:
     """Until the child has ended and its end is written, or the lease is lost."""
     while True:
         _listen(attempt, settings.flush_seconds)
         ended = attempt.child.exit_code()
         if ended is not None:
             _listen(attempt, 0)
-        if stopping.is_set():
+        if is_stopping():
             _ask_to_stop(attempt, settings.grace_seconds)
         try:
             if ended is None:

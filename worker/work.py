@@ -31,10 +31,11 @@ class Work:
     cache_root: str
     hub: bool  # whether hubs may be reached
     modelscope: bool  # whether ModelScope is asked first
-    device: str | None  # CUDA_VISIBLE_DEVICES of the child; None: no GPU
+    device: str | None  # CUDA_VISIBLE_DEVICES of the child, with commas between several; None: no GPU
     threads: int
     lease_seconds: float
     reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
+    gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to
     # for hubs, by step; None: kept with a key that this worker does not have
     tokens: dict[str, str] | None = field(default_factory=dict, repr=False)
     grace_seconds: float = 120.0  # how long it may take to stop

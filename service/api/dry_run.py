@@ -6,12 +6,28 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from service.api.fitting import Fitting
 from service.api.views import NoticeView
+from service.library import memory
 from service.library.check import Roots, check
-from service.library.plan import check_rows, plan
+from service.library.memory import Memory
+from service.library.plan import PlannedStep, check_rows, plan
 from service.specs.job import JobSpec, ResolvedJob
 from service.specs.read import read_job
 from service.specs.refusals import Refusal
+
+
+class MemoryView(BaseModel):
+    """Bytes, part by part; with texts of cutoff_len tokens."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+    logits: int
+    context: int = Field(description="A process that uses CUDA at all.")
+    peak: int = Field(description="All of it.")
+    least: int = Field(description="What it takes with texts of any length; a job is refused where no GPU has that.")
 
 
 class PlannedStepView(BaseModel):
@@ -26,6 +42,7 @@ class PlannedStepView(BaseModel):
     updates: int | None = Field(description="Optimiser steps.")
     parameters: int | None = Field(description="The model's, without adapters.")
     trainable_parameters: int | None
+    memory: MemoryView | None = Field(description="Of one GPU at its peak, estimated; null where it is not known.")
     why_unknown: dict[str, str] = Field(description="For each number that is null, why it is not known.")
 
 
@@ -37,16 +54,25 @@ class DryRun(BaseModel):
     steps: list[PlannedStepView]
 
 
-def dry_run_of(document: Any, roots: Roots) -> DryRun:
+def dry_run_of(document: Any, roots: Roots, fitting: Fitting) -> DryRun:
     """Raises SpecRefused; rows are counted here, so also for what only counting finds out."""
 
     def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         found = list(check(roots, spec, resolved))
         yield from found or check_rows(roots, spec, resolved)
+        yield from fitting(spec, resolved)
 
     read = read_job(document, look)
+    known = memory.of_job(roots, read.resolved)
     return DryRun(
         resolved=read.resolved.model_dump(mode="json"),
-        notices=[NoticeView(pointer=notice.pointer, detail=notice.detail) for notice in read.notices],
-        steps=[PlannedStepView(**asdict(step)) for step in plan(roots, read.resolved)],
+        notices=[NoticeView(pointer=notice.pointer, detail=notice.detail) for notice in (*read.notices, *fitting.notices)],
+        steps=[_step_view(step, known[step.name]) for step in plan(roots, read.resolved)],
     )
+
+
+def _step_view(step: PlannedStep, known: Memory | str) -> PlannedStepView:
+    values = asdict(step)
+    if isinstance(known, str):
+        return PlannedStepView(**values | {"memory": None, "why_unknown": step.why_unknown | {"memory": known}})
+    return PlannedStepView(**values, memory=MemoryView(**asdict(known), peak=known.peak, least=known.least))

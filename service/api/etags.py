@@ -4,9 +4,19 @@ import re
 
 from fastapi import Request
 
+from service.store.place import Place
+
 
 def quoted(tag: str) -> str:
     return f'"{tag}"'
+
+
+def job_tag(version: int, place: Place | None = None) -> str:
+    """Of a job as it is shown: by its version, and by its place in the line to the minute, where it has one."""
+    if place is None:
+        return quoted(f"v{version}")
+    minute = "-" if place.starts_at is None else f"{place.starts_at // 60:.0f}"
+    return quoted(f"v{version}.{'-' if place.position is None else place.position}-{minute}")
 
 
 def is_known(request: Request, etag: str) -> bool:
@@ -16,7 +26,8 @@ def is_known(request: Request, etag: str) -> bool:
     return "*" in tags or etag in tags
 
 
-_VERSION = re.compile(r'"v(\d{1,18})"')
+# What stands behind the version is of a job that waits: its place, which changes while the job does not.
+_VERSION = re.compile(r'"v(\d{1,18})(?:\.[0-9a-z-]*)?"')
 
 
 def versions_in(if_match: str | None) -> set[int] | None:

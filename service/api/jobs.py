@@ -2,8 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any
 
 import orjson
@@ -17,17 +19,18 @@ from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheNewJobs, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
-from service.api.etags import is_known, quoted, versions_in
+from service.api.etags import is_known, job_tag, quoted, versions_in
+from service.api.fitting import Fitting
 from service.api.problems import declared
 from service.api.schema import CHANGES_BODY, JOB_BODY
-from service.api.views import JobPage, JobView, job_view
+from service.api.views import JobPage, JobView, job_view, with_place
 from service.dispatch import Dispatch
 from service.library.check import Roots, check
 from service.settings import Settings
 from service.specs.changes import read_changes
-from service.specs.read import Check, ReadJob, read_job
+from service.specs.read import Check, read_job
 from service.specs.reward_api import hosts_of
-from service.store import idempotency, jobs, steps, wishes
+from service.store import idempotency, jobs, place, steps, wishes
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
 from service.store.states import State
@@ -68,41 +71,43 @@ async def create_job(
         reward_hosts=hosts_of(settings.reward_hosts),
     )
     if dry_run:
-        return _json(await run_in_threadpool(dry_run_of, document, roots))
-    look = partial(check, roots, well=well)
+        return _json(await run_in_threadpool(dry_run_of, document, roots, Fitting(database, roots, document)))
+    look, fitting = partial(check, roots, well=well), Fitting(database, roots, document)
+    read = partial(_read, document, owner, settings, look, fitting)
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)
-        return await run_in_threadpool(_created_once, database, dispatch, once, document, look, settings)
-    read = await run_in_threadpool(read_job, document, look)
-    job = await new_jobs.write(jobs.New(owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds))
+        return await run_in_threadpool(_created_once, database, dispatch, once, read)
+    job = await new_jobs.write(await run_in_threadpool(read))
     dispatch.ring(job.queue)
     return _created(job)
 
 
-def _created_once(
-    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], look: Check, settings: Settings
-) -> Response:
+def _read(document: Any, owner: str, settings: Settings, look: Check, fitting: Fitting) -> jobs.New:
+    """The job that the document is, looked at from every side. Raises SpecRefused."""
+    read = read_job(document, lambda spec, resolved: chain(look(spec, resolved), fitting(spec, resolved)))
+    read = replace(read, notices=(*read.notices, *fitting.notices))
+    return jobs.New(owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds, fitting.least_gpu_bytes)
+
+
+def _created_once(database: Database, dispatch: Dispatch, once: "_Once", read: Callable[[], jobs.New]) -> Response:
     """In a transaction of its own: it may have to wait for another request with the same key, and nobody else should."""
     with database.reading() as session:
         # before the models and data sets are looked at: the first answer stands, even if one has gone since
         if job := once.earlier(session):
             return _created(job, steps.of_job(session, job.id))
-    read = read_job(document, look)
+    new = read()
     try:
-        return _submitted(database, dispatch, once, document, read, settings)
+        return _submitted(database, dispatch, once, new)
     except IdempotencyBusy:
         # another request with this key came first; by now its job is there to be found
-        return _submitted(database, dispatch, once, document, read, settings)
+        return _submitted(database, dispatch, once, new)
 
 
-def _submitted(
-    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob, settings: Settings
-) -> Response:
+def _submitted(database: Database, dispatch: Dispatch, once: "_Once", new: jobs.New) -> Response:
     with database.transaction() as session:
         if earlier := once.earlier(session):
             return _created(earlier, steps.of_job(session, earlier.id))
-        made = jobs.create(session, once.owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds)
-        job = once.remember(session, made)
+        job = once.remember(session, jobs.create_all(session, [new])[0])
     dispatch.ring(job.queue)
     return _created(job)
 
@@ -131,10 +136,13 @@ def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase, 
     """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
     with database.reading() as session:
         version = jobs.version(session, owner, job_id)
-        headers = {"ETag": quoted(f"v{version}")}
+        where = place.of_job(session, job_id)
+        headers = {"ETag": job_tag(version, where)}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         [body] = rendered.jobs(session, [(job_id, version)])
+    if where is not None:
+        body = with_place(body, where)
     return Response(body, headers=headers, media_type="application/json")
 
 

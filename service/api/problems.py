@@ -53,6 +53,7 @@ class Code(StrEnum):
     IDEMPOTENCY_BUSY = "idempotency_busy"  # the key is being answered now; ask again
     BAD_CURSOR = "bad_cursor"  # `after` is not of this list
     LEASE_LOST = "lease_lost"  # the attempt no longer holds the job
+    WORKER_CONFLICT = "worker_conflict"  # another worker is registered under that name
     NOT_READY = "not_ready"  # the service cannot take jobs now; `checks` says why
     UNAVAILABLE = "unavailable"  # the database or the artifact store cannot be reached now; ask again
     INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has it under the request id
@@ -69,6 +70,8 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
     store.BadCursor: (422, Code.BAD_CURSOR),
     store.LeaseLost: (409, Code.LEASE_LOST),
+    store.WorkerIsThere: (409, Code.WORKER_CONFLICT),
+    store.WorkerReplaced: (409, Code.WORKER_CONFLICT),
     api.Unauthorized: (401, Code.UNAUTHORIZED),
     api.UnreadableBody: (400, Code.MALFORMED_BODY),
     api.UnreadableRange: (400, Code.MALFORMED_REQUEST),

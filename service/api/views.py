@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from pydantic import BaseModel, Field
 
 from service.specs.alerts import BY_NAME as ALERTS
 from service.specs.measures import BY_NAME, measure_of
+from service.store.place import Place
 from service.store.states import State
 from service.store.tables import AlertTest, Artifact, Checkpoint, Event, Job, Metric, StepResult
 
@@ -54,6 +56,11 @@ class JobView(BaseModel):
     notices: list[NoticeView]
     steps: list[StepView]
     links: dict[str, str]
+    position: int | None = Field(
+        default=None, description="Of a job that waits its turn: 1 goes next in its queue. Only where one job is asked for."
+    )
+    estimated_start: str | None = Field(default=None, description="When it may begin, from the progress of those that run.")
+    place_unknown: str | None = Field(default=None, description="Why position or estimated_start is not known.")
 
 
 class JobPage(BaseModel):
@@ -168,6 +175,18 @@ def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
         steps=_steps(job, done),
         links={"self": base, **{part: f"{base}/{part}" for part in parts}},
     )
+
+
+# How a job's view ends without a place: places change without the job's version, so they are put in when one is asked for.
+_NO_PLACE = b'"position":null,"estimated_start":null,"place_unknown":null}'
+
+
+def with_place(body: bytes, place: Place) -> bytes:
+    """A rendered job with where it stands."""
+    if not body.endswith(_NO_PLACE):
+        raise ValueError("A job's view ends with its place.")
+    said = {"position": place.position, "estimated_start": iso_or_none(place.starts_at), "place_unknown": place.why_unknown}
+    return body.removesuffix(_NO_PLACE) + orjson.dumps(said)[1:]
 
 
 def event_view(event: Event) -> EventView:

@@ -8,6 +8,7 @@ from service.cli.checkpoints import checkpoints
 from service.cli.connection import Connection
 from service.cli.delete import delete
 from service.cli.demo import demo
+from service.cli.drain import drain
 from service.cli.init import init
 from service.cli.jobs import jobs
 from service.cli.logs import logs
@@ -23,6 +24,7 @@ from service.cli.submit import submit
 from service.cli.up import up
 from service.cli.version import version
 from service.cli.watch import watch
+from service.cli.workers import workers
 from service.client import DEFAULT_URL
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -41,6 +43,7 @@ def finebits(
 COMMANDS = (
     *(up, demo, submit, watch, jobs, metrics, checkpoints, logs),
     *(pause, resume, cancel, retry, patch, delete),
+    *(workers, drain),
     *(init, serve, migrate, backup, restore, version),
 )
 for command in COMMANDS:

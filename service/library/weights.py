@@ -207,6 +207,11 @@ def _each(tensors: Tensors, targets: Iterable[str], match: Callable[[Tensors, st
     return {name: shape for target in targets for name, shape in match(tensors, target).items()}
 
 
+def linear(tensors: Tensors) -> Tensors:
+    """The weights of linear layers, without embeddings and heads: what quantization packs."""
+    return _linear({name: shape for name, shape in tensors.items() if _is_matrix(name, shape)})
+
+
 def _linear(matrices: Tensors) -> Tensors:
     return {name: shape for name, shape in matrices.items() if not _is_embedding(name) and not _is_head(name)}
 

@@ -218,6 +218,7 @@ LEDGER: dict[str, Fate] = {
     "measures.samples": _SAMPLED,
     "resources.queue": WORKS,
     "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
+    "resources.gpu_memory_fraction": WORKS,
     "resources.priority": WORKS,
     "resources.max_lost": WORKS,
     "resources.max_retries": WORKS,

@@ -520,6 +520,11 @@ def _is_given(group: Group, field: str) -> bool:
     return field in group.model_fields_set and getattr(group, field) is not None
 
 
+def a_fraction_is_of_a_gpu(spec: JobSpec) -> Iterator[Refusal]:
+    if spec.resources.gpus == 0 and spec.resources.gpu_memory_fraction < 1:
+        yield Refusal(("resources", "gpu_memory_fraction"), "This has no effect here: the job asks for no GPU (gpus is 0).")
+
+
 def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:
     seen: set[str] = set()
     for index, step in enumerate(spec.steps):

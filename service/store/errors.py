@@ -8,12 +8,16 @@ StoreError
 ├── IdempotencyMismatch      the same key came with another body
 ├── IdempotencyBusy          the same key is being answered at this moment
 ├── BadCursor                a cursor that this list never gave out
-└── LeaseLost                this attempt no longer holds the job: stop, write nothing
+├── LeaseLost                this attempt no longer holds the job: stop, write nothing
+├── WorkerIsThere            a live worker has this name, or this GPU
+└── WorkerReplaced           another process is this worker by now: stop
 
 The store does not know HTTP: the API's STATUS table says which status each becomes.
 """
 
 from collections.abc import Sequence
+
+from service.store.tables import Worker
 
 
 class StoreError(Exception):
@@ -65,3 +69,25 @@ class BadCursor(StoreError):
 
 class LeaseLost(StoreError):
     """The attempt no longer holds its job."""
+
+
+class WorkerIsThere(StoreError):
+    """A live worker has this name, or this GPU."""
+
+    def __init__(self, name: str, rival: Worker):
+        self.heard_at = rival.heartbeat_at
+        where = f"(process {rival.pid} on {rival.host})"
+        if rival.name == name:
+            sentence = (
+                f"There is a worker {name!r} already {where}. Give this one another name in FINEBITS_WORKER_NAME, or stop it."
+            )
+        else:
+            sentence = (
+                f"The worker {rival.name!r} {where} owns a GPU that this one would use. Give each its own with FINEBITS_DEVICES, "
+                "or stop that one."
+            )
+        super().__init__(sentence)
+
+
+class WorkerReplaced(StoreError):
+    """Another process is registered as this worker by now."""

@@ -17,10 +17,12 @@ from service.specs.read import ReadJob
 from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
-from service.store import events, tokens
+from service.specs.version import SPEC_VERSION
+from service.store import events, slots, tokens
 from service.store.clock import now
 from service.store.errors import BadCursor, NotFound
 from service.store.events import Kind
+from service.store.need import need_of
 from service.store.states import ENDED, State, sources
 from service.store.tables import Job
 
@@ -41,7 +43,8 @@ class New(NamedTuple):
     document: dict[str, Any]
     read: ReadJob
     key: SecretStr | None = None
-    artifacts_ttl_seconds: float | None = None
+    artifacts_ttl_seconds: float | None = None  # the operator's, for a job that has none of its own
+    least_gpu_bytes: int = 0  # the memory without which a GPU is not worth trying; 0 where it is not known
 
 
 class Listed(NamedTuple):
@@ -51,21 +54,12 @@ class Listed(NamedTuple):
     version: int
 
 
-def create(
-    session: Session,
-    owner: str,
-    document: dict[str, Any],
-    read: ReadJob,
-    key: SecretStr | None = None,
-    artifacts_ttl_seconds: float | None = None,
-) -> Job:
+def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob, key: SecretStr | None = None) -> Job:
     """Stores a job as it came and as it will run, queued; its tokens apart, encrypted with the key, and nowhere else.
-
-    `artifacts_ttl_seconds` is the operator's, for a job that has none of its own.
 
     The answer is no part of the session: it shows what was stored.
     """
-    return create_all(session, [New(owner, document, read, key, artifacts_ttl_seconds)])[0]
+    return create_all(session, [New(owner, document, read, key)])[0]
 
 
 def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
@@ -98,6 +92,8 @@ def _row(new: New) -> dict[str, Any]:
         "max_seconds": resources.max_seconds,
         "deadline": None if resources.deadline is None else moment(resources.deadline),
         "artifacts_ttl_seconds": resources.artifacts_ttl_seconds or new.artifacts_ttl_seconds,
+        **need_of(resources, new.least_gpu_bytes).columns,
+        "spec_version": SPEC_VERSION,
         "attempt": 0,
         "lost": 0,
         "retries": 0,
@@ -179,7 +175,8 @@ def listing(
 def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bool], **values: Any) -> Job | None:
     """The one door between states: one UPDATE that checks the table of transitions and the conditions, and changes.
 
-    None when the job is elsewhere by now. Whatever the move, a wish to pause is done with, and so is a wait before an attempt.
+    None when the job is elsewhere by now. Whatever the move, a wish to pause is done with, and so is a wait before an attempt. A
+    job that does not run holds no slot.
     """
     times: dict[str, Any] = {"finished_at": None, "expires_at": None, "pause_requested_at": None, "not_before": None}
     if to in ENDED:
@@ -188,13 +185,16 @@ def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bo
         times["running_since"] = now()
     else:
         times |= {"running_since": None, "ran_seconds": Job.ran_seconds + func.coalesce(now() - Job.running_since, 0.0)}
-    return session.scalar(
+    moved = session.scalar(
         update(Job)
         .where(Job.id == job_id, Job.state.in_(sources(to)), *conditions)
         .values(**{"state": to, "version": Job.version + 1, "changed_at": now(), **times, **values})
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
+    if moved is not None and to != State.RUNNING:
+        slots.free(session, job_id)
+    return moved
 
 
 def locked(session: Session, *conditions: ColumnElement[bool]) -> Job | None:

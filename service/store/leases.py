@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, exists, func, insert, or_, select, update
+from sqlalchemy.orm import Session
 
 from service.specs.halving import halved
 from service.specs.reasons import RETRYABLE, Reason
-from service.store import events
+from service.store import events, line
 from service.store.clock import now
 from service.store.errors import LeaseLost
 from service.store.events import Kind
 from service.store.jobs import forget_hold, locked, move, note_progress
-from service.store.limits import ASKED, DEADLINE_PASSED, RAN_TOO_LONG, limit_of, reached
+from service.store.limits import ASKED, limit_of, reached
 from service.store.retries import RETRY_SECONDS, pause_before
 from service.store.states import State
 from service.store.tables import Attempt, Event, Job
@@ -54,16 +54,20 @@ class Rescued:
     state: State
 
 
-def ready(session: Session, queues: Sequence[str], limit: int = 100) -> Sequence[str]:
-    """The jobs that could be claimed, the best first: priority, then the owner with the fewest running, then age."""
-    return session.scalars(_ready(queues).limit(limit)).all()
-
-
 def claim(session: Session, queues: Sequence[str], worker: str, lease_seconds: float, only: str | None = None) -> Claim | None:
-    """The best job that is ready, or the one that is named, if it is ready still. None when there is none."""
-    wanted = _ready(queues) if only is None else _ready(queues).where(Job.id == only)
-    job_id = session.scalar(wanted.limit(1).with_for_update(of=Job, skip_locked=True))
-    if job_id is None:
+    """The job that goes first, or the one that is named, if it is ready still. None when there is none.
+
+    Slots are scheduling.py's to choose: this takes none.
+    """
+    if only is not None:
+        return _begin(session, queues, worker, lease_seconds, only)
+    in_order = (_begin(session, queues, worker, lease_seconds, waiting.id) for waiting in line.in_order(session, queues))
+    return next((held for held in in_order if held is not None), None)
+
+
+def _begin(session: Session, queues: Sequence[str], worker: str, lease_seconds: float, job_id: str) -> Claim | None:
+    ready = select(Job.id).where(Job.id == job_id, Job.queue.in_(queues), line.is_ready(Job))
+    if session.scalar(ready.with_for_update(skip_locked=True)) is None:
         return None
     moved = move(
         session,
@@ -82,17 +86,6 @@ def claim(session: Session, queues: Sequence[str], worker: str, lease_seconds: f
     session.execute(insert(Attempt).values(job_id=job_id, number=held.attempt, worker=worker, started_at=now()))
     events.add(session, job_id, Kind.STARTED, f"Attempt {held.attempt} began on {worker}.", {"worker": worker})
     return held
-
-
-def _ready(queues: Sequence[str]) -> Select[str]:
-    running = aliased(Job)
-    running_of_owner = select(func.count()).where(running.owner == Job.owner, running.state == State.RUNNING).scalar_subquery()
-    return (
-        select(Job.id)
-        .where(Job.state == State.QUEUED, Job.queue.in_(queues), Job.cancel_requested_at.is_(None))
-        .where(_MAY_BEGIN, ~DEADLINE_PASSED, ~RAN_TOO_LONG)
-        .order_by(Job.priority.desc(), running_of_owner, Job.created_at, Job.id)
-    )
 
 
 def hold(session: Session, job_id: str, worker: str, why: str) -> None:
@@ -196,6 +189,13 @@ def rescue(session: Session, limit: int = 20, retry_seconds: float = RETRY_SECON
         story = f"{job.worker} was not heard of within its lease."
         rescued.append(Rescued(job.id, job.queue, _lose(session, job, Reason.WORKER_LOST, story, retry_seconds)))
     return rescued
+
+
+def lose_all_of(session: Session, worker: str, story: str, retry_seconds: float = RETRY_SECONDS) -> list[Rescued]:
+    """Takes back whatever a worker runs that is known to be gone, without waiting for its leases."""
+    running = select(Job).where(Job.state == State.RUNNING, Job.worker == worker).with_for_update()
+    found = session.scalars(running.execution_options(populate_existing=True)).all()
+    return [Rescued(job.id, job.queue, _lose(session, job, Reason.WORKER_LOST, story, retry_seconds)) for job in found]
 
 
 def _lose(session: Session, job: Job, reason: Reason, story: str, retry_seconds: float) -> State:

@@ -61,6 +61,11 @@ class Job(Base):
     deadline: Mapped[float | None]
     artifacts_ttl_seconds: Mapped[float | None]
 
+    spec_version: Mapped[int] = mapped_column(server_default="1")  # of the language that `resolved` is written in
+    gpus: Mapped[int] = mapped_column(server_default="-1")  # how many it asks for; -1: one where the worker has one
+    gpu_permille: Mapped[int] = mapped_column(server_default="1000")  # of a GPU's memory: sums of thousandths are exact
+    gpu_gb: Mapped[int] = mapped_column(server_default="0")  # that it needs of a GPU at the least; 0: not known
+
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]
@@ -93,10 +98,17 @@ class Job(Base):
             "ix_jobs_waiting",
             "queue",
             "priority",
+            "owner",
+            "gpus",
+            "gpu_permille",
+            "gpu_gb",
+            "spec_version",
             "created_at",
+            "id",
             postgresql_where=text("state = 'queued'"),
             sqlite_where=text("state = 'queued'"),
         ),
+        Index("ix_jobs_running", "owner", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")),
         Index(
             "ix_jobs_deadlines",
             "deadline",
@@ -112,6 +124,68 @@ class Job(Base):
         Index(
             "ix_jobs_leases", "lease_until", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")
         ),
+    )
+
+
+class Worker(Base):
+    """A host's worker, as it reported itself when it started. Whether it is there now is for its heartbeat to say."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    instance: Mapped[str] = mapped_column(String(40))  # of one process; the next of that name has another
+    host: Mapped[str]
+    pid: Mapped[int]
+    machine: Mapped[str]  # of one boot and one space of process ids: a pid means something within it
+    process_started_at: Mapped[float]  # by that machine's clock: pids are used again
+    software: Mapped[str]
+    spec_versions: Mapped[list[Any]]  # the versions of the language of jobs that it reads
+    queues: Mapped[list[Any]]
+    sharing: Mapped[bool]  # whether its operator lets jobs share a GPU
+    lease_seconds: Mapped[float]  # unheard of for longer, it is lost
+    started_at: Mapped[float]
+    heartbeat_at: Mapped[float]
+    stopped_at: Mapped[float | None]  # it ended by itself, and said so
+    draining: Mapped[bool]  # takes no new jobs
+    stop_jobs: Mapped[bool]  # gives back those that run, at a checkpoint
+    reserved_for: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), unique=True)
+
+
+class Slot(Base):
+    """A place for a job at a worker: one of its GPUs, or a share of its CPUs."""
+
+    __tablename__ = "slots"
+
+    worker: Mapped[str] = mapped_column(ForeignKey("workers.name", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    device: Mapped[str | None]  # for CUDA_VISIBLE_DEVICES; None: CPUs
+    gpu: Mapped[str | None]  # its UUID, as far as NVML told
+    gpu_name: Mapped[str | None]
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    used_permille: Mapped[int]  # the sum of what is taken; written by slots.py alone
+    readings: Mapped[dict[str, Any] | None] = mapped_column(Document)  # memory, temperature and use, as last read
+    trouble: Mapped[str | None]  # why no job is put here now
+
+    __table_args__ = (
+        CheckConstraint("used_permille BETWEEN 0 AND 1000", name="never_more_than_all"),
+        Index("ix_slots_gpu", "gpu", unique=True, postgresql_where=text("gpu IS NOT NULL"), sqlite_where=text("gpu IS NOT NULL")),
+    )
+
+
+class TakenSlot(Base):
+    """A running job's hold on a slot, or on a part of it. Gone with the attempt, in the transaction that ends it."""
+
+    __tablename__ = "taken_slots"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    worker: Mapped[str] = mapped_column(String(200), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    permille: Mapped[int]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["worker", "position"], ["slots.worker", "slots.position"]),
+        CheckConstraint("permille BETWEEN 1 AND 1000", name="is_a_part"),
+        Index("ix_taken_slots_worker", "worker", "position"),
     )
 
 

@@ -54,15 +54,13 @@ def test_containers_run_as_who_writes_it_and_never_as_root(tmp_path: Path) -> No
     assert (tmp_path / "data" / "artifacts").stat().st_uid == uid
 
 
-@pytest.mark.parametrize(("n_gpus", "profile", "concurrency"), [(0, "cpu", "1"), (1, "gpu", "1"), (4, "gpu", "4")])
-def test_the_worker_is_for_what_this_host_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_gpus: int, profile: str, concurrency: str
-) -> None:
+@pytest.mark.parametrize(("n_gpus", "profile"), [(0, "cpu"), (1, "gpu"), (4, "gpu")])
+def test_the_worker_is_for_what_this_host_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_gpus: int, profile: str) -> None:
     monkeypatch.setattr(dotenv, "CARDS", tmp_path / "gpus")
     for number in range(n_gpus):
         (tmp_path / "gpus" / f"0000:{number:02}:00.0").mkdir(parents=True)
     values = written(tmp_path)
-    assert (values["COMPOSE_PROFILES"], values["FINEBITS_CONCURRENCY"]) == (profile, concurrency)
+    assert (values["COMPOSE_PROFILES"], values["FINEBITS_CONCURRENCY"]) == (profile, "1"), "GPUs take theirs besides."
 
 
 def test_a_file_that_is_there_is_not_touched(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 _ADAPTERS = "tests/worker/models/test_adapters.py"
 _ATTENTION = "tests/worker/models/test_attention.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
+_CHILD = "tests/worker/test_child.py"
 _CACHE = "tests/worker/data/test_cache.py"
 _HUB = "tests/worker/models/test_hub.py"
 _JOBS = "tests/service/store/test_jobs.py"
@@ -143,6 +144,7 @@ EFFECTS: dict[str, str] = {
     "measures.max_documents": f"{_MEASURING}::test_a_sample_of_documents_is_measured",
     "measures.train_documents": f"{_MEASURING}::test_training_rows_stand_in_with_a_notice_where_nothing_is_held_out",
     "resources.queue": f"{_JOBS}::test_a_worker_claims_from_its_own_queues_alone",
+    "resources.gpu_memory_fraction": f"{_CHILD}::test_a_job_that_shares_its_gpus_keeps_to_its_part_of_their_memory",
     "resources.priority": f"{_JOBS}::test_jobs_are_claimed_by_priority_then_by_the_owners_share_then_by_age",
     "resources.max_lost": f"{_JOBS}::test_a_job_that_loses_its_worker_too_often_fails",
     "resources.max_retries": f"{_ENDINGS}::test_what_may_pass_is_tried_again_later_and_so_often",

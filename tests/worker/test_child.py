@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -269,3 +270,25 @@ def test_only_the_device_that_it_was_given_can_be_seen(host, monkeypatch, device
     theirs.close()
     (told, _) = _said(process, ours)
     assert (told["text"], told["data"]) == (visible, {"threads": 2})
+
+
+# -- its device --------------------------------------------------------------------------------------------------------
+
+
+def device_of(monkeypatch, **given):
+    """(CUDA_VISIBLE_DEVICES, the fraction that each GPU is kept to) once the child has chosen."""
+    kept = {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "another's")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda part, index: kept.__setitem__(index, part))
+    child._choose_device(SimpleNamespace(threads=1, **{"device": None, "gpu_memory_fraction": 1.0} | given))
+    return os.environ["CUDA_VISIBLE_DEVICES"], kept
+
+
+def test_the_child_sees_the_gpus_that_it_was_given_and_no_other(monkeypatch):
+    assert device_of(monkeypatch) == ("", {})
+    assert device_of(monkeypatch, device="GPU-a,GPU-b") == ("GPU-a,GPU-b", {})
+
+
+def test_a_job_that_shares_its_gpus_keeps_to_its_part_of_their_memory(monkeypatch):
+    assert device_of(monkeypatch, device="GPU-a,GPU-b", gpu_memory_fraction=0.4) == ("GPU-a,GPU-b", {0: 0.4, 1: 0.4})

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from service.store import slots, workers
 from service.store.session import Database
 from tests.running import Running, job, write_datasets
 
@@ -263,3 +264,47 @@ def sentences(running: Running, job_id: str) -> str:
 
     with running.database.reading() as session:
         return " ".join(event.message for event in events.after(session, job_id, 0, 1000))
+
+
+@ON_SQLITE
+def test_a_worker_that_is_drained_now_gives_its_job_back_and_takes_it_again_when_it_may(running: Running) -> None:
+    worker = running.start_worker(FINEBITS_WORKER_NAME="host-a")
+    job_id = running.submit(job(training={"save_steps": 1000}))
+    running.wait_for_update(job_id, 10)
+    with running.database.transaction() as session:
+        workers.drain(session, "host-a", stop_jobs=True)
+    released = running.wait(job_id, lambda job: job.state == "queued")
+    assert running.kinds(job_id)[-2:] == ["checkpoint_saved", "released"]
+    assert released.lost == 0
+    with running.database.transaction() as session:
+        assert [slot.used_permille for slot in slots.of_worker(session, "host-a")] == [0]
+        workers.undrain(session, "host-a")
+    ended = running.wait_for_end(job_id)
+    assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 0)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    with running.database.reading() as session:
+        assert workers.status(session, workers.get(session, "host-a")) == "stopped"
+
+
+@ON_SQLITE
+def test_a_second_worker_of_one_name_does_not_start(running: Running) -> None:
+    first = running.start_worker(FINEBITS_WORKER_NAME="host-a")
+    _until(lambda: "host-a" in known(running), 60)
+    second = running.start_worker(FINEBITS_WORKER_NAME="host-a")
+    assert second.wait(60) == 1
+    said = (running.home / "worker-1.log").read_text()
+    assert said.splitlines()[-1].startswith(f"There is a worker 'host-a' already (process {first.pid} on ")
+    assert first.poll() is None
+
+
+def known(running: Running) -> list[str]:
+    with running.database.reading() as session:
+        return [worker.name for worker in workers.known(session)]
+
+
+def _until(holds: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

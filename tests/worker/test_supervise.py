@@ -3,6 +3,7 @@ from typing import Any
 from service.specs.read import read_job
 from service.store import checkpoints, events, jobs, leases, metrics, retention
 from service.store.leases import Claim
+from service.store.scheduling import Placement
 from service.store.session import Database
 from tests.running import job
 from tests.service.api.made import a_metric
@@ -19,7 +20,7 @@ def test_an_attempt_is_handed_what_was_measured_of_checkpoints_and_not_the_base(
         assert held is not None
         for global_step in (metrics.BASE, 10):
             metrics.record_measurement(session, held, "sft", global_step, "validation", {"nll": [1.0]})
-        work = supervise._work(session, held, WorkerSettings(), None)
+        work = supervise._work(session, WorkerSettings(), Placement(held, (), 1.0))
     assert work.measurements == {"sft": [{"global_step": 10, "split": "validation", "documents": {"nll": [1.0]}}]}
 
 
@@ -81,7 +82,7 @@ def test_an_attempt_goes_on_from_no_checkpoint_that_was_given_up(database: Datab
     said(database, held, saved(held, 10), saved(held, 20))
     with database.transaction() as session:
         retention.thin(session, held, "sft", 1, None)
-        work = supervise._work(session, held, WorkerSettings(), None)
+        work = supervise._work(session, WorkerSettings(), Placement(held, (), 1.0))
     assert [one["global_step"] for one in work.checkpoints["sft"]] == [20]
     assert work.removed == [f"{held.job_id}/1/sft/checkpoint-10"]
 

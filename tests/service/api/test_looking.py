@@ -4,6 +4,7 @@ import pytest
 
 from service.store import leases
 from tests.service.api import made
+from tests.service.store.staffed import enter
 
 
 def ids(response):
@@ -183,3 +184,25 @@ def test_a_body_that_is_no_json_is_refused(plain_door):
 
 def test_nothing_that_is_not_there_can_be_cancelled(door):
     assert door.post("/jobs/job-nowhere/cancel").status_code == 404
+
+
+# -- its place -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_waits_shows_its_place_and_another_etag_as_that_changes(door, database):
+    first, second = door.submit(), door.submit()
+    before = door.get(f"/jobs/{second}")
+    assert (before.json()["position"], before.json()["estimated_start"]) == (2, None)
+    assert before.json()["place_unknown"] == "No worker that is there now could begin it."
+    door.post(f"/jobs/{first}/cancel")
+    after = door.get(f"/jobs/{second}", headers={"if-none-match": before.headers["etag"]})
+    assert (after.status_code, after.json()["position"]) == (200, 1)
+    assert door.get(f"/jobs/{second}", headers={"if-none-match": after.headers["etag"]}).status_code == 304
+    enter(database)
+    begins = door.get(f"/jobs/{second}").json()
+    assert begins["estimated_start"].endswith("Z")
+    assert begins["place_unknown"] is None
+    listed = {job["id"]: job["position"] for job in door.get("/jobs").json()["data"]}
+    assert listed == {first: None, second: None}, "Only where one job is asked for."
+    made.claim(database)
+    assert door.get(f"/jobs/{second}").json()["position"] is None

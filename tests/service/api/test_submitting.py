@@ -17,8 +17,10 @@ def test_a_job_is_created_where_location_says(door):
     job = response.json()
     assert response.headers["location"] == f"/jobs/{job['id']}" == job["links"]["self"]
     shown = door.get(response.headers["location"])
-    assert shown.json() == job
-    assert shown.headers["etag"] == response.headers["etag"]
+    place = {"position": 1, "place_unknown": "No worker that is there now could begin it."}
+    assert shown.json() == job | place
+    assert response.headers["etag"] == '"v1"'
+    assert shown.headers["etag"] == '"v1.1--"'  # with its place, which changes without it
 
 
 def test_a_job_shows_what_was_asked_and_what_will_run(door):
@@ -149,7 +151,8 @@ def test_a_dry_run_says_what_would_run_and_stores_nothing(door, bell):
             "updates": 6,
             "parameters": 420,
             "trainable_parameters": 8 * 2 * 68,
-            "why_unknown": {},
+            "memory": None,
+            "why_unknown": {"memory": "The model's config does not say what its layers are made of."},
         }
     ]
     assert door.get("/jobs").json()["data"] == []

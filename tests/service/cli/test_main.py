@@ -22,6 +22,8 @@ COMMANDS = {
     "patch",
     "delete",
     "logs",
+    "workers",
+    "drain",
     "init",
     "serve",
     "migrate",

@@ -137,7 +137,7 @@ def test_the_operators_time_holds_for_jobs_that_have_none_of_their_own(database:
     for own, expected in ((None, 500.0), (7.0, 7.0)):
         document = a_document(resources={"artifacts_ttl_seconds": own} if own else {})
         with database.transaction() as session:
-            job = jobs.create(session, "ann", document, a_read_job(**document), artifacts_ttl_seconds=500.0)
+            [job] = jobs.create_all(session, [jobs.New("ann", document, a_read_job(**document), artifacts_ttl_seconds=500.0)])
         assert job_of(database, job.id).artifacts_ttl_seconds == expected
 
 

@@ -71,7 +71,7 @@ def layout(database: Database) -> dict[str, Any]:
             # in any order: a later migration's columns stand behind the others
             "columns": sorted((column["name"], repr(column["type"]), column["nullable"]) for column in seen.get_columns(table)),
             "primary key": seen.get_pk_constraint(table),
-            "foreign keys": seen.get_foreign_keys(table),
+            "foreign keys": sorted(seen.get_foreign_keys(table), key=str),
             "checks": sorted((check["name"], check["sqltext"]) for check in seen.get_check_constraints(table)),
             "indexes": sorted(map(index_of, seen.get_indexes(table))),
         }

@@ -1,0 +1,89 @@
+"""Whether a job could ever begin, from what workers have reported: said when it comes, not by an endless wait."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from service.library import memory
+from service.library.check import Roots
+from service.library.errors import LibraryError
+from service.library.memory import Memory
+from service.library.space import told
+from service.specs import flat
+from service.specs.job import JobSpec, ResolvedJob
+from service.specs.ledger import Notice
+from service.specs.refusals import Refusal
+from service.store import room
+from service.store.need import need_of
+from service.store.room import Room
+from service.store.session import Database
+
+PLACE = ("resources", "gpus")
+
+
+class Fitting:
+    """Looks at one job. What it learns of it besides is there when it has looked: `least_gpu_bytes`, and `notices`."""
+
+    def __init__(self, database: Database, roots: Roots, document: Any):
+        self._database = database
+        self._roots = roots
+        self._is_flat = isinstance(document, dict) and flat.is_flat(document)
+        self.least_gpu_bytes = 0
+        self.notices: list[Notice] = []
+
+    def __call__(self, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
+        """Refuses what fits nowhere. Of a job that asks for GPUs where no worker has reported yet, a notice says so instead."""
+        with self._database.reading() as session:
+            known = room.of_queue(session, spec.resources.queue)
+        need = need_of(spec.resources)
+        if not known.gpus:
+            if need.gpus > 0:
+                sentence = f"No worker of queue {spec.resources.queue} has reported yet: whether one has a GPU is not known."
+                self._notice(sentence)
+            return
+        if lack := known.lacks(need):
+            yield Refusal(PLACE, lack)
+        elif known.most_gpus and need.gpus != 0:
+            yield from self._memory(known, resolved, max(need.gpus, 1))
+
+    def _memory(self, known: Room, resolved: ResolvedJob, n_gpus: int) -> Iterator[Refusal]:
+        largest = known.largest_bytes(n_gpus)
+        if largest is None:
+            return
+        has_cpus_alone = resolved.resources.gpus is None and not all(known.gpus.values())
+        available = int(largest * resolved.resources.gpu_memory_fraction)
+        try:
+            estimates = memory.of_job(self._roots, resolved)
+        except (LibraryError, OSError):
+            return  # what is wrong with its files is said by `check`
+        for step in resolved.steps:
+            estimate = estimates[step.name]
+            if not isinstance(estimate, Memory):
+                continue
+            self.least_gpu_bytes = max(self.least_gpu_bytes, estimate.least)
+            if estimate.least > available and not has_cpus_alone:
+                yield Refusal(PLACE, self._too_large(resolved, step.name, estimate, available))
+            elif estimate.peak > available:
+                self._notice(self._may_be_too_large(resolved, step.name, estimate, available))
+
+    def _notice(self, sentence: str) -> None:
+        self.notices.append(Notice(PLACE[1:] if self._is_flat else PLACE, sentence))
+
+    def _too_large(self, resolved: ResolvedJob, name: str, estimate: Memory, available: int) -> str:
+        parts = f"weights {told(estimate.weights)}, gradients {told(estimate.gradients)}, optimiser {told(estimate.optimiser)}"
+        sentence = f"Step {name} needs at least {told(estimate.least)} of a GPU ({parts}), and the largest has {told(available)}."
+        return f"{sentence} {self._remedy(resolved, name, available)}"
+
+    def _may_be_too_large(self, resolved: ResolvedJob, name: str, estimate: Memory, available: int) -> str:
+        sentence = (
+            f"Step {name} may need {told(estimate.peak)} of a GPU with texts of cutoff_len tokens, and the largest has "
+            f"{told(available)}."
+        )
+        return f"{sentence} {self._remedy(resolved, name, available)}"
+
+    def _remedy(self, resolved: ResolvedJob, name: str, available: int) -> str:
+        step = next(step for step in resolved.steps if step.name == name)
+        model, tensors = memory.found(self._roots, resolved, step)
+        changes = memory.changes_that_fit(tensors, model, step, available) if model and tensors else []
+        if not changes:
+            return "No change of its arguments would make it fit: it needs a larger GPU, or a smaller model."
+        return f"It would fit with {', '.join(changes)}."

@@ -1,0 +1,90 @@
+"""Where a job stands that waits: how many are before it, and when it may begin.
+
+Asked of one job at a time, at a cost that does not grow with how many wait: no more than MOST are counted.
+"""
+
+from dataclasses import dataclass
+from math import isinf
+from typing import Any
+
+from sqlalchemy import Select, func, literal_column, select
+from sqlalchemy.orm import Session
+
+from service.store import forecast, line, slots, workers
+from service.store.clock import now
+from service.store.line import Waiting
+from service.store.tables import Job, Slot, Worker
+
+MOST = 1000
+
+
+@dataclass(frozen=True)
+class Place:
+    """`position` counts from 1. For each that is None, `why_unknown` has a sentence."""
+
+    position: int | None
+    starts_at: float | None
+    why_unknown: str | None = None
+
+
+def of_job(session: Session, job_id: str) -> Place | None:
+    """None of a job that is not ready: it runs, has ended, or must wait for something else than its turn."""
+    waiting = line.one(session, job_id)
+    if waiting is None:
+        return None
+    before = sum(_before(session, kind, waiting) for kind in line.heads(session, [waiting.queue]))
+    if before > MOST:
+        return Place(None, None, f"More than {MOST:,} jobs are before it.")
+    starts_at, why = _start(session, waiting, before)
+    return Place(before + 1, starts_at, why)
+
+
+def _before(session: Session, kind: Waiting, waiting: Waiting) -> int:
+    """How many of a kind go before the job, as far as they are counted."""
+    if (-kind.priority, kind.running) > (-waiting.priority, waiting.running):
+        return 0
+    alike: Select[Any] = select(literal_column("1")).where(
+        Job.queue == kind.queue,
+        line.is_ready(Job),
+        Job.priority == kind.priority,
+        Job.owner == kind.owner,
+        Job.gpus == kind.need.gpus,
+        Job.gpu_permille == kind.need.permille,
+        Job.gpu_gb == kind.need.gb,
+        Job.spec_version == kind.spec_version,
+        Job.id != waiting.id,
+    )
+    if (kind.priority, kind.running) == (waiting.priority, waiting.running):
+        alike = alike.where(Job.created_at <= waiting.created_at)
+    return session.scalar(select(func.count()).select_from(alike.limit(MOST + 1).subquery())) or 0
+
+
+def _start(session: Session, waiting: Waiting, before: int) -> tuple[float | None, str | None]:
+    """When enough slots will be free for it, each job before it taking the first; and why that is not known."""
+    there = [worker for worker in workers.live(session) if not worker.draining and waiting.queue in worker.queues]
+    own = slots.of_workers(session, [worker.name for worker in there])
+    could = [worker for worker in there if waiting.need.could_ever(own[worker.name], worker.sharing)]
+    if not could:
+        return None, "No worker that is there now could begin it."
+    free_at = forecast.free_at(session, [worker.name for worker in could])
+    ends = [_ends(worker, own[worker.name], waiting, free_at) for worker in could]
+    n_slots = max(1, waiting.need.gpus_of(own[could[0].name]))
+    if n_slots > 1:
+        if before > 0:
+            return None, "Several GPUs must come free at once, and jobs are before it."
+        first = min(sorted(times)[n_slots - 1] for times in ends)
+    else:
+        in_turn = sorted(time for times in ends for time in times)
+        if before >= len(in_turn):
+            return None, "How long the jobs before it take is known only when they run."
+        first = in_turn[before]
+    if isinf(first):
+        return None, "The jobs that run do not say yet when they end."
+    return max(first, session.scalar(select(now())) or 0.0), None
+
+
+def _ends(worker: Worker, own: list[Slot], waiting: Waiting, free_at: forecast.FreeAt) -> list[float]:
+    """When each slot that it could use is free; 0: now."""
+    on_cpu = waiting.need.gpus_of(own) == 0
+    usable = [slot for slot in own if (slot.device is None if on_cpu else waiting.need.could_use(slot, worker.sharing))]
+    return [free_at.get((worker.name, slot.position), 0.0) for slot in usable]

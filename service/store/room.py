@@ -1,0 +1,47 @@
+"""What the workers of a queue have reported: whether a job could ever begin on one of them."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from service.store import slots, workers
+from service.store.need import Need
+
+
+@dataclass(frozen=True)
+class Room:
+    """What each worker of a queue has: the memory of each GPU, or None. Those that are gone count: they may come back."""
+
+    gpus: dict[str, tuple[int | None, ...]]
+
+    @property
+    def most_gpus(self) -> int:
+        return max(map(len, self.gpus.values()), default=0)
+
+    def largest_bytes(self, n_gpus: int = 1) -> int | None:
+        """The most memory that so many GPUs of one worker all have; None where that is not known, or there are not so many."""
+        known = [sorted((size for size in sizes if size is not None), reverse=True) for sizes in self.gpus.values()]
+        if any(size is None for sizes in self.gpus.values() for size in sizes):
+            return None
+        return max((sizes[n_gpus - 1] for sizes in known if len(sizes) >= n_gpus), default=None)
+
+    def lacks(self, need: Need) -> str | None:
+        """Why no worker could ever begin it; None where one could, or where none has reported yet."""
+        if not self.gpus or need.gpus <= self.most_gpus:
+            return None
+        return f"No worker of this queue has {_gpus(need.gpus)}; there {self.told()}."
+
+    def told(self) -> str:
+        """ "are host-a with 2 GPUs and host-b with none" """
+        there = [f"{name} with {_gpus(len(sizes))}" for name, sizes in sorted(self.gpus.items())]
+        return ("is " if len(there) == 1 else "are ") + " and ".join([", ".join(there[:-1]), there[-1]] if there[:-1] else there)
+
+
+def of_queue(session: Session, queue: str) -> Room:
+    names = [worker.name for worker in workers.of_queue(session, queue)]
+    own = slots.of_workers(session, names)
+    return Room({name: tuple(slot.memory_bytes for slot in own[name] if slot.device is not None) for name in names})
+
+
+def _gpus(number: int) -> str:
+    return {0: "none", 1: "1 GPU"}.get(number, f"{number} GPUs")

@@ -1,0 +1,186 @@
+"""Which job a worker takes, and on which of its slots. docs/decisions/0016 has the rule and why it starves nobody.
+
+A job that needs more than is free does not stop those behind it. When it has waited long enough, a worker is reserved for it:
+nothing of no higher priority is put there that would leave it fewer GPUs than it needs, so sooner or later they are free.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session, aliased
+
+from service.store import forecast, leases, line, slots, workers
+from service.store.clock import now
+from service.store.errors import WorkerReplaced
+from service.store.leases import Claim
+from service.store.line import Waiting
+from service.store.need import Need
+from service.store.tables import Job, Slot, Worker
+from service.store.workers import Identity
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A claim, and the GPUs that it was given: for CUDA_VISIBLE_DEVICES, none of them for a job that runs on the CPU."""
+
+    held: Claim
+    devices: tuple[str, ...]
+    fraction: float  # of each GPU's memory
+
+
+def best(session: Session, me: Identity, skip: Collection[str] = ()) -> str | None:
+    """The job that this worker would take now: the first in line that fits beside those that run. Raises WorkerReplaced.
+
+    Only a look: `claim` looks again, where nobody can come between.
+    """
+    worker = _registered(session, me)
+    if worker.draining:
+        return None
+    own = slots.of_worker(session, worker.name)
+    reserved = _reserved(session, worker)
+    for waiting in _candidates(session, worker, reserved, skip):
+        if _places(worker, own, waiting, reserved) is not None:
+            return waiting.id
+    return None
+
+
+def claim(session: Session, me: Identity, lease_seconds: float, job_id: str) -> Placement | None:
+    """Claims that job with all the slots that it needs, or nothing. Raises WorkerReplaced."""
+    worker = _registered(session, me, lock=True)  # one claim at a time for each worker: what is free stays so
+    own = slots.of_worker(session, worker.name)
+    waiting = line.one(session, job_id)
+    if worker.draining or waiting is None or waiting.spec_version not in worker.spec_versions:
+        return None
+    places = _places(worker, own, waiting, _reserved(session, worker))
+    if places is None:
+        return None
+    held = leases.claim(session, worker.queues, worker.name, lease_seconds, only=job_id)
+    if held is None:
+        return None
+    devices = tuple(slot.device for slot in places if slot.device is not None)
+    part = waiting.need.part(worker.sharing)
+    slots.take(session, job_id, places, part if devices else 1000)
+    if worker.reserved_for == job_id:
+        worker.reserved_for = None
+    return Placement(held, devices, part / 1000)
+
+
+def reserve(session: Session, queues: Sequence[str], after_seconds: float) -> tuple[str, str] | None:
+    """Reserves a worker for the first in line of those that have waited so long and fit nowhere now: (job, worker).
+
+    The worker where it will fit soonest. One reservation a transaction: two that made several could wait for one another.
+    """
+    _forget_stale(session)
+    there = [worker for worker in workers.live(session) if not worker.draining and worker.reserved_for is None]
+    names = [worker.name for worker in there]
+    own, free_at = slots.of_workers(session, names), forecast.free_at(session, names)
+    for waiting in _passed_over(session, queues, after_seconds):
+        could = [worker for worker in there if _could_ever(worker, own[worker.name], waiting)]
+        if not could or any(waiting.need.places(own[worker.name], worker.sharing) for worker in could):
+            continue
+        chosen = min(could, key=lambda worker: _wait(worker, own[worker.name], waiting.need, free_at))
+        comes_by_itself = waiting.need.gpus_of(own[chosen.name]) == 1 and not chosen.sharing  # any GPU that comes free is enough
+        if not comes_by_itself and _reserve(session, chosen, waiting.id):
+            return waiting.id, chosen.name
+    return None
+
+
+def tell_unreadable(session: Session, queues: Sequence[str]) -> None:
+    """Says of jobs that no worker of their queue can read that they wait for one that can."""
+    live = workers.live(session)
+    for waiting in line.heads(session, queues):
+        there = [worker for worker in live if waiting.queue in worker.queues]
+        if not there or any(waiting.spec_version in worker.spec_versions for worker in there):
+            continue
+        read = sorted({version for worker in there for version in worker.spec_versions})
+        leases.hold(
+            session,
+            waiting.id,
+            there[0].name,
+            f"Held: it is written in version {waiting.spec_version} of the language of jobs, and the workers of queue "
+            f"{waiting.queue} read {', '.join(map(str, read))}. It begins when there is a worker of its version.",
+        )
+
+
+def _registered(session: Session, me: Identity, lock: bool = False) -> Worker:
+    wanted = select(Worker).where(Worker.name == me.name, Worker.instance == me.instance)
+    if lock:
+        wanted = wanted.with_for_update(key_share=True)
+    worker = session.scalar(wanted.execution_options(populate_existing=True))
+    if worker is None:
+        raise WorkerReplaced(f"Another process is registered as worker {me.name} by now, or none.")
+    return worker
+
+
+def _reserved(session: Session, worker: Worker) -> Waiting | None:
+    """The job that the worker is reserved for, as long as it waits."""
+    return None if worker.reserved_for is None else line.one(session, worker.reserved_for)
+
+
+def _candidates(session: Session, worker: Worker, reserved: Waiting | None, skip: Collection[str]) -> list[Waiting]:
+    """Those that it can read, the first in line first; among equals in priority the one that it is reserved for."""
+    found = {waiting.id: waiting for waiting in line.heads(session, worker.queues, skip)}
+    if reserved is not None and reserved.id not in skip:
+        found[reserved.id] = reserved
+    readable = [waiting for waiting in found.values() if waiting.spec_version in worker.spec_versions]
+    return sorted(readable, key=lambda waiting: (-waiting.priority, waiting != reserved, waiting.rank))
+
+
+def _places(worker: Worker, own: Sequence[Slot], waiting: Waiting, reserved: Waiting | None) -> list[Slot] | None:
+    """The slots that a job would take now; None where they are not free, or kept for another."""
+    places = waiting.need.places(own, worker.sharing)
+    if places is None or reserved is None or reserved.id == waiting.id or waiting.priority > reserved.priority:
+        return places
+    gpus = {slot.position for slot in own if slot.device is not None}
+    busy = {slot.position for slot in own if slot.used_permille > 0} | {slot.position for slot in places}
+    kept = reserved.need.gpus_of(own)
+    touches_gpus = any(slot.position in gpus for slot in places)
+    return None if touches_gpus and len(busy & gpus) > len(gpus) - kept else places
+
+
+def _passed_over(session: Session, queues: Sequence[str], after_seconds: float) -> list[Waiting]:
+    """The first in line of each kind that wants GPUs, has waited so long, and has no worker reserved yet."""
+    at = session.scalar(select(now())) or 0.0
+    have_one = [job_id for job_id in session.scalars(select(Worker.reserved_for)) if job_id is not None]
+    heads = line.heads(session, queues, skip=have_one)
+    return [waiting for waiting in heads if waiting.need.gpus != 0 and at - waiting.created_at >= after_seconds]
+
+
+def _could_ever(worker: Worker, own: Sequence[Slot], waiting: Waiting) -> bool:
+    is_meant = waiting.queue in worker.queues and waiting.spec_version in worker.spec_versions
+    return is_meant and waiting.need.gpus_of(own) > 0 and waiting.need.could_ever(own, worker.sharing)
+
+
+def _wait(worker: Worker, own: Sequence[Slot], need: Need, free_at: forecast.FreeAt) -> tuple[float, int, str]:
+    """How soon it would fit there: when enough slots are free, or, where that is not known, how many have to come free."""
+    usable = [slot for slot in own if need.could_use(slot, worker.sharing)]
+    ends = sorted(free_at.get((worker.name, slot.position), 0.0) for slot in usable)[: need.gpus_of(own)]
+    return ends[-1], sum(end > 0 for end in ends), worker.name
+
+
+def _reserve(session: Session, worker: Worker, job_id: str) -> bool:
+    """Whether it is done: another sweep may have been first, with the job or with the worker."""
+    still_waits = select(Job.id).where(Job.id == job_id, line.is_ready(Job)).with_for_update(skip_locked=True)
+    if session.scalar(still_waits) is None or session.scalar(select(Worker.name).where(Worker.reserved_for == job_id)):
+        return False
+    reserved = session.execute(
+        update(Worker)
+        .where(Worker.name == worker.name, Worker.reserved_for.is_(None))
+        .values(reserved_for=job_id)
+        .returning(Worker.name)
+        .execution_options(synchronize_session=False)
+    )
+    return reserved.one_or_none() is not None
+
+
+def _forget_stale(session: Session) -> None:
+    """Reservations of jobs that wait no more, and at workers that take none."""
+    waits = aliased(Job)
+    is_waiting = select(waits.id).where(waits.id == Worker.reserved_for, waits.state == line.QUEUED).exists()
+    session.execute(
+        update(Worker)
+        .where(Worker.reserved_for.is_not(None), ~is_waiting | ~workers.is_live() | Worker.draining)
+        .values(reserved_for=None)
+        .execution_options(synchronize_session=False)
+    )

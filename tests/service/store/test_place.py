@@ -1,0 +1,77 @@
+from service.store import place
+from service.store.place import Place
+from service.store.session import Database
+from tests.service.store.staffed import enter, place_all, want
+from tests.service.store.stored import cancel, renew, submit
+
+
+def place_of(database: Database, job_id: str) -> Place | None:
+    with database.reading() as session:
+        return place.of_job(session, job_id)
+
+
+def position(database: Database, job_id: str) -> int | None:
+    found = place_of(database, job_id)
+    return found.position if found else None
+
+
+def start(database: Database, job_id: str) -> float:
+    found = place_of(database, job_id)
+    assert found is not None
+    assert found.starts_at is not None, found.why_unknown
+    return found.starts_at
+
+
+def test_the_position_is_that_of_the_claims_own_order(database: Database) -> None:
+    me = enter(database, cpus=1)
+    running = submit(database, "ann", created_at=0, priority=9)
+    place_all(database, me)
+    anns_old, anns_new = submit(database, "ann", created_at=1), submit(database, "ann", created_at=2)
+    bobs = submit(database, "bob", created_at=3)
+    urgent = want(database, 0, owner="ann", priority=1, created_at=4.0)
+    other_queue = submit(database, queue="other")
+    assert [position(database, job_id) for job_id in (urgent, bobs, anns_old, anns_new)] == [1, 2, 3, 4]
+    assert position(database, other_queue) == 1
+    assert place_of(database, running) is None
+    cancel(database, urgent)
+    assert place_of(database, urgent) is None
+    assert position(database, anns_new) == 3
+
+
+def test_the_start_is_when_enough_slots_are_free(database: Database) -> None:
+    me = enter(database, cpus=2)
+    for _ in range(2):
+        submit(database)
+    first, second, third = (submit(database) for _ in range(3))
+    early, late = place_all(database, me)
+    assert place_of(database, first) == Place(1, None, "The jobs that run do not say yet when they end.")
+    renew(database, early.held, {"position": 1, "steps": 1, "eta_seconds": 100})
+    renew(database, late.held, {"position": 2, "steps": 2, "eta_seconds": 500})
+    assert [position(database, job_id) for job_id in (first, second, third)] == [1, 2, 3]
+    assert 350 < start(database, second) - start(database, first) < 450
+    assert place_of(database, third) == Place(3, None, "How long the jobs before it take is known only when they run.")
+
+
+def test_a_job_that_no_worker_could_begin_now_says_so(database: Database) -> None:
+    enter(database, gpus=1, cpus=1)
+    assert place_of(database, want(database, 2)) == Place(1, None, "No worker that is there now could begin it.")
+
+
+def test_a_free_slot_means_now_and_several_gpus_must_be_free_at_one_worker(database: Database) -> None:
+    me = enter(database, gpus=2, cpus=0)
+    want(database, 1)
+    (placed,) = place_all(database, me)
+    renew(database, placed.held, {"position": 1, "steps": 1, "eta_seconds": 1000})
+    both = want(database, 2)
+    when_both_are_free = start(database, both)
+    small = want(database, 1, priority=1)
+    assert 900 < when_both_are_free - start(database, small) < 1100
+    assert place_of(database, both) == Place(2, None, "Several GPUs must come free at once, and jobs are before it.")
+
+
+def test_beyond_a_thousand_nobody_counts(database: Database) -> None:
+    from tests.service.store.test_scheduling import crowd
+
+    crowd(database, n_queued=2500, n_ended=0)
+    last = want(database, 0, owner="zoe", priority=-1, created_at=9e9)
+    assert place_of(database, last) == Place(None, None, "More than 1,000 jobs are before it.")

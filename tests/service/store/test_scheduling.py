@@ -1,0 +1,323 @@
+"""The rule of docs/decisions/0016: who goes first, who may pass whom, and that nobody waits for ever."""
+
+import random
+from collections import deque
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from service.store import leases, line, scheduling, workers
+from service.store.session import Database
+from service.store.tables import Job, Worker
+from tests.service.store.staffed import assert_slots_add_up, enter, place, place_all, reserve, silence, want
+from tests.service.store.stored import cancel, events_of, job_of, renew, submit
+
+
+def claimed(*placed: object) -> list[str]:
+    return [each.held.job_id for each in placed]  # type: ignore[attr-defined]
+
+
+def finish(database: Database, placed: scheduling.Placement) -> None:
+    with database.transaction() as session:
+        leases.succeed(session, placed.held)
+
+
+# Who goes first
+
+
+def test_slots_are_given_by_priority_then_by_the_owners_share_then_by_age(database: Database) -> None:
+    me = enter(database, cpus=5)
+    anns_old, anns_next = submit(database, "ann", created_at=1), submit(database, "ann", created_at=2)
+    bobs = submit(database, "bob", created_at=3)
+    urgent = submit(database, "ann", created_at=5, priority=1)
+    assert claimed(*place_all(database, me)) == [urgent, bobs, anns_old, anns_next]
+
+
+def test_a_job_that_needs_more_than_is_free_does_not_stop_those_behind_it(database: Database) -> None:
+    me = enter(database, gpus=2, cpus=1)
+    runs = want(database, 1, created_at=1)
+    want(database, 2, created_at=2, priority=5)
+    small, on_cpu = want(database, 1, created_at=3), want(database, 0, created_at=4)
+    with database.transaction() as session:
+        assert scheduling.claim(session, me, 60, runs) is not None
+    assert claimed(*place_all(database, me)) == [small, on_cpu]
+
+
+def test_a_worker_takes_only_jobs_of_its_queues_and_of_versions_that_it_reads(database: Database) -> None:
+    me = enter(database, cpus=5, queues=("a100",), spec_versions={1})
+    submit(database, queue="other")
+    new = want(database, queue="a100", spec_version=2)
+    assert place(database, me) is None
+    with database.transaction() as session:
+        assert scheduling.claim(session, me, 60, new) is None
+    newer = enter(database, "newer", cpus=5, queues=("a100",), spec_versions={1, 2})
+    assert claimed(*place_all(database, newer)) == [new]
+
+
+def test_a_job_that_no_worker_of_its_queue_can_read_says_so(database: Database) -> None:
+    enter(database, spec_versions={1})
+    unread = want(database, spec_version=3)
+    read = submit(database)
+    for _ in range(2):
+        with database.transaction() as session:
+            scheduling.tell_unreadable(session, ["default"])
+    held = [event.message for event in events_of(database, unread) if event.kind == "held"]
+    assert len(held) == 1
+    assert "written in version 3" in held[0]
+    assert "read 1." in held[0]
+    assert (job_of(database, unread).progress or {})["held"] == held[0]
+    assert job_of(database, read).progress is None
+    enter(database, "newer", spec_versions={3})
+    submit(database)
+    with database.transaction() as session:
+        scheduling.tell_unreadable(session, ["default"])
+    assert len(events_of(database, unread)) == 2
+
+
+def test_jobs_record_the_version_that_they_are_written_in(database: Database) -> None:
+    assert job_of(database, submit(database)).spec_version == 1
+
+
+def test_a_draining_worker_takes_nothing_and_keeps_what_it_has(database: Database) -> None:
+    me = enter(database, cpus=2)
+    running = submit(database)
+    assert claimed(*place_all(database, me)) == [running]
+    waiting = submit(database)
+    with database.transaction() as session:
+        workers.drain(session, "one")
+    assert place(database, me) is None
+    with database.transaction() as session:
+        assert scheduling.claim(session, me, 60, waiting) is None
+        workers.undrain(session, "one")
+    assert job_of(database, running).state == "running"
+    assert claimed(*place_all(database, me)) == [waiting]
+
+
+# Reservations
+
+
+def reserved_for(database: Database, worker: str = "one") -> str | None:
+    with database.reading() as session:
+        return session.scalar(select(Worker.reserved_for).where(Worker.name == worker))
+
+
+def test_a_job_that_waited_long_enough_has_a_worker_kept_for_it(database: Database) -> None:
+    me = enter(database, gpus=2, cpus=1)
+    first = want(database, 1)
+    running = place_all(database, me)
+    big = want(database, 2)
+    assert reserve(database, after_seconds=1000) is None
+    assert reserve(database) == (big, "one")
+    assert reserve(database) is None, "It has one already."
+    small, on_cpu = want(database, 1), want(database, 0)
+    assert claimed(*place_all(database, me)) == [on_cpu]
+    finish(database, running[0])
+    assert claimed(*place_all(database, me)) == [big]
+    assert reserved_for(database) is None
+    assert [job_of(database, job_id).state for job_id in (first, small)] == ["succeeded", "queued"]
+
+
+def test_what_a_reserved_worker_has_beyond_it_goes_on_working(database: Database) -> None:
+    me = enter(database, gpus=4, cpus=0)
+    want(database, 1)
+    want(database, 2)
+    place_all(database, me)
+    big = want(database, 3)
+    assert reserve(database) == (big, "one")
+    assert place(database, enter_small(database)) is None
+    running = held_by(database, "one")
+    with database.transaction() as session:
+        leases.succeed(session, running[-1])  # the one with two GPUs: one is busy, and 4 − 3 may be
+    want(database, 1)
+    assert claimed(*place_all(database, me)) == [big]
+
+
+def enter_small(database: Database) -> workers.Identity:
+    """Another worker without GPUs changes nothing."""
+    return enter(database, "small", gpus=0, cpus=1, queues=("other",))
+
+
+def held_by(database: Database, worker: str) -> list[leases.Claim]:
+    with database.reading() as session:
+        found = session.scalars(select(Job).where(Job.worker == worker).order_by(Job.gpus)).all()
+    return [leases.Claim(job.id, job.attempt, worker) for job in found]
+
+
+def test_a_reservation_keeps_nothing_from_a_higher_priority(database: Database) -> None:
+    me = enter(database, gpus=2, cpus=0)
+    want(database, 1)
+    place_all(database, me)
+    big = want(database, 2)
+    assert reserve(database) == (big, "one")
+    urgent = want(database, 1, priority=1)
+    want(database, 1, priority=0, owner="bob")
+    assert claimed(*place_all(database, me)) == [urgent]
+
+
+def test_the_worker_is_kept_where_it_will_fit_soonest(database: Database) -> None:
+    them = [enter(database, name, gpus=2, cpus=0) for name in ("a", "b", "c")]
+    for _ in range(6):
+        want(database, 1)
+    placed = place_all(database, *them)
+    for each, left in zip(placed, (90, 90, 20, 30, 10, None), strict=True):
+        progress = {"position": 1, "steps": 1, "eta_seconds": left} if left else {"position": 1, "steps": 2, "eta_seconds": 1}
+        renew(database, each.held, progress)
+    assert reserve(database) is None
+    assert reserve_big(database) == "b"
+    assert reserve_big(database) == "a", "c has a job that does not say when it ends."
+
+
+def reserve_big(database: Database) -> str:
+    want(database, 2)
+    found = reserve(database)
+    assert found is not None
+    return found[1]
+
+
+def test_one_gpu_that_any_other_job_would_do_with_is_not_reserved(database: Database) -> None:
+    me = enter(database, gpus=1, cpus=0)
+    want(database, 1)
+    place_all(database, me)
+    want(database, 1)
+    assert reserve(database) is None
+
+
+def test_a_whole_gpu_is_kept_from_those_that_share(database: Database) -> None:
+    me = enter(database, gpus=1, cpus=0, sharing=True)
+    want(database, 1, permille=500)
+    first = place_all(database, me)
+    whole = want(database, 1)
+    assert reserve(database) == (whole, "one")
+    want(database, 1, permille=500)
+    assert place(database, me) is None
+    finish(database, first[0])
+    assert claimed(*place_all(database, me)) == [whole]
+
+
+@pytest.mark.parametrize("what", ["cancelled", "draining", "lost"])
+def test_a_reservation_ends_with_the_job_s_wait_or_with_its_worker(database: Database, what: str) -> None:
+    me = enter(database, gpus=2, cpus=0)
+    want(database, 1)
+    place_all(database, me)
+    big = want(database, 2)
+    assert reserve(database) == (big, "one")
+    if what == "cancelled":
+        cancel(database, big)
+    elif what == "draining":
+        with database.transaction() as session:
+            workers.drain(session, "one")
+    else:
+        silence(database, "one")
+    reserve(database)
+    assert reserved_for(database) is None
+    if what == "cancelled":
+        assert len(place_all(database, me)) == 0
+        want(database, 1)
+        assert len(place_all(database, me)) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_under_an_endless_stream_of_small_jobs_a_big_one_begins_in_bounded_time(database: Database, seed: int) -> None:
+    """Rounds instead of time: each small job runs for at most `longest` rounds, and each worker always has more of them to take.
+
+    Whoever waits has a worker reserved within a round, after which what runs there ends within `longest`; the jobs that are
+    reserved for before it take as long each.
+    """
+    chance = random.Random(seed)
+    longest, n_big = 4, 2
+    them = [enter(database, name, gpus=4, cpus=0, sharing=seed == 2) for name in ("a", "b")]
+    running: deque[tuple[int, scheduling.Placement]] = deque()
+    big: list[str] = []
+    began: dict[str, int] = {}
+    for round_number in range(40):
+        for ends_at, placed in list(running):
+            if ends_at <= round_number:
+                finish(database, placed)
+                running.remove((ends_at, placed))
+        while len(line_of(database)) < 6:
+            want(database, 1, owner=chance.choice(["bob", "eve"]), permille=500 if seed == 2 else 1000)
+        if round_number == 5:
+            big = [want(database, 4, owner="ann") for _ in range(n_big)]
+        reserve(database)
+        for placed in place_all(database, *chance.sample(them, len(them))):
+            began.setdefault(placed.held.job_id, round_number)
+            running.append((round_number + chance.randint(1, longest), placed))
+        with database.reading() as session:
+            assert_slots_add_up(session)
+        if big and all(job_id in began for job_id in big):
+            break
+    assert [began.get(job_id, 1000) - 5 <= n_big * (longest + 1) for job_id in big] == [True] * n_big, began
+
+
+def line_of(database: Database) -> list[str]:
+    with database.reading() as session:
+        return list(session.scalars(select(Job.id).where(Job.state == "queued")))
+
+
+# What it costs
+
+
+def crowd(database: Database, n_queued: int, n_ended: int) -> None:
+    """So many jobs at once, of three owners, two priorities and two needs; the ended ones are older."""
+    model = submit(database)
+    with database.transaction() as session:
+        whole = session.get(Job, model)
+        assert whole is not None
+        row = {column.name: getattr(whole, column.name) for column in Job.__table__.columns}
+        ended = {"state": "succeeded", "finished_at": 1.0}
+        rows = [
+            row
+            | {"id": f"job-{number}", "owner": f"owner-{number % 3}", "priority": number % 2, "gpus": number % 2}
+            | {"created_at": float(number), **(ended if number >= n_queued else {})}
+            for number in range(n_queued + n_ended)
+        ]
+        session.execute(insert(Job), rows)
+    if not database.is_sqlite:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("ANALYZE jobs"))
+
+
+def plan_of(database: Database, statement: str, values: object) -> str:
+    explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    with database.engine.connect() as connection:
+        return "\n".join(" ".join(map(str, row)) for row in connection.exec_driver_sql(f"{explain} {statement}", values))  # type: ignore[arg-type]
+
+
+def test_the_line_is_found_by_leaps_along_its_index_however_many_wait_or_have_ended(database: Database) -> None:
+    crowd(database, n_queued=400, n_ended=1600)
+    compiled = line._kinds("default", ()).compile(database.engine, compile_kwargs={"render_postcompile": True})
+    values = compiled.params if not database.is_sqlite else tuple(compiled.params[name] for name in compiled.positiontup or ())
+    plan = plan_of(database, str(compiled), values)
+    assert plan.count("ix_jobs_waiting") == 2, plan
+    assert "Seq Scan on jobs" not in plan, plan
+    assert "SCAN jobs" not in plan.replace("SCAN kinds", ""), plan
+    assert "Sort" not in plan, plan
+    assert "TEMP B-TREE" not in plan, plan
+
+
+def test_a_look_reads_as_much_of_few_jobs_as_of_many(database: Database) -> None:
+    """Counted by the database itself: what it stepped through on SQLite, what it read of tables and indexes on PostgreSQL."""
+    me = enter(database, cpus=0, gpus=0)
+    crowd(database, n_queued=50, n_ended=50)
+    few = effort(database, me)
+    with database.transaction() as session:
+        session.execute(text("DELETE FROM events"))
+        session.execute(text("DELETE FROM jobs"))
+    crowd(database, n_queued=1000, n_ended=4000)
+    assert effort(database, me) <= 1.5 * few
+
+
+def effort(database: Database, me: workers.Identity) -> float:
+    if database.is_sqlite:
+        with database.reading() as session:
+            connection = session.connection().connection.driver_connection
+            steps = [0]
+            connection.set_progress_handler(lambda: steps.__setitem__(0, steps[0] + 1), 1)  # type: ignore[union-attr]
+            scheduling.best(session, me)
+            connection.set_progress_handler(None, 1)  # type: ignore[union-attr]
+            return steps[0]
+    compiled = line._kinds("default", ()).compile(database.engine, compile_kwargs={"render_postcompile": True})
+    with database.engine.connect() as connection:
+        found = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled}", compiled.params)
+        plan = found.scalar_one()[0]["Plan"]
+    return float(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -1,0 +1,173 @@
+"""The estimate of service/library/memory.py, part by part, against tensors of real models that are counted."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.functional import quantize_4bit
+from transformers import LlamaForCausalLM
+
+from service.library import memory, models, weights
+from service.library.memory import FLOAT, HALF, Memory
+from service.specs.job import ResolvedStep
+from service.specs.read import read_job
+from worker.models.adapters import prepare
+
+BATCH, LENGTH = 2, 64
+SHAPE = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4, "num_key_value_heads": 2}
+
+# Within this factor, either way, of what autograd keeps: the formula counts layers by their kind, not operation by operation.
+FACTOR = 1.35
+
+
+def a_step(finetuning: dict[str, Any], model: dict[str, Any] | None = None, **training: Any) -> ResolvedStep:
+    document = {
+        "model": {"model_name_or_path": "tiny", "disable_gradient_checkpointing": True, **(model or {})},
+        "data": {"dataset": "letters", "template": "alpaca", "cutoff_len": LENGTH},
+        "finetuning": finetuning,
+        "training": {"per_device_train_batch_size": BATCH, **training},
+    }
+    return read_job(document).resolved.steps[0]
+
+
+@pytest.fixture
+def llama(make_llama: Callable[..., LlamaForCausalLM]) -> LlamaForCausalLM:
+    return make_llama(**SHAPE)
+
+
+def estimated(llama: LlamaForCausalLM, folder: Path, step: ResolvedStep, number: int = FLOAT) -> Memory:
+    llama.save_pretrained(folder / "tiny")
+    model = models.find(folder, "tiny")
+    tensors = weights.tensors_of(model)
+    assert tensors is not None
+    trainable = weights.trainable(tensors, step.finetuning, model)
+    assert trainable is not None
+    known = memory.estimate(tensors, model.config, step, trainable, number)
+    assert known is not None
+    return known
+
+
+def bytes_of(tensors: Iterator[torch.Tensor]) -> int:
+    """Of each storage once."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+@contextmanager
+def kept() -> Iterator[dict[int, int]]:
+    """The storages that autograd keeps for the backward pass, and their bytes."""
+    found: dict[int, int] = {}
+    alive = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        alive.append(tensor)  # an address must not be used again while we count
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield found
+
+
+def step_once(model: Any, optimiser: torch.optim.Optimizer) -> tuple[int, int, int]:
+    """(bytes kept for the backward pass without the loss's, of the loss, of gradients)"""
+    ids = torch.randint(0, 300, (BATCH, LENGTH))
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    with kept() as layers:
+        logits = model(input_ids=ids).logits
+    with kept() as loss_alone:
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
+    loss.backward()
+    gradients = bytes_of(parameter.grad for parameter in model.parameters() if parameter.grad is not None)
+    optimiser.step()
+    activations = sum(size for place, size in layers.items() if place not in own)
+    return activations, sum(loss_alone.values()), gradients
+
+
+CASES = {
+    "full": {"finetuning_type": "full"},
+    "freeze": {"finetuning_type": "freeze", "num_layer_trainable": 2},
+    "lora": {"finetuning_type": "lora", "lora_rank": 4},
+    "lora in bf16": {"finetuning_type": "lora", "lora_rank": 4, "lora_bf16_mode": True},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_gradients_and_optimiser_are_what_the_worker_s_own_model_has(
+    llama: LlamaForCausalLM, tmp_path: Path, case: str
+) -> None:
+    step = a_step(CASES[case])
+    known = estimated(llama, tmp_path, step)
+    model = prepare(llama, step.finetuning, gradient_checkpointing=False)
+    optimiser = torch.optim.AdamW(parameter for parameter in model.parameters() if parameter.requires_grad)
+    _, _, gradients = step_once(model, optimiser)
+    assert known.weights == bytes_of(model.parameters())
+    assert known.gradients == gradients
+    moments = [value for state in optimiser.state.values() for name, value in state.items() if name != "step"]
+    assert known.optimiser == bytes_of(iter(moments))
+
+
+def test_weights_of_half_precision_lie_beside_an_adapter_in_fp32(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    step = a_step(CASES["lora"])
+    known = estimated(llama, tmp_path, step, number=HALF)
+    model = prepare(llama.to(torch.bfloat16), step.finetuning, gradient_checkpointing=False)
+    assert known.weights == bytes_of(model.parameters())
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_four_bit_weights_are_packed_with_their_scales(llama: LlamaForCausalLM, tmp_path: Path, double: bool) -> None:
+    step = a_step(CASES["lora"], {"quantization_bit": 4, "double_quantization": double})
+    known = estimated(llama, tmp_path, step, number=HALF)
+    packed = 0
+    for name, parameter in llama.named_parameters():
+        if name.endswith("_proj.weight"):
+            data, state = quantize_4bit(parameter.data, quant_type="nf4", compress_statistics=double, blocksize=64)
+            scales = state.absmax.nbytes + (state.state2.absmax.nbytes if double else 0)
+            packed += data.nbytes + scales
+        else:
+            packed += parameter.numel() * HALF
+    adapter = known.gradients  # as many numbers, as wide
+    assert known.weights == packed + adapter
+
+
+@pytest.mark.parametrize(("optim", "made"), [("sgd", torch.optim.SGD)])
+def test_plain_sgd_keeps_nothing(llama: LlamaForCausalLM, tmp_path: Path, optim: str, made: Any) -> None:
+    optimiser = made(llama.parameters(), lr=0.1)
+    step_once(llama, optimiser)
+    assert not any(value is not None for state in optimiser.state.values() for value in state.values())
+    assert estimated(llama, tmp_path, a_step(CASES["full"], optim=optim)).optimiser == 0
+
+
+@pytest.mark.parametrize("case", ["full", "lora"])
+def test_activations_are_near_what_autograd_keeps(llama: LlamaForCausalLM, tmp_path: Path, case: str) -> None:
+    known = estimated(llama, tmp_path, a_step(CASES[case]))
+    activations = kept_by(llama, case, checkpointing=False)
+    assert activations / FACTOR <= known.activations <= activations * FACTOR, (activations, known.activations)
+
+
+@pytest.mark.parametrize("case", ["full", "lora"])
+def test_with_gradient_checkpointing_layers_keep_their_inputs_and_one_at_a_time_is_whole(
+    make_llama: Callable[..., LlamaForCausalLM], llama: LlamaForCausalLM, tmp_path: Path, case: str
+) -> None:
+    """The forward pass keeps the inputs; in the backward pass one layer of all is computed again beside them."""
+    known = estimated(llama, tmp_path, a_step(CASES[case], {"disable_gradient_checkpointing": False}))
+    whole = kept_by(make_llama(**SHAPE), case, checkpointing=False)
+    inputs = kept_by(llama, case, checkpointing=True)
+    peak = inputs + whole / llama.config.num_hidden_layers
+    assert inputs < whole / 3
+    assert peak / FACTOR <= known.activations <= peak * FACTOR, (peak, known.activations)
+
+
+def kept_by(llama: LlamaForCausalLM, case: str, checkpointing: bool) -> int:
+    model = prepare(llama, a_step(CASES[case]).finetuning, gradient_checkpointing=checkpointing).train()
+    return step_once(model, torch.optim.SGD(model.parameters(), lr=0.1))[0]
+
+
+def test_the_logits_come_with_their_log_probabilities_and_gradients(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    known = estimated(llama, tmp_path, a_step(CASES["full"]))
+    _, of_loss, _ = step_once(llama, torch.optim.SGD(llama.parameters(), lr=0.1))
+    logits = BATCH * LENGTH * 300 * FLOAT
+    assert logits <= of_loss <= 1.05 * logits  # the log-probabilities, and the labels
+    assert known.logits == 3 * logits

@@ -1,0 +1,118 @@
+"""The host's GPUs as NVML sees them, without CUDA: what they are, and what they read. Without NVML only that they are there.
+
+The library (nvidia-ml-py) is loaded when it is first needed; a host without a GPU does not need it.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from service.library.space import told
+from service.store.workers import Reading, SlotReport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that computes on a GPU. `memory_bytes` is None where the driver does not say."""
+
+    pid: int
+    memory_bytes: int | None
+
+
+class Nvml:
+    """The few questions that we ask of NVML: a seam, so that tests can answer them."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = import_module("pynvml")
+        self._nvml.nvmlInit()
+
+    def handle(self, device: str) -> Any:
+        """By number or by UUID, as CUDA_VISIBLE_DEVICES has it."""
+        if device.isdecimal():
+            return self._nvml.nvmlDeviceGetHandleByIndex(int(device))
+        return self._nvml.nvmlDeviceGetHandleByUUID(device)
+
+    def uuid(self, handle: Any) -> str:
+        return str(self._nvml.nvmlDeviceGetUUID(handle))
+
+    def name(self, handle: Any) -> str:
+        return str(self._nvml.nvmlDeviceGetName(handle))
+
+    def memory(self, handle: Any) -> tuple[int, int]:
+        """(all, used), in bytes."""
+        memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+        return int(memory.total), int(memory.used)
+
+    def temperature(self, handle: Any) -> int:
+        """In degrees Celsius."""
+        return int(self._nvml.nvmlDeviceGetTemperature(handle, self._nvml.NVML_TEMPERATURE_GPU))
+
+    def utilization(self, handle: Any) -> int:
+        """In percent of the last moments in which something ran."""
+        return int(self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+
+    def processes(self, handle: Any) -> list[Process]:
+        running = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        return [Process(int(process.pid), process.usedGpuMemory) for process in running]
+
+
+def open_nvml() -> Nvml | None:
+    """None where there is no library, or no driver for it."""
+    try:
+        return Nvml()
+    except Exception as error:  # its errors are classes of a module that may not be there
+        logger.info("GPUs are not read: %s", error)
+        return None
+
+
+class Gpus:
+    """The GPUs that this worker may use, by position, and the questions that it asks about them."""
+
+    def __init__(self, devices: Sequence[str], nvml: Nvml | None):
+        self._nvml = nvml
+        self.slots = [self._report(device) for device in devices]
+
+    def readings(self) -> dict[int, Reading]:
+        """What each reads now, by position. Nothing where NVML is not there."""
+        if self._nvml is None:
+            return {}
+        return {position: self._reading(self._nvml, str(slot.device)) for position, slot in enumerate(self.slots)}
+
+    def _report(self, device: str) -> SlotReport:
+        if self._nvml is None:
+            return SlotReport(device)
+        try:
+            handle = self._nvml.handle(device)
+            uuid = self._nvml.uuid(handle)
+            # by its UUID from here on: CUDA and NVML may count the same cards in different orders
+            return SlotReport(uuid, uuid, self._nvml.name(handle), self._nvml.memory(handle)[0])
+        except Exception as error:
+            logger.warning("GPU %s cannot be asked: %s", device, error)
+            return SlotReport(device)
+
+    def _reading(self, nvml: Nvml, device: str) -> Reading:
+        try:
+            handle = nvml.handle(device)
+            total, used = nvml.memory(handle)
+            values = {
+                "memory_bytes": total,
+                "memory_used_bytes": used,
+                "temperature_celsius": nvml.temperature(handle),
+                "utilization_percent": nvml.utilization(handle),
+            }
+            return Reading(values, occupied=_occupied(nvml.processes(handle)))
+        except Exception as error:
+            return Reading({}, trouble=f"The GPU cannot be asked: {error}.")
+
+
+def _occupied(processes: Sequence[Process]) -> str | None:
+    """An old child that has not ended, or somebody else's: fencing protects data, not a GPU's memory."""
+    if not processes:
+        return None
+    first = max(processes, key=lambda process: process.memory_bytes or 0)
+    holding = f" and holds {told(first.memory_bytes)}" if first.memory_bytes else ""
+    return f"Process {first.pid}, which is no job of this worker, runs on it{holding}."
