@@ -644,7 +644,8 @@ def test_updates_of_ppo_are_buffers_that_reach_over_the_ends_of_epochs(roots, ep
 
 def test_updates_of_ppo_are_not_known_where_a_tokenizer_must_find_room(roots):
     ppo = {"stage": "ppo", "reward_model": "tiny", "reward_model_type": "full"}
-    [step] = planned(roots, finetuning=ppo, generating={"max_new_tokens": 0})
+    document = a_job(finetuning=ppo, generating={"max_new_tokens": 0})
+    [step] = plan.plan(roots, read_job(document).resolved)
     assert (step.updates, "fill max_length" in step.why_unknown["updates"]) == (None, True)
 
 
