@@ -1,4 +1,4 @@
-"""Writes the example data that is not sampled from the source: `instructions.json` and `primer.txt`.
+"""Writes the example data that is not sampled from the source: `instructions.json`, `preferences.json` and `primer.txt`.
 
     python examples/make_texts.py [examples/data]
 
@@ -58,6 +58,7 @@ Record = dict[str, str]
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "data"
     (folder / "instructions.json").write_text(as_json(instructions()), encoding="utf-8")
+    (folder / "preferences.json").write_text(as_json(preferences()), encoding="utf-8")
     (folder / "primer.txt").write_text("".join(f"{line}\n" for line in primer()), encoding="utf-8")
 
 
@@ -169,6 +170,21 @@ def spelled(word: str) -> str:
 
 
 KINDS = [add, larger, backwards, plural, first_letter, next_number, day_after, colour, opposite, in_order, count_letters, who]
+
+
+# ── preferences ──
+
+
+def preferences(seed: int = 5) -> list[Record]:
+    """To each instruction its own answer, and one that was given to another."""
+    rng = random.Random(seed)
+    records = instructions()
+    pairs = []
+    for record in records:
+        others = [other["output"] for other in records if other["output"] != record["output"]]
+        asked = {"instruction": record["instruction"], "input": record["input"]}
+        pairs.append({**asked, "chosen": record["output"], "rejected": rng.choice(others)})
+    return pairs
 
 
 # ── the primer ──

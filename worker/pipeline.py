@@ -57,7 +57,8 @@ def run(work: Work, run: Run) -> None:
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
         output = STAGES[step.finetuning.stage](_step_work(work, run, job, step, outputs, use_cpu), run)
         if step.finetuning.plot_loss:
-            plot_loss(run, step.name, output, work.folder / step.name)
+            unit = "nats/token" if step.finetuning.stage in ("pt", "sft") else None
+            plot_loss(run, step.name, output, work.folder / step.name, unit)
         state = trainer_state(output)
         run.step_finished(position, step.name, output, {"updates": state["global_step"], "epochs": state["epoch"]})
         outputs[step.name] = output

@@ -22,16 +22,17 @@ def why_not(models_root: Path, reward_hosts: tuple[str, ...], step: ResolvedStep
         return
     adapters = (fine.reward_model_adapters or ()) if fine.reward_model_type == "full" else ()
     name = adapters[-1] if adapters else fine.reward_model
-    if _lacks_a_head(models_root, name):
+    config = "adapter_config.json" if adapters or fine.reward_model_type == "lora" else "config.json"
+    if _lacks_a_head(models_root, name, config):
         argument = "finetuning.reward_model_adapters" if adapters else "finetuning.reward_model"
         yield argument, f"The reward model {name!r} has no {HEADS[0]} beside it: train one with the stage rm."
 
 
-def _lacks_a_head(models_root: Path, name: str) -> bool:
+def _lacks_a_head(models_root: Path, name: str, config: str) -> bool:
     if name.startswith("@"):
         return False  # `rewards_come_from_rm` has looked at it
     try:
         folder = inside(models_root, name)
     except OutsideRoot:
         return False
-    return folder.is_dir() and not any((folder / head).is_file() for head in HEADS)
+    return (folder / config).is_file() and not any((folder / head).is_file() for head in HEADS)

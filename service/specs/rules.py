@@ -468,7 +468,8 @@ def _misplaced_adapters(
             continue
         maker = earlier[name[1:]]
         if maker.finetuning.finetuning_type != "lora":
-            yield f"The step {maker.name!r} makes a whole model, not an adapter: name it as model_name_or_path."
+            instead = "name it as model_name_or_path, or as a reward_model of the type full"
+            yield f"The step {maker.name!r} makes a whole model, not an adapter: {instead}."
             continue
         here = Lineage(own.whole, own.adapters[:position])
         there = Lineage(known[maker.name].whole, known[maker.name].merged)

@@ -1,4 +1,4 @@
-"""Every JSON example of the pages on data sets, on models and on ppo, read as the service and the worker would."""
+"""Every JSON example of the pages on data sets, models and stages, read as the service and the worker would."""
 
 import json
 import re
@@ -30,9 +30,8 @@ def is_info(example: dict[str, Any]) -> bool:
     return not is_job(example) and all(isinstance(entry, dict) for entry in example.values())
 
 
-JOBS = [
-    pytest.param(example, id=f"{page}: {example}"[:90]) for page in ("data-sets", "models", "ppo") for example in examples(page)
-]
+PAGES = ("data-sets", "models", "preferences", "reward-models", "ppo")
+JOBS = [pytest.param(example, id=f"{page}: {example}"[:90]) for page in PAGES for example in examples(page)]
 DATA = examples("data-sets")
 ROWS = [(info, row) for info, row in pairwise(DATA) if is_info(info) and not is_info(row) and not is_job(row)]
 
@@ -40,7 +39,7 @@ ROWS = [(info, row) for info, row in pairwise(DATA) if is_info(info) and not is_
 def test_there_are_examples_of_every_kind() -> None:
     assert [next(iter(info)) for info, _ in ROWS] == ["support", "talks", "messages", "books", "ranked", "judged"]
     assert sum(map(is_job, DATA)) == 5
-    assert all(map(is_job, examples("models")))
+    assert all(map(is_job, [*examples("models"), *examples("preferences")]))
 
 
 @pytest.mark.parametrize("example", [job for job in JOBS if is_job(job.values[0])])

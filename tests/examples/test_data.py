@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 
 import pytest
-from make_texts import KINDS, RECORDS_A_KIND, as_json, instructions
+from make_texts import KINDS, RECORDS_A_KIND, as_json, instructions, preferences
 from source import SOURCE
 
 MEGABYTE = 1_000_000
@@ -53,7 +53,7 @@ def test_markov_is_what_its_command_writes(examples):
 
 def test_instructions_and_primer_are_what_their_command_writes(examples, tmp_path):
     subprocess.run([sys.executable, str(examples / "make_texts.py"), str(tmp_path)], check=True)
-    for name in ("instructions.json", "primer.txt"):
+    for name in ("instructions.json", "preferences.json", "primer.txt"):
         assert (tmp_path / name).read_bytes() == (examples / "data" / name).read_bytes()
 
 
@@ -66,10 +66,17 @@ def test_instructions_are_distinct_prompts_of_every_kind():
     assert {bool(r["input"]) for r in records} == {True, False}
 
 
+def test_preferences_are_the_instructions_with_their_own_answer_and_another():
+    pairs = preferences()
+    own = {(r["instruction"], r["input"]): r["output"] for r in instructions()}
+    assert {(p["instruction"], p["input"]): p["chosen"] for p in pairs} == own
+    assert all(p["chosen"] != p["rejected"] for p in pairs)
+
+
 def test_dataset_info_names_files_that_are_there(examples):
     data = examples / "data"
     entries = json.loads((data / "dataset_info.json").read_text())
-    assert list(entries) == ["markov", "primer", "instructions"]
+    assert list(entries) == ["markov", "primer", "instructions", "preferences"]
     assert {entry["file_name"] for entry in entries.values()} == {path.name for path in data.iterdir()} - {"dataset_info.json"}
 
 

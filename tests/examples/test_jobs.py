@@ -21,7 +21,15 @@ def document(file: Path) -> Any:
 
 
 def test_these_are_the_job_files() -> None:
-    names = ["demo.yaml", "ppo-api.yaml", "pretrain-full.json", "sft-freeze.json", "sft-lora-flat.yaml", "sft-lora.json"]
+    names = [
+        "demo.yaml",
+        "ppo-api.yaml",
+        "pretrain-full.json",
+        "rm-lora.json",
+        "sft-freeze.json",
+        "sft-lora-flat.yaml",
+        "sft-lora.json",
+    ]
     assert sorted(file.name for file in FILES) == names
 
 

@@ -401,7 +401,7 @@ def test_what_the_model_does_not_have_is_refused_at_its_own_argument(roots, fine
         ("table", "is no Parquet file"),
         ("sheet", "extension that is not read"),
         ("pairs", "holds preferences (ranking), for the stages rm and dpo, not sft"),
-        ("labels", "no stage learns from labels"),
+        ("labels", "only the stage dpo with dpo_loss kto learns from that"),
         ("hub", "where the operator sets FINEBITS_HUB=1"),
         ("script", "scripts are not run"),
         ("nothing", "neither a file_name nor"),
@@ -494,7 +494,7 @@ def test_rows_are_counted_as_the_worker_counts_them(roots, name, rows):
     from worker.data.files import read_rows
 
     known = datasets.entries(roots.datasets, "data")
-    assert datasets.rows(datasets.find(known, name, "pt", "train", hubs=set()), None) == rows
+    assert datasets.rows(datasets.find(known, name, FinetuningArguments(stage="pt"), "train", hubs=set()), None) == rows
     assert len(list(read_rows(known.folder, name, known.by_name[name]))) == rows
 
 
@@ -686,3 +686,111 @@ def test_what_was_found_well_is_not_looked_at_again_for_a_moment_and_what_is_wro
     assert refusals(document) == []
     well = FoundWell(seconds=0)
     assert refusals(missing) == ["/model/model_name_or_path"]
+
+
+# -- models beside the one that trains --------------------------------------------------------------------------------------
+
+
+def with_reference(name="org/small", **arguments):
+    return a_job(data={"dataset": "pairs"}, finetuning={"stage": "dpo", "ref_model": name, **arguments})
+
+
+def write_tokenizer(folder, vocabulary, added=()):
+    tokens = [{"id": index, "content": token} for token, index in added]
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": tokens}))
+
+
+def test_a_reference_that_is_there_is_accepted_and_one_that_is_not_refused_at_its_own_argument(roots):
+    write_adapter(roots)
+    assert refusals_of(roots, with_reference()) == []
+    assert refusals_of(roots, with_reference(ref_model_adapters="lora", ref_model_quantization_bit=4)) == []
+    [(pointer, sentence)] = refusals_of(roots, with_reference("huge"))
+    assert pointer == "/finetuning/ref_model"
+    assert sentence.startswith("There is no model 'huge' in the models folder;")
+    [(pointer, sentence)] = refusals_of(roots, with_reference(ref_model_adapters="polite"))
+    assert pointer == "/finetuning/ref_model_adapters"
+    assert sentence.startswith("There is no adapter 'polite'")
+
+
+def test_a_reference_that_does_not_go_along_with_the_step_is_refused(roots):
+    shelves.write_model(roots.models / "org" / "small", model_type="gpt2")
+    document = with_reference()
+    [(pointer, sentence)] = refusals_of(roots, document | {"model": document["model"] | {"shift_attn": True}})
+    assert pointer == "/finetuning/ref_model"
+    assert "this is a gpt2 one" in sentence
+    write_adapter(roots, shapes=lora(hidden=5))
+    [(pointer, sentence)] = refusals_of(roots, with_reference("tiny", ref_model_adapters="lora"))
+    assert pointer == "/finetuning/ref_model_adapters"
+    assert "does not fit the model 'tiny'" in sentence
+
+
+def test_a_reference_may_be_what_an_earlier_step_makes_and_no_later_one(roots):
+    dpo = {"finetuning": {"stage": "dpo", "ref_model": "@sft"}, "data": {"dataset": "pairs"}}
+    steps = [{"name": "sft"}, {"name": "dpo", "model": {"model_name_or_path": "@sft"}, **dpo}]
+    assert refusals_of(roots, a_job(steps=steps)) == []
+    [(pointer, sentence)] = refusals_of(roots, a_job(steps=[{"name": "dpo", **dpo}, {"name": "sft"}]))
+    assert (pointer, sentence) == ("/steps/0/finetuning/ref_model", "No earlier step is named 'sft'; there are none.")
+    quantized = dpo | {"finetuning": dpo["finetuning"] | {"ref_model_adapters": "@sft"}}
+    [(pointer, sentence)] = refusals_of(roots, a_job(steps=[steps[0], {"name": "dpo", **quantized}]))
+    assert pointer == "/steps/1/finetuning/ref_model_adapters"
+    assert sentence.startswith("The adapter of the step 'sft' was trained on 'tiny', and here it would lie on 'tiny' + '@sft'.")
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "added", "part"),
+    [
+        ({"a": 0, "b": 1, "c": 2}, [], None),
+        ({"a": 0, "b": 1}, [("<s>", 2)], None),
+        ({"a": 0, "b": 1, "<s>": 2}, [("<s>", 2), ("<new>", 3)], None),
+        ([["a", 0.0], ["b", -1.5], ["c", -2.0]], [], None),
+        ({"a": 1, "b": 0}, [], "2 tokens differ, such as 'a'"),
+        ({"a": 0}, [], "1 token differs, such as 'b'"),
+        ({"a": 0, "b": 1}, [("<s>", 3)], "1 token differs, such as '<s>'"),
+    ],
+)
+def test_a_reference_with_another_tokenizer_is_refused(roots, vocabulary, added, part):
+    write_tokenizer(roots.models / "tiny", {"a": 0, "b": 1}, [("<s>", 2)])
+    write_tokenizer(roots.models / "org" / "small", vocabulary, added)
+    found = refusals_of(roots, with_reference())
+    if part is None:
+        assert found == []
+        return
+    [(pointer, sentence)] = found
+    assert pointer == "/finetuning/ref_model"
+    assert sentence.startswith("'org/small' has another tokenizer than 'tiny' (")
+    assert part in sentence
+
+
+def test_a_tokenizer_that_cannot_be_read_here_is_left_to_the_worker(roots):
+    write_tokenizer(roots.models / "tiny", {"a": 0})
+    (roots.models / "org" / "small" / "tokenizer.json").write_text("[]")
+    assert refusals_of(roots, with_reference()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "finetuning", "training", "pointer", "part"),
+    [
+        ({"dataset": "labels"}, {}, {}, "/data/dataset", "only the stage dpo with dpo_loss kto"),
+        ({"dataset": "labels"}, {"dpo_loss": "kto_pair"}, {}, "/data/dataset", "only the stage dpo with dpo_loss kto"),
+        ({"dataset": "labels, pairs"}, {"dpo_loss": "kto"}, {}, "/data/dataset", "hold pairs and some labels"),
+        (
+            {"dataset": "labels"},
+            {"dpo_loss": "kto"},
+            {"per_device_train_batch_size": 1},
+            "/training/per_device_train_batch_size",
+            "must be at least 2",
+        ),
+        ({"dataset": "letters"}, {}, {}, "/data/dataset", "needs a chosen and a rejected one"),
+    ],
+)
+def test_data_that_dpo_cannot_learn_from_is_refused(roots, data, finetuning, training, pointer, part):
+    document = a_job(data=data, finetuning={"stage": "dpo"} | finetuning, training=training)
+    [(found, sentence)] = refusals_of(roots, document)
+    assert found == pointer
+    assert part in sentence
+
+
+def test_labels_are_learned_by_kto(roots):
+    training = {"per_device_train_batch_size": 2}
+    document = a_job(data={"dataset": "labels"}, finetuning={"stage": "dpo", "dpo_loss": "kto"}, training=training)
+    assert refusals_of(roots, document) == []

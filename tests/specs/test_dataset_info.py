@@ -212,7 +212,7 @@ def test_the_files_of_an_entry_are_its_one_file_or_all_of_its_folder_by_name(fol
         ({"formatting": "openai"}, {"sft", "ppo"}, "holds conversations"),
         ({"ranking": True}, {"rm", "dpo"}, "holds preferences"),
         ({"columns": {"chosen": "good", "rejected": "bad"}}, {"rm", "dpo"}, "holds preferences"),
-        ({"columns": {"kto_tag": "label"}}, set(), "no stage learns from labels"),
+        ({"columns": {"kto_tag": "label"}}, set(), "only the stage dpo with dpo_loss kto learns from that"),
     ],
 )
 def test_each_stage_learns_from_what_it_can(entry: dict[str, Any], learns: set[str], says: str) -> None:

@@ -33,7 +33,11 @@ REFUSED = [
         "reward_model_adapters",
         "a reward model is made by the stage rm.",
     ),
-    ([WHOLE, ppo(reward_model="@whole")], "reward_model", "set reward_model_type to full"),
+    (
+        [WHOLE, ppo(reward_model="@whole")],
+        "reward_model",
+        "makes a whole model, not an adapter: name it as model_name_or_path, or as a reward_model of the type full",
+    ),
     (
         [SFT, PAIRS | {"model": {"model_name_or_path": "@sft"}}, ppo()],
         "reward_model",

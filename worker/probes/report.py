@@ -30,9 +30,16 @@ def report(checkpoints: dict[int, DocumentSums], base: DocumentSums) -> list[Row
 
 
 def best_checkpoint(checkpoints: dict[int, DocumentSums]) -> int | None:
-    """The step of lowest cross-entropy, the earliest of equals; neither the base nor a checkpoint that diverged takes part."""
-    bits = {step: cross_entropy(checkpoints[step]).value for step in sorted(checkpoints)}
+    """The step of lowest cross-entropy, the earliest of equals; neither the base nor a checkpoint that diverged takes part.
+
+    Of a reward model that of the preferences: as a language model it is no better or worse at what it is for.
+    """
+    bits = {step: _learned(checkpoints[step]).value for step in sorted(checkpoints)}
     return min((step for step in bits if math.isfinite(bits[step])), key=bits.__getitem__, default=None)
+
+
+def _learned(sums: DocumentSums) -> Estimate:
+    return preference_cross_entropy(sums) or cross_entropy(sums)
 
 
 def _rows(

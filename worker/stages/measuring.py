@@ -107,9 +107,10 @@ def _earlier(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSu
 
 def _sentence(global_step: int | None, told: dict[tuple[int | None, str], dict[str, Any]]) -> str:
     who = "The base" if global_step is None else f"Checkpoint {global_step}"
-    row = told.get((global_step, "cross_entropy"))
-    if row is None or row["value"] is None:
-        return f"{who} is measured."
-    error = row["standard_error"]
-    spread = f" ± {error:.3f}" if error is not None else ""
-    return f"{who}: cross-entropy {row['value']:.4f}{spread} bits/token on {row['n_documents']} documents."
+    for name, told_as in (("preference_cross_entropy", "preferences"), ("cross_entropy", "cross-entropy")):
+        row = told.get((global_step, name))
+        if row is not None and row["value"] is not None:
+            error = row["standard_error"]
+            spread = f" ± {error:.3f}" if error is not None else ""
+            return f"{who}: {told_as} {row['value']:.4f}{spread} {row['unit']} on {row['n_documents']} documents."
+    return f"{who} is measured."

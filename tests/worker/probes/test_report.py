@@ -95,6 +95,16 @@ def test_the_best_is_the_checkpoint_of_lowest_cross_entropy_and_not_the_base():
     assert row_of(rows, 300, "perplexity")["versus_best"]["value"] == pytest.approx(2**1.5 - 2**1.25)
 
 
+def test_of_a_reward_model_the_best_is_the_one_that_knows_the_preferences_best():
+    def checkpoint(language, pairs):
+        return replace(coin(language), pair_nll=[pairs] * 3, pairs_won=[1] * 3, chosen_score=[0.0] * 3, rejected_score=[0.0] * 3)
+
+    assert best_checkpoint({10: checkpoint(1.0, 0.9), 20: checkpoint(2.0, 0.4)}) == 20
+    rows = report({10: checkpoint(1.0, 0.9), 20: checkpoint(2.0, 0.4)}, checkpoint(1.0, 1.0))
+    versus = row_of(rows, 10, "preference_cross_entropy")["versus_best"]
+    assert (versus["global_step"], versus["value"]) == (20, pytest.approx(0.5))
+
+
 def test_of_equals_the_earliest_is_best():
     assert best_checkpoint({20: coin(), 10: coin()}) == 10
     assert best_checkpoint({}) is None

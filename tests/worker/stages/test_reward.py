@@ -60,6 +60,7 @@ def test_a_new_head_begins_at_ln_2_and_learns_which_answer_is_better(host, finet
     assert rows[16, "preference_cross_entropy"]["value"] < 0.3
     assert rows[16, "reward_accuracy"]["value"] == 1
     assert rows[16, "preference_cross_entropy"]["versus_base"]["value"] < -0.7
+    assert attempt.events("measured")[0]["text"] == "The base: preferences 1.0000 ± 0.000 bits/pair on 2 documents."
 
 
 # Of the seeded tiny model; a change of these numbers is a change of what is trained.
