@@ -23,6 +23,7 @@ def document(file: Path) -> Any:
 def test_these_are_the_job_files() -> None:
     names = [
         "demo.yaml",
+        "dpo-lora.json",
         "ppo-api.yaml",
         "pretrain-full.json",
         "rm-lora.json",

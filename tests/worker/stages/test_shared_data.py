@@ -1,10 +1,11 @@
 """The data that everybody has, through the stages: a tiny model, a few updates."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from tests.worker.stages.attempts import a_job, a_pretraining_job
+from tests.worker.stages.attempts import a_job, a_preference_job, a_pretraining_job
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
@@ -57,8 +58,24 @@ def test_texts_are_trained(shared, dataset, streaming):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "says"), [("dpo_en_demo", "for the stages rm and dpo, not sft"), ("kto_en_demo", "no stage learns from labels")]
+    ("dataset", "says"),
+    [
+        ("dpo_en_demo", "for the stages rm and dpo, not sft"),
+        ("kto_en_demo", "only the stage dpo with dpo_loss kto learns from that"),
+    ],
 )
 def test_preferences_and_labels_are_not_for_supervised_training(shared, dataset, says):
     attempt = shared.attempt(a_job(data={"dataset": dataset}, training=SHORT))
     assert says in attempt.error.sentence
+
+
+@pytest.mark.parametrize(("dataset", "loss", "first"), [("dpo_en_demo", "sigmoid", math.log(2)), ("kto_en_demo", "kto", 0.5)])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_preferences_and_labels_are_learned_by_dpo(shared, dataset, loss, first, streaming):
+    data = {"dataset": dataset, "val_size": 4, "streaming": streaming, "cutoff_len": 128}
+    data = data if streaming else data | {"max_samples": 16}
+    attempt = shared.done(a_preference_job(finetuning={"dpo_loss": loss}, data=data, training=SHORT))
+    assert attempt.losses()[0] == pytest.approx(first, rel=1e-6)
+    assert attempt.losses()[1] != attempt.losses()[0]
+    assert attempt.rows()[2, "cross_entropy"]["value"] > 0
+    assert attempt.rows()[2, "bits_per_byte"]["value"] > 0
