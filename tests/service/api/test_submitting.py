@@ -149,6 +149,7 @@ def test_a_dry_run_says_what_would_run_and_stores_nothing(door, bell):
             "updates": 6,
             "parameters": 420,
             "trainable_parameters": 8 * 2 * 68,
+            "beside": {},
             "why_unknown": {},
         }
     ]
