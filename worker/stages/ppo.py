@@ -54,6 +54,7 @@ from worker.stages.training import (
     model_to_train,
     tell_data,
     tell_model,
+    tell_stream,
 )
 
 Scalars = dict[str, torch.Tensor]
@@ -109,6 +110,7 @@ def ppo(work: StepWork, run: Run) -> Path:
             progress.save(folder)
             tell.on_save(trainer.args, state, control)
     run.check()
+    tell_stream(run, work, data, lambda read: f"prompts of {read.tokens} tokens in all, {read.truncated} truncated")
     return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
 
 

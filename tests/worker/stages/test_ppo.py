@@ -271,6 +271,7 @@ def test_a_run_that_was_interrupted_equals_one_that_was_not(host, tmp_path, job,
     whole = host.done(LONG_JOBS[job])
     weights, head = host.weights(whole), critic(host, whole)
     state = (host.folder(whole) / "ppo_state.json").read_text()
+    assert (" rows of the stream, prompts of " in whole.events("data_loaded")[-1]["text"]) == (job == "streamed")
     (host.artifacts / "job-1").rename(tmp_path / "whole")
     first = host.attempt(LONG_JOBS[job], when=INTERRUPTIONS[interruption])
     assert isinstance(first.error, Killed | Stopped)
