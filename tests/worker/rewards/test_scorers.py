@@ -128,6 +128,7 @@ def test_a_reward_adapter_scores_in_the_place_of_the_one_that_trains_and_leaves_
     trains = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
     scorer = lay_swapped(Start(host.models / "tiny", continued=SavedAdapter("scorer", folder)), policy, CPU)
     base = AutoModelForCausalLM.from_pretrained(host.models / "tiny", local_files_only=True).eval()
+    policy.save_pretrained(tmp_path / "before it scored")
     scores = scorer.score(*batch("left"), [], [])
     assert scores.tolist() == pytest.approx(expected(PeftModel.from_pretrained(base, folder).eval(), folder), abs=1e-5)
     assert torch.equal(scorer.score(*batch("right"), [], []), scores), "no dropout"
@@ -135,8 +136,9 @@ def test_a_reward_adapter_scores_in_the_place_of_the_one_that_trains_and_leaves_
     assert {name for name, parameter in policy.named_parameters() if parameter.requires_grad} == trains
     assert policy.training
     policy.save_pretrained(tmp_path / "saved")
-    saved = {path.name for path in (tmp_path / "saved").iterdir()}
-    assert saved == {"README.md", "adapter_config.json", "adapter_model.safetensors"}, "of the adapter that trains alone"
+    for folder in tmp_path / "saved", tmp_path / "before it scored":
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"README.md", "adapter_config.json", "adapter_model.safetensors"}, "of the adapter that trains alone"
 
 
 def test_a_score_that_fails_leaves_the_adapter_that_trains_in_its_place(host, policy):
