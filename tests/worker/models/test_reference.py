@@ -147,3 +147,12 @@ def test_it_computes_as_the_training_beside_it_does(saved, tmp_path, tokenizer, 
         own = next_token_log_probs(model(input_ids=IDS, attention_mask=MASK).logits, IDS)
     assert torch.equal(ref.log_probs(IDS, MASK)[REAL], own[REAL])
     assert not torch.equal(log_probs_of(model)[REAL], own[REAL]), "full attention in fp32 would say something else"
+
+
+def test_asking_a_model_that_does_not_train_leaves_none_of_it_in_training(saved, tmp_path, tokenizer):
+    document = a_job(model={"shift_attn": True}, data={"cutoff_len": 8}, finetuning={"finetuning_type": "full"})
+    (step,) = read_job(document).resolved.steps
+    start = Start(tmp_path / "tiny")
+    ref = reference(trained(start, step, tokenizer), start, step, None, tokenizer, CPU)
+    ref.log_probs(IDS, MASK)
+    assert not any(module.training for module in ref.model.modules())
