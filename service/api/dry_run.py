@@ -42,6 +42,9 @@ class PlannedStepView(BaseModel):
     updates: int | None = Field(description="Optimiser steps.")
     parameters: int | None = Field(description="The model's, without adapters.")
     trainable_parameters: int | None
+    beside: dict[str, int] = Field(
+        description="Parameters of the whole models that are asked beside it, ref and reward, where they are known."
+    )
     memory: MemoryView | None = Field(description="Of one GPU at its peak, estimated; null where it is not known.")
     why_unknown: dict[str, str] = Field(description="For each number that is null, why it is not known.")
 

@@ -1,13 +1,14 @@
 """What a job would do: rows, updates and parameters of each step, as far as they are known without a tokenizer or a model."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.library import datasets, models, weights
 from service.library.check import Roots, is_on_hub
 from service.library.errors import LibraryError
 from service.specs import buffers
+from service.specs.companions import companions
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.lineage import Lineage, lineages, origin
 from service.specs.read import place_of
@@ -31,6 +32,9 @@ class PlannedStep:
     updates: int | None = None
     parameters: int | None = None
     trainable_parameters: int | None = None
+    beside: dict[str, int] = field(
+        default_factory=dict
+    )  # parameters of the models that are asked beside it, where they are known
     why_unknown: dict[str, str] = field(default_factory=dict)
 
 
@@ -97,9 +101,24 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
         planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), why)
         return
     planned.parameters = weights.count(tensors)
+    planned.beside = dict(_beside(roots, known, step, planned.parameters))
     planned.trainable_parameters = _with_head(_trainable(roots, own, tensors, step, model), step, tensors)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
+
+
+def _beside(roots: Roots, known: Mapping[str, Lineage], step: ResolvedStep, own: int) -> Iterator[tuple[str, int]]:
+    """Whole models: an adapter that is swapped in adds next to nothing, and one that is switched off nothing."""
+    fine = step.finetuning
+    if fine.stage in ("ppo", "dpo") and fine.ref_model is None and fine.finetuning_type != "lora":
+        yield "ref", own  # a second copy of what the step begins with
+    for companion in companions(step):
+        name = origin(companion.step.model.model_name_or_path, known)
+        if companion.is_adapter or is_on_hub(roots, name):
+            continue
+        tensors = weights.tensors_of(models.find(roots.models, name))
+        if tensors is not None:
+            yield companion.role, weights.count(tensors)
 
 
 def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: ResolvedStep, model: models.Model) -> int | None:

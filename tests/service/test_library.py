@@ -644,8 +644,29 @@ def test_updates_of_ppo_are_buffers_that_reach_over_the_ends_of_epochs(roots, ep
 
 def test_updates_of_ppo_are_not_known_where_a_tokenizer_must_find_room(roots):
     ppo = {"stage": "ppo", "reward_model": "tiny", "reward_model_type": "full"}
-    [step] = planned(roots, finetuning=ppo, generating={"max_new_tokens": 0})
+    document = a_job(finetuning=ppo, generating={"max_new_tokens": 0})
+    [step] = plan.plan(roots, read_job(document).resolved)
     assert (step.updates, "fill max_length" in step.why_unknown["updates"]) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("finetuning", "beside"),
+    [
+        ({"stage": "sft", "finetuning_type": "full"}, []),
+        ({"reward_model": "tiny", "reward_model_type": "full"}, ["reward"]),
+        ({"reward_model": "judge", "reward_model_type": "lora"}, []),
+        ({"reward_model": "http://judge", "reward_model_type": "api", "finetuning_type": "full"}, ["ref"]),
+        (
+            {"reward_model": "tiny", "reward_model_type": "full", "finetuning_type": "full", "ref_model": "tiny"},
+            ["ref", "reward"],
+        ),
+    ],
+    ids=str,
+)
+def test_the_whole_models_that_a_step_asks_beside_its_own_are_counted(roots, finetuning, beside):
+    resolved = read_job(a_job(finetuning={"stage": "ppo"} | finetuning)).resolved
+    [step] = plan.plan(roots, resolved)
+    assert step.beside == dict.fromkeys(beside, step.parameters)
 
 
 def test_max_steps_wins(roots):

@@ -31,6 +31,7 @@ from worker.failures import JobFailure
 from worker.models import value_head
 from worker.models.loading import load_tokenizer
 from worker.models.reference import Reference, next_token_log_probs, reference
+from worker.models.reward_model import RewardModel
 from worker.ppo import equations
 from worker.ppo.experience import Experience, joined, texts_of
 from worker.ppo.policy import Policy, first_critic, restore_critic
@@ -51,8 +52,10 @@ from worker.stages.training import (
     is_over,
     keep,
     last_checkpoint,
+    model_to_train,
     tell_data,
-    trainable_model,
+    tell_model,
+    tell_stream,
 )
 
 Scalars = dict[str, torch.Tensor]
@@ -67,8 +70,10 @@ def ppo(work: StepWork, run: Run) -> Path:
     data = load_prompts(work.places, work.wanted, tokenizer)
     pool = None if isinstance(data, Streamed) else usable(data, step.generating)
     tell_data(run, work, data, None if isinstance(data, Streamed) else sentence(data, pool or ()))
-    model = trainable_model(run, work, tokenizer)
-    policy = Policy(model, first_critic(work.start, model), autocast=torch.bfloat16 if training.bf16 else None)
+    model = model_to_train(run, work, tokenizer)
+    critic = first_critic(work.start, model)
+    tell_model(run, work, RewardModel(model, critic))  # which is what the two are
+    policy = Policy(model, critic, autocast=torch.bfloat16 if training.bf16 else None)
     measuring = begin_measuring(run, work, model, tokenizer, data)
     series = Series()
     trainer = _trainer(work, policy, tokenizer, callbacks(run, work, measuring, series), pool)
@@ -107,6 +112,7 @@ def ppo(work: StepWork, run: Run) -> Path:
             progress.save(folder)
             tell.on_save(trainer.args, state, control)
     run.check()
+    tell_stream(run, work, data, lambda read: f"prompts of {read.tokens} tokens in all, {read.truncated} truncated")
     keep(run, work, measuring)
     return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
 

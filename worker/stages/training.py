@@ -1,6 +1,7 @@
 """What the training stages share: loading the model, measuring its base, and training on from wherever earlier attempts came."""
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,11 @@ def tell_data(run: Run, work: StepWork, data: Prepared | Streamed, sentence: str
         )
 
 
-def tell_stream(run: Run, work: StepWork, data: Prepared | Streamed) -> None:
+def tell_stream(run: Run, work: StepWork, data: Prepared | Streamed, said: Callable[[Coverage], str] = Coverage.sentence) -> None:
     """What a stream came to, once it is known. An attempt that went on from a checkpoint read what that had trained, too."""
     if isinstance(data, Streamed) and data.train.coverage.rows:
         coverage = data.train.coverage
-        _tell_coverage(run, work, coverage, f"this attempt read {coverage.rows} rows of the stream, {coverage.sentence()}")
+        _tell_coverage(run, work, coverage, f"this attempt read {coverage.rows} rows of the stream, {said(coverage)}")
 
 
 def _tell_coverage(run: Run, work: StepWork, coverage: Coverage, sentence: str, **more: Any) -> None:

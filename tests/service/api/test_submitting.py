@@ -151,6 +151,7 @@ def test_a_dry_run_says_what_would_run_and_stores_nothing(door, bell):
             "updates": 6,
             "parameters": 420,
             "trainable_parameters": 8 * 2 * 68,
+            "beside": {},
             "memory": None,
             "why_unknown": {"memory": "The model's config does not say what its layers are made of."},
         }
