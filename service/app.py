@@ -45,7 +45,7 @@ KEYED = (
 def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The application over its collaborators, which stay the caller's to close."""
     app = FastAPI(
-        lifespan=_living(settings.threads, lifespan),
+        lifespan=_living(settings.api_threads, lifespan),
         title="Finebits",
         version=version("finebits"),
         description=DESCRIPTION,

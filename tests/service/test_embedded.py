@@ -108,6 +108,16 @@ def test_a_key_is_handed_on_and_nothing_else_of_it_shows(tmp_path: Path) -> None
     assert not any("sixteen" in log.read_text() for log in (tmp_path / "logs").iterdir())
 
 
+def test_who_is_stopped_has_the_time_that_the_settings_give(tmp_path: Path) -> None:
+    with running(in_home(tmp_path, grace_seconds=300, stop_seconds=40, api_threads=3), API, WORKER) as service:
+        _, api, worker = service.children
+        assert (api.stop_seconds, worker.stop_seconds) == (50, 310)
+        assert psutil.Process(api.process.pid).cmdline()[-2:] == ["--timeout-graceful-shutdown", "40"]
+        told = psutil.Process(worker.process.pid).environ()
+        assert told["FINEBITS_GRACE_SECONDS"] == "300.0"
+        assert "FINEBITS_THREADS" not in told, "what the API has threads for is nothing to a job"
+
+
 def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
