@@ -2,7 +2,7 @@
 
     python -m tests.specs.test_version [RELEASE]
 
-writes the fingerprint of the present version anew and, where a release is named, what it stores: the examples as it resolves them.
+writes the present version's fingerprint anew and, where a release is named, what it stores: the examples as it resolves them.
 """
 
 import hashlib
