@@ -90,7 +90,7 @@ def test_killed_children_and_workers_and_a_wiped_broker_lose_nothing(running: Ru
     running.wait_for_update(job_id, 25)
     (child,) = running.children(worker)
     worker.kill()
-    child.wait(10)
+    running.wait_until_ended([child])
     running.start_worker()
     ended = running.wait_for_end(job_id)
     assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 1)
@@ -127,8 +127,7 @@ def test_a_worker_that_was_paused_beyond_its_lease_can_write_nothing_any_more(ru
     sleeper.send_signal(signal.SIGSTOP)
     running.start_worker()
     running.wait(job_id, lambda found: found.attempt == 2)
-    psutil.wait_procs(children, timeout=10)
-    assert not any(child.is_running() for child in children), "a child that hears nothing for a lease ends itself"
+    running.wait_until_ended(children)  # a child that hears nothing for a lease ends itself
     sleeper.send_signal(signal.SIGCONT)
     ended = running.wait_for_end(job_id)
     assert (ended.state, ended.attempt) == ("succeeded", 2)
