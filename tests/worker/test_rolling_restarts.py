@@ -28,7 +28,7 @@ from tests.servers import Postgresql
 from tests.service.store.staffed import assert_slots_add_up
 from tests.service.store.stored import events_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Longer than any restart: a lease that is lost here is a fault.
 LEASE = {"FINEBITS_LEASE_SECONDS": "60", "FINEBITS_GRACE_SECONDS": "60"}
@@ -229,6 +229,7 @@ def test_every_part_is_restarted_and_no_job_notices(parts: Parts) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_so_it_is_round_after_round(parts: Parts) -> None:
     held = {name: parts.start_worker(name) for name in ("a", "b")}
     undisturbed = parts.submit(DOCUMENT, "undisturbed")
