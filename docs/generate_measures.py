@@ -21,8 +21,8 @@ there is worth; where one was wrong, what is computed is the definition of the l
 """
 
 
-_ON = """What each is taken on is said in one word; [what those mean](../explanation/measures.md#what-a-job-can-measure) and what they
-cost stands with the explanations. `row` is the notebook's."""
+_ON = """What each is taken on is said in one word; what those mean and cost stands
+[with the explanations](../explanation/measures.md#what-a-job-can-measure). `row` is the notebook's."""
 
 
 def page() -> str:

@@ -61,6 +61,7 @@ def test_repetition_penalty_keeps_a_text_from_coming_back(model, tokenizer):
 def test_a_text_goes_up_to_its_end_whatever_the_model_s_own_config_says(model, tokenizer):
     ((first, *_), _) = written(model, tokenizer, do_sample=False)
     end = first[2]
+    model.generation_config.eos_token_id = first[0]
     ((ended, *_), _) = written(model, tokenizer, do_sample=False, ends=[end])
     assert ended == first[: first.index(end) + 1]
     assert ended[-1] == end

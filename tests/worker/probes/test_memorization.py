@@ -63,6 +63,8 @@ def test_ez_looks_at_errors_alone_and_at_which_way_they_moved():
     assert ez_scores(half_to_whole).tolist() == [1.0, 0.0, -1.0]
     two_tokens = rows([1.0, 3.0], base=[2.0, 2.0], n_documents=1)
     assert ez_scores(two_tokens).tolist() == pytest.approx([(0.25 - 0.125) / (0.25 + 0.125)])
+    one_error = rows([0.0, 3.0], base=[2.0, 2.0], first=[True, False], n_documents=1)
+    assert ez_scores(one_error).tolist() == [-1.0], "what the first choice gained does not count"
 
 
 def test_min_k_is_the_mean_of_the_lowest_fifth():
