@@ -132,6 +132,20 @@ def test_adapter_measures_are_left_out_where_the_defaults_meet_a_whole_model(hos
     assert not told & {"spectral_entropy", "participation_entropy"}
 
 
+def test_a_model_that_does_not_give_its_states_is_measured_without_them(host, monkeypatch):
+    forward = LlamaModel.forward
+
+    def silent(self, *arguments, **options):
+        output = forward(self, *arguments, **options)
+        output.hidden_states = None
+        return output
+
+    monkeypatch.setattr(LlamaModel, "forward", silent)
+    told = {name for _, name in host.done(a_job(training=SHORT)).rows()}
+    assert {"cross_entropy", "spectral_entropy"} <= told
+    assert not any(name.startswith("effective_rank") for name in told)
+
+
 def test_systems_are_taken_away_and_nothing_else(host, tokenizer_folder):
     with_system(host.datasets, "parity", 6)
     data = DataArguments(template="default", dataset="parity", val_size=3, cutoff_len=128)
