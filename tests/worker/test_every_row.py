@@ -41,7 +41,7 @@ from worker.information.samples import shrunk_covariance
 from worker.probes.generation import generate
 
 UPDATES = 112  # Granger's test wants a hundred points
-NAMES = [measure.name for measure in CATALOGUE]
+NAMES = [measure.name for measure in CATALOGUE if measure.on]
 JOB = {
     "model": {"model_name_or_path": "tiny"},
     "data": {"dataset": "parity", "template": "default", "val_size": 12, "cutoff_len": 128},
