@@ -14,6 +14,9 @@ from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
 
+# What the server loads before it forks its first child.
+PRELOAD = ["worker.child"]
+
 # Starting a child also asks after the others, and two readers of one exit code would take it from each other.
 _processes = threading.Lock()
 _is_warm = threading.Event()
@@ -64,7 +67,7 @@ def warm_up() -> None:
     # bars are for a screen; in a job's log each is a line of thousands of characters
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    _context.set_forkserver_preload(["worker.child"])
+    _context.set_forkserver_preload(PRELOAD)
     multiprocessing.forkserver.ensure_running()
 
 

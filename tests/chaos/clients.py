@@ -1,0 +1,108 @@
+"""Clients that ask for jobs over HTTP and now and then cancel one, as a script does whose service keeps dying."""
+
+import random
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+
+from service.client import Client, Problem, Unreachable
+from service.store.tables import Job
+from tests.chaos.world import World
+
+KEY = "asked"  # the label by which a job is found again
+CANCELLED = 0.1  # the share of jobs that are cancelled
+
+
+@dataclass
+class Clients:
+    """Keeps a few jobs more in the queue than there are workers, until it is told to stop; then answers for each that it asked."""
+
+    world: World
+    draw: random.Random
+    n_updates: int = 30
+    acknowledged: dict[str, str] = field(default_factory=dict)  # key to job
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # key to what was asked
+    wished: set[str] = field(default_factory=set)  # jobs whose end by their client was asked for
+    n_unknown: int = 0  # submissions whose first answer never came
+    failure: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self._stopping = threading.Event()
+        self._to_cancel: list[tuple[float, str]] = []
+        self._thread = threading.Thread(target=self._run, name="clients")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when every job that was asked for is acknowledged: its client does not let go before."""
+        self._stopping.set()
+        self._thread.join(120)
+        if self._thread.is_alive():
+            raise RuntimeError("a client still waits for its answer")
+        if self.failure is not None:
+            raise self.failure
+
+    def submit(self, client: Client, **groups: Any) -> str:
+        """Until it is acknowledged, however often the answer is lost; always with the same key."""
+        key = f"{len(self.documents)}"
+        document = self.documents[key] = _document(key, self.n_updates) | groups
+        while True:
+            try:
+                answer = client.submit(document, idempotency_key=key)
+            except (Unreachable, Problem) as error:
+                if isinstance(error, Problem) and not error.is_passing:
+                    raise
+                self.n_unknown += 1
+                time.sleep(0.1)
+            else:
+                self.acknowledged[key] = answer["id"]
+                return answer["id"]
+
+    def _run(self) -> None:
+        try:
+            with self.world.client() as client:
+                while not self._stopping.is_set():
+                    if self._n_unfinished() < len(self.world.workers) + 2:
+                        self._ask(client)
+                    self._cancel_what_is_due(client)
+                    self._stopping.wait(0.05)
+        except BaseException as error:
+            self.failure = error
+
+    def _ask(self, client: Client) -> None:
+        more: dict[str, Any] = {}
+        if self.draw.random() < 0.2:
+            more["steps"] = [{"name": "one"}, {"name": "two"}]
+        job_id = self.submit(client, **more)
+        if self.draw.random() < CANCELLED:
+            self._to_cancel.append((time.monotonic() + self.draw.uniform(0, 2), job_id))
+
+    def _cancel_what_is_due(self, client: Client) -> None:
+        due = [(at, job_id) for at, job_id in self._to_cancel if at < time.monotonic()]
+        for at, job_id in due:
+            self._to_cancel.remove((at, job_id))
+            self.wished.add(job_id)
+            with suppress(Unreachable, Problem):  # one that has ended is refused; one that was not heard runs on
+                client.cancel(job_id)
+
+    def _n_unfinished(self) -> int:
+        with suppress(DBAPIError), self.world.database.reading() as session:
+            wanted = select(func.count()).where(Job.state.in_(("queued", "running")), Job.queue == "default")
+            return session.scalar(wanted) or 0
+        return 1_000_000
+
+
+def _document(key: str, n_updates: int) -> dict[str, Any]:
+    return {
+        "labels": {KEY: key},
+        "model": {"model_name_or_path": "tiny"},
+        "data": {"dataset": "letters", "template": "alpaca"},
+        "training": {"max_steps": n_updates, "save_steps": 5, "seed": int(key)},
+        "resources": {"gpus": 0, "max_lost": 1000},
+    }

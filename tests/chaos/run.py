@@ -1,0 +1,228 @@
+"""A run: clients ask, faults fall, all is healed, and the history is read. `python -m tests.chaos.run --help` runs one by hand."""
+
+import argparse
+import heapq
+import itertools
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from service.store.clock import now
+from service.store.tables import Attempt, Event, Job
+from tests.chaos.clients import Clients
+from tests.chaos.faults import FAULTS, Fault, stop_worker
+from tests.chaos.history import violations
+from tests.chaos.world import World, stock
+
+PAUSE_SECONDS = (0.0, 1.2)  # between one fault and the next
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of what."""
+
+    seed: int
+    database: str
+    n_jobs: int = 200
+    n_faults: int = 300
+    without_fence: bool = False
+    n_real: int = 0  # jobs that really train
+    settle_seconds: float = 120.0
+
+
+@dataclass
+class Report:
+    """What happened, and what was wrong with it."""
+
+    plan: Plan
+    n_jobs: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    n_attempts: int = 0
+    n_lost_leases: int = 0
+    n_fenced_writes: int = 0
+    n_unknown_answers: int = 0
+    longest_pick_up_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    violations: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        by_kind = ", ".join(f"{name} {n}" for name, n in sorted(self.faults.items()))
+        fence = "WITHOUT the fence" if self.plan.without_fence else "with the fence"
+        lines = [
+            f"seed {self.plan.seed}, {self.plan.database}, {fence}: {self.n_jobs} jobs ({dict(self.states)}), {self.n_attempts} attempts",
+            f"{self.faults.total()} faults: {by_kind}",
+            f"lost leases {self.n_lost_leases}, fenced writes {self.n_fenced_writes}, answers lost {self.n_unknown_answers}, "
+            f"longest pick-up {self.longest_pick_up_seconds:.1f} s, wall {self.wall_seconds:.0f} s",
+            f"{len(self.violations)} violations",
+            *self.violations[:20],
+        ]
+        return "\n".join(lines)
+
+
+def run(plan: Plan, home: Path | None = None) -> Report:
+    """The whole of it, in a folder of its own unless one is given, which is then kept."""
+    with tempfile.TemporaryDirectory(prefix="fb-chaos-") as temporary:
+        folder = home or Path(temporary, "home")
+        stock(folder)
+        options = ("--without-fence",) if plan.without_fence else ()
+        world = World(folder, plan.database, worker_options=options, real_model=plan.n_real > 0)
+        try:
+            world.start()
+            return _run(plan, world)
+        finally:
+            world.stop()
+
+
+def _run(plan: Plan, world: World) -> Report:
+    began_at = time.monotonic()
+    report = Report(plan)
+    clients = Clients(world, random.Random(plan.seed + 1))
+    clients.start()
+    try:
+        _hurt(plan, world, clients, report)
+    finally:
+        clients.stop()
+    _settle(plan, world, clients, report)
+    report.violations += violations(
+        world.database, world.artifacts, clients.acknowledged, clients.wished, frozenset({"out_of_disk"})
+    )
+    _count(world, clients, report)
+    report.wall_seconds = time.monotonic() - began_at
+    return report
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+class _Healings:
+    """What is still to be healed, by when."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()
+
+    def add(self, seconds: float, heal: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._number), heal))
+
+    def wait(self, seconds: float) -> None:
+        """Heals what is due, for so long."""
+        until = time.monotonic() + seconds
+        while self._due and self._due[0][0] < until:
+            at, _, heal = heapq.heappop(self._due)
+            time.sleep(max(0.0, at - time.monotonic()))
+            heal()
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    def heal_all(self) -> None:
+        while self._due:
+            self.wait(max(0.0, self._due[0][0] - time.monotonic()) + 0.01)
+
+
+def _hurt(plan: Plan, world: World, clients: Clients, report: Report) -> None:
+    draw, healings = random.Random(plan.seed), _Healings()
+    kinds, weights = list(FAULTS), list(FAULTS.values())
+    due = [stop_worker]  # one zombie there is in every run, however short
+    while report.faults.total() < plan.n_faults or len(clients.acknowledged) < plan.n_jobs:
+        if clients.failure is not None:
+            raise clients.failure
+        fault: Fault = due.pop() if due else draw.choices(kinds, weights)[0]
+        healing = fault(world, draw)
+        if healing is None:
+            if fault is stop_worker and not report.faults:
+                due.append(stop_worker)
+            healings.wait(0.05)
+            continue
+        report.faults[fault.__name__] += 1
+        healings.add(healing.seconds, healing.heal)
+        healings.wait(draw.uniform(*PAUSE_SECONDS))
+    healings.heal_all()
+
+
+# -- afterwards --------------------------------------------------------------------------------------------------------
+
+
+def _settle(plan: Plan, world: World, clients: Clients, report: Report) -> None:
+    """Waits for the ends of all jobs, then for every slot to prove that it is there, then for every process to go."""
+    with world.database.reading() as session:
+        healed_at = session.scalar(select(now())) or 0.0
+        waiting = session.scalars(select(Job.id).where(Job.state == "queued", Job.queue == "default")).all()
+    _until(lambda: _n_in(world, "queued", "running") == 0, plan.settle_seconds)
+    with world.database.reading() as session:
+        first = select(func.min(Event.at)).where(Event.kind == "started", Event.at >= healed_at)
+        starts = [session.scalar(first.where(Event.job_id == job_id)) for job_id in waiting]
+    report.longest_pick_up_seconds = max((at - healed_at for at in starts if at is not None), default=0.0)
+    report.violations += _leaked_slots(world, clients, plan.settle_seconds)
+    if not _until(lambda: not world.orphans(), 15):
+        report.violations += [f"orphan: {process.pid} {' '.join(process.cmdline())}" for process in world.orphans()]
+    for seat in world.seats:
+        if seat.process is not None:
+            seat.process.terminate()
+    if not _until(lambda: not world.marked(), 30):
+        report.violations += [f"still there: {process.pid} {' '.join(process.cmdline())}" for process in world.marked()]
+
+
+def _leaked_slots(world: World, clients: Clients, seconds: float) -> list[str]:
+    """As many jobs as there are slots, at once: all must run at the same time."""
+    n_slots = len(world.workers)
+    clients.n_updates = 300
+    with world.client() as client:
+        last = [clients.submit(client) for _ in range(n_slots)]
+        all_run = _until(lambda: _n_in(world, "running") == n_slots, seconds)
+        for job_id in last:
+            clients.wished.add(job_id)
+            client.cancel(job_id)
+    _until(lambda: _n_in(world, "queued", "running") == 0, seconds)
+    return [] if all_run else [f"a slot leaked: {n_slots} jobs never ran at once"]
+
+
+def _n_in(world: World, *states: str) -> int:
+    with world.database.reading() as session:
+        return session.scalar(select(func.count()).where(Job.state.in_(states), Job.queue == "default")) or 0
+
+
+def _until(holds: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _count(world: World, clients: Clients, report: Report) -> None:
+    report.n_jobs, report.n_unknown_answers = len(clients.acknowledged), clients.n_unknown
+    report.n_fenced_writes = sum(seat.log().count("lost its lease") for seat in world.workers)
+    with world.database.reading() as session:
+        report.states = Counter(session.scalars(select(Job.state)).all())
+        report.n_attempts = session.scalar(select(func.count()).select_from(Attempt)) or 0
+        lost = select(func.count()).where(Attempt.outcome == "lost", Attempt.reason == "worker_lost")
+        report.n_lost_leases = session.scalar(lost) or 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One chaos run.")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="postgresql")
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=300)
+    parser.add_argument("--real", type=int, default=0)
+    parser.add_argument("--without-fence", action="store_true")
+    parser.add_argument("--home", type=Path, help="keep everything there")
+    asked = parser.parse_args()
+    print(f"seed {asked.seed}", flush=True)
+    plan = Plan(asked.seed, asked.database, asked.jobs, asked.faults, asked.without_fence, asked.real)
+    report = run(plan, asked.home)
+    print(report)
+    sys.exit(bool(report.violations))
+
+
+if __name__ == "__main__":
+    main()
