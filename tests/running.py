@@ -17,7 +17,7 @@ import redis
 
 from service.dispatch import Doorbell
 from service.specs.read import read_job
-from service.store import events, jobs, metrics
+from service.store import events, jobs, metrics, wishes
 from service.store.session import Database
 from service.store.tables import Job
 
@@ -64,7 +64,7 @@ class Running:
 
     def cancel(self, job_id: str) -> None:
         with self.database.transaction() as session:
-            jobs.cancel(session, OWNER, job_id)
+            wishes.cancel(session, OWNER, job_id)
 
     def kinds(self, job_id: str) -> list[str]:
         with self.database.reading() as session:

@@ -27,9 +27,9 @@ from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
 from service.storage.storage import Storage
-from service.store import artifacts, checkpoints, events, jobs, metrics, steps, tokens
+from service.store import artifacts, checkpoints, events, jobs, leases, metrics, steps, tokens
 from service.store.errors import LeaseLost
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.session import Database
 from worker import warm
 from worker.deliveries import MOST_WAITING
@@ -102,7 +102,7 @@ def _claim(database: Database, settings: WorkerSettings, disk: Disk, device: str
     A job that does not fit is held with the reason, and looked at again when the sweep rings for it.
     """
     with database.reading() as session:
-        ready = jobs.ready(session, settings.queue_names)
+        ready = leases.ready(session, settings.queue_names)
     for job_id in ready:
         with database.reading() as session:
             needed = _still_to_write(session, settings, job_id)
@@ -110,9 +110,9 @@ def _claim(database: Database, settings: WorkerSettings, disk: Disk, device: str
         asked_at = time.monotonic()
         with database.transaction() as session:
             if lack is not None:
-                jobs.hold(session, job_id, settings.name, lack)
+                leases.hold(session, job_id, settings.name, lack)
                 continue
-            held = jobs.claim(session, settings.queue_names, settings.name, settings.lease_seconds, only=job_id)
+            held = leases.claim(session, settings.queue_names, settings.name, settings.lease_seconds, only=job_id)
             work = _work(session, held, settings, device, needed) if held else None
         if held is not None and work is not None:
             disk.promise(job_id, work.folder, needed)
@@ -247,7 +247,7 @@ def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Atte
 def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attempt) -> bool:
     """The fence, and all that stands behind it. True when the client wishes the job cancelled."""
     told = [message["progress"] for message in attempt.unwritten if message["message"] == "progress"]
-    is_cancelled = jobs.renew(
+    is_cancelled = leases.renew(
         session, attempt.held, settings.lease_seconds, told[-1] if told else None, more=bool(attempt.unwritten)
     )
     for message in attempt.unwritten:
@@ -261,13 +261,13 @@ def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, 
         _renew_and_write(session, settings, attempt)
         outcome = attempt.outcome
         if outcome is None:
-            jobs.lose(session, attempt.held, Reason.KILLED, _post_mortem(exit_code))
+            leases.lose(session, attempt.held, Reason.KILLED, _post_mortem(exit_code))
         elif outcome["outcome"] == "succeeded":
-            jobs.succeed(session, attempt.held)
+            leases.succeed(session, attempt.held)
         elif outcome["outcome"] == "failed":
-            jobs.fail(session, attempt.held, Reason(outcome["reason"]), outcome["sentence"], outcome["details"])
+            leases.fail(session, attempt.held, Reason(outcome["reason"]), outcome["sentence"], outcome["details"])
         else:
-            jobs.give_back(session, attempt.held, f"{attempt.held.worker} stops; the job goes on from its last checkpoint.")
+            leases.give_back(session, attempt.held, f"{attempt.held.worker} stops; the job goes on from its last checkpoint.")
     attempt.unwritten.clear()
 
 

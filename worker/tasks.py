@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import jobs
+from service.store import leases
 from service.store.session import Database
 from worker import supervise, warm
 from worker.disk import Disk
@@ -55,8 +55,8 @@ class Worker:
     def sweep(self) -> None:
         """Takes back jobs whose worker is gone, and rings for jobs whose bell may be lost."""
         with self._database.transaction() as session:
-            jobs.rescue(session)
-            unheard = jobs.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
+            leases.rescue(session)
+            unheard = leases.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
         self._ring(unheard)
         self._tell_health()
 

@@ -23,7 +23,7 @@ from service.api.views import JobPage, JobView, job_view
 from service.dispatch import Dispatch
 from service.library.check import Roots, check
 from service.specs.read import ReadJob, read_job
-from service.store import idempotency, jobs, steps
+from service.store import idempotency, jobs, steps, wishes
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
 from service.store.states import State
@@ -124,7 +124,7 @@ def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Owner, data
     """Ends a job that waits; one that runs stops at the step after its worker's next heartbeat. Takes no arguments."""
     no_document(raw)
     with database.transaction() as session:
-        job = jobs.cancel(session, owner, job_id)
+        job = wishes.cancel(session, owner, job_id)
         done = steps.of_job(session, job_id)
     response.headers["ETag"] = quoted(f"v{job.version}")
     return job_view(job, done)

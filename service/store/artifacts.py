@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.store.clock import now
 from service.store.errors import NotFound
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.tables import Artifact
 from service.store.upsert import upsert
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.store.clock import now
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.tables import Measurement, Metric, Point
 from service.store.upsert import upsert
 

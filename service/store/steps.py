@@ -7,12 +7,12 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from service.store.clock import now
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.tables import StepResult
 
 
 def finish(session: Session, held: Claim, position: int, name: str, output: str, summary: dict[str, Any]) -> None:
-    """Notes that a step is done. Call it behind the fence (`jobs.renew` in the same transaction)."""
+    """Notes that a step is done. Call it behind the fence (`leases.renew` in the same transaction)."""
     session.execute(
         insert(StepResult).values(
             job_id=held.job_id,

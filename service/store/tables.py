@@ -47,7 +47,7 @@ class Job(Base):
     resolved: Mapped[dict[str, Any]]  # as it runs
     notices: Mapped[list[Any]]
 
-    # Written by jobs._move alone: nothing else may change it.
+    # Written by jobs.move alone: nothing else may change it.
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(40))
     sentence: Mapped[str | None]

@@ -1,5 +1,5 @@
 from service.specs.read import read_job
-from service.store import jobs, metrics
+from service.store import jobs, leases, metrics
 from service.store.session import Database
 from tests.running import job
 from worker import supervise
@@ -11,7 +11,7 @@ def test_an_attempt_is_handed_what_was_measured_of_checkpoints_and_not_the_base(
     document = job()
     with database.transaction() as session:
         jobs.create(session, "local", document, read_job(document))
-        held = jobs.claim(session, ["default"], "worker-1", 60)
+        held = leases.claim(session, ["default"], "worker-1", 60)
         assert held is not None
         for global_step in (metrics.BASE, 10):
             metrics.record_measurement(session, held, "sft", global_step, "validation", {"nll": [1.0]})

@@ -8,15 +8,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from service.store import artifacts, checkpoints, jobs, metrics, steps
-from service.store.jobs import Claim
+from service.store import artifacts, checkpoints, leases, metrics, steps
+from service.store.leases import Claim
 from service.store.session import Database
 
 
 def claim(database: Database) -> Claim:
     """An attempt at the one job that waits."""
     with database.transaction() as session:
-        held = jobs.claim(session, ("default",), "worker-1", 60)
+        held = leases.claim(session, ("default",), "worker-1", 60)
     assert held is not None
     return held
 
@@ -25,7 +25,7 @@ def claim(database: Database) -> Claim:
 def behind_the_fence(database: Database, held: Claim) -> Iterator[Session]:
     """As the supervisor writes: the renewal first, which says that there is more."""
     with database.transaction() as session:
-        jobs.renew(session, held, 60, more=True)
+        leases.renew(session, held, 60, more=True)
         yield session
 
 
@@ -79,10 +79,10 @@ def artifact(database: Database, held: Claim, root: Path, name: str, body: bytes
 
 def finish_step(database: Database, held: Claim, name: str) -> None:
     with database.transaction() as session:
-        jobs.renew(session, held, 60, {"step": name})
+        leases.renew(session, held, 60, {"step": name})
         steps.finish(session, held, 0, name, f"{held.job_id}/{held.attempt}/{name}", {})
 
 
 def succeed(database: Database, held: Claim) -> None:
     with database.transaction() as session:
-        jobs.succeed(session, held)
+        leases.succeed(session, held)

@@ -9,7 +9,7 @@ import pytest
 
 from service.api import logs
 from service.storage.remote import Remote
-from service.store import artifacts, jobs
+from service.store import artifacts, leases
 from tests.service.api import made
 
 BODY = bytes(range(256)) * 40
@@ -269,7 +269,7 @@ def test_a_log_is_of_one_attempt(door, database, running, log, keep):
     log.write_text("the first try\n")
     keep(log)
     with database.transaction() as session:
-        jobs.give_back(session, running, "The worker stops.")
+        leases.give_back(session, running, "The worker stops.")
     made.claim(database)
     second = log.parents[1] / "2" / "log.txt"
     second.parent.mkdir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.store import jobs
+from service.store import leases
 from tests.service.api import made
 
 
@@ -49,7 +49,7 @@ def test_an_etag_changes_with_everything_that_is_shown(door, database):
     held = made.claim(database)
     assert changed()
     with database.transaction() as session:
-        jobs.renew(session, held, 60, {"step": "sft"})
+        leases.renew(session, held, 60, {"step": "sft"})
     assert changed()
     made.finish_step(database, held, "sft")
     assert changed()
@@ -75,7 +75,7 @@ def test_a_failed_job_says_why_and_where(door, database):
     job_id = door.submit()
     held = made.claim(database)
     with database.transaction() as session:
-        jobs.fail(session, held, "bad_row", "letters.json, row 3: no output.", {"row": 3})
+        leases.fail(session, held, "bad_row", "letters.json, row 3: no output.", {"row": 3})
     job = door.get(f"/jobs/{job_id}").json()
     assert (job["state"], job["reason"], job["sentence"], job["details"]) == (
         "failed",

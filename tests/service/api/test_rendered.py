@@ -1,7 +1,7 @@
 import pytest
 
 from service.api.rendered import Rendered
-from service.store import jobs
+from service.store import jobs, leases
 from tests.service.api import made
 
 
@@ -48,7 +48,7 @@ def test_a_list_shows_each_job_in_the_version_that_it_now_has(door, database, ru
     before = door.get("/jobs").json()["data"][0]
     again = door.get("/jobs").json()["data"][0]
     with database.transaction() as session:
-        jobs.renew(session, running, 60, {"global_step": 7})
+        leases.renew(session, running, 60, {"global_step": 7})
     after = door.get("/jobs").json()["data"][0]
     assert before == again
     assert (before["progress"], after["progress"]) == (None, {"global_step": 7})
@@ -62,8 +62,8 @@ def test_what_is_written_behind_the_fence_makes_another_version(database, runnin
 
     before = version()
     with database.transaction() as session:
-        jobs.renew(session, running, 60)
+        leases.renew(session, running, 60)
     assert version() == before, "a heartbeat that says nothing changes nothing"
     with database.transaction() as session:
-        jobs.renew(session, running, 60, more=True)
+        leases.renew(session, running, 60, more=True)
     assert version() == before + 1

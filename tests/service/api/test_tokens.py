@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from service.app import create_app
 from service.places import Places
-from service.store import jobs, tokens
+from service.store import leases, tokens
 from tests.service.api.door import Door
 from tests.specs.job_documents import a_flat_job, a_job
 from worker.settings import WorkerSettings
@@ -55,7 +55,7 @@ def test_the_worker_that_holds_the_job_is_given_it(with_key, settings, database,
     with_key.post("/jobs", json=document)
     own = {"home": settings.home, "models_root": settings.models_root}
     with database.transaction() as session:
-        held = jobs.claim(session, ("default",), "worker-1", 60)
+        held = leases.claim(session, ("default",), "worker-1", 60)
         work = _work(session, held, WorkerSettings(**own, secret_key=KEY), None)
         blind = [_work(session, held, WorkerSettings(**own, secret_key=key), None) for key in (OTHER_KEY, None)]
     assert work.tokens == {"sft": TOKEN}

@@ -8,9 +8,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.specs.read import ReadJob, read_job
-from service.store import events, jobs
+from service.store import events, jobs, leases, wishes
 from service.store.clock import now
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.session import Database
 from service.store.states import ENDED, State
 from service.store.tables import Attempt, Base, Event, Job
@@ -43,7 +43,7 @@ def submit(
 
 def take(database: Database, worker: str = "worker-1", queues: tuple[str, ...] = ("default",), lease: float = 60) -> Claim | None:
     with database.transaction() as session:
-        return jobs.claim(session, queues, worker, lease)
+        return leases.claim(session, queues, worker, lease)
 
 
 def hold(database: Database, worker: str = "worker-1", **resources: Any) -> Claim:
@@ -57,12 +57,12 @@ def hold(database: Database, worker: str = "worker-1", **resources: Any) -> Clai
 
 def renew(database: Database, held: Claim, progress: dict[str, Any] | None = None) -> bool:
     with database.transaction() as session:
-        return jobs.renew(session, held, 60, progress)
+        return leases.renew(session, held, 60, progress)
 
 
 def cancel(database: Database, job_id: str, owner: str = "ann") -> Job:
     with database.transaction() as session:
-        return jobs.cancel(session, owner, job_id)
+        return wishes.cancel(session, owner, job_id)
 
 
 def expire(database: Database, held: Claim) -> None:
@@ -71,9 +71,9 @@ def expire(database: Database, held: Claim) -> None:
         session.execute(update(Job).where(Job.id == held.job_id).values(lease_until=now() - 1))
 
 
-def rescue(database: Database) -> list[jobs.Rescued]:
+def rescue(database: Database) -> list[leases.Rescued]:
     with database.transaction() as session:
-        return jobs.rescue(session)
+        return leases.rescue(session)
 
 
 def put(database: Database, job_id: str, state: State) -> None:

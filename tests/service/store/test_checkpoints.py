@@ -2,9 +2,9 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
-from service.store import artifacts, checkpoints, jobs, steps
+from service.store import artifacts, checkpoints, leases, steps
 from service.store.errors import LeaseLost, NotFound
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.session import Database
 from service.store.tables import Checkpoint
 from tests.service.store.stored import everything, expire, hold, rescue, submit, take
@@ -17,7 +17,7 @@ FILES = [
 
 def saved(database: Database, held: Claim, global_step: int = 10, step: str = "sft", loss: float | None = 1.5) -> None:
     with database.transaction() as session:
-        jobs.renew(session, held, 60)
+        leases.renew(session, held, 60)
         path = f"{held.job_id}/{held.attempt}/{step}/checkpoint-{global_step}"
         checkpoints.record(session, held, step, global_step, path, global_step / 10, loss, FILES)
 

@@ -7,9 +7,9 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import func, select, text, update
 
 from service.specs.reasons import Reason
-from service.store import events, jobs, metrics
+from service.store import events, jobs, leases, metrics
 from service.store.errors import LeaseLost, NotFound, StateConflict
-from service.store.jobs import Claim, Rescued
+from service.store.leases import Claim, Rescued
 from service.store.session import Database
 from service.store.states import State
 from service.store.tables import Job
@@ -125,7 +125,7 @@ def test_jobs_are_claimed_by_priority_then_by_the_owners_share_then_by_age(datab
 def test_only_running_jobs_count_against_an_owners_share(database: Database) -> None:
     done = hold(database, owner="ann")
     with database.transaction() as session:
-        jobs.succeed(session, done)
+        leases.succeed(session, done)
     anns = submit(database, "ann", created_at=1)
     submit(database, "bob", created_at=2)
     held = take(database)
@@ -210,14 +210,14 @@ def taken_over_by_the_same_worker(database: Database) -> Claim:
 def given_back(database: Database) -> Claim:
     held = hold(database)
     with database.transaction() as session:
-        jobs.give_back(session, held, "Draining.")
+        leases.give_back(session, held, "Draining.")
     return held
 
 
 def succeeded(database: Database) -> Claim:
     held = hold(database)
     with database.transaction() as session:
-        jobs.succeed(session, held)
+        leases.succeed(session, held)
     return held
 
 
@@ -232,11 +232,11 @@ WAYS_TO_LOSE = [
 ]
 
 WRITES: dict[str, Callable[..., object]] = {
-    "renew": lambda session, held: jobs.renew(session, held, 60, {"global_step": 99}),
-    "succeed": jobs.succeed,
-    "fail": lambda session, held: jobs.fail(session, held, Reason.KILLED, "Killed."),
-    "lose": lambda session, held: jobs.lose(session, held, Reason.KILLED, "Killed."),
-    "give back": lambda session, held: jobs.give_back(session, held, "Draining."),
+    "renew": lambda session, held: leases.renew(session, held, 60, {"global_step": 99}),
+    "succeed": leases.succeed,
+    "fail": lambda session, held: leases.fail(session, held, Reason.KILLED, "Killed."),
+    "lose": lambda session, held: leases.lose(session, held, Reason.KILLED, "Killed."),
+    "give back": lambda session, held: leases.give_back(session, held, "Draining."),
 }
 
 
@@ -261,7 +261,7 @@ def test_what_a_holder_writes_beside_its_heartbeat_stands(database: Database) ->
     held = hold(database)
     with database.transaction() as session:
         metrics.record_points(session, held, "sft", 1, {"loss": 0.5})
-        jobs.renew(session, held, 60)
+        leases.renew(session, held, 60)
         metrics.record_points(session, held, "sft", 2, {"loss": 0.25})
     with database.reading() as session:
         assert metrics.series(session, held.job_id, "sft", "loss") == ([1, 2], [0.5, 0.25])
@@ -274,7 +274,7 @@ def test_a_fresh_attempt_holds_the_job_and_its_zombie_can_do_nothing(database: D
         renew(database, zombie, {"global_step": 1})
     assert renew(database, fresh, {"global_step": 2}) is False
     with database.transaction() as session:
-        jobs.succeed(session, fresh)
+        leases.succeed(session, fresh)
     assert job_of(database, fresh.job_id).progress == {"global_step": 2}
     assert attempts_of(database, fresh.job_id) == [(1, "lost"), (2, "succeeded")]
 
@@ -307,7 +307,7 @@ def test_a_job_that_succeeds_lets_go_of_its_worker(database: Database) -> None:
 def test_a_job_that_fails_says_why_and_where(database: Database) -> None:
     held = hold(database)
     with database.transaction() as session:
-        jobs.fail(session, held, Reason.BAD_ROW, "Row 3 has no text.", {"file": "a.jsonl", "row": 3})
+        leases.fail(session, held, Reason.BAD_ROW, "Row 3 has no text.", {"file": "a.jsonl", "row": 3})
     job = job_of(database, held.job_id)
     assert (job.state, job.reason, job.sentence) == ("failed", "bad_row", "Row 3 has no text.")
     assert job.details == {"file": "a.jsonl", "row": 3}
@@ -319,7 +319,7 @@ def test_a_job_that_fails_says_why_and_where(database: Database) -> None:
 def test_enumerated_values_are_stored_as_the_plain_words(database: Database) -> None:
     held = hold(database)
     with database.transaction() as session:
-        jobs.fail(session, held, Reason.OUT_OF_MEMORY, "The device's memory was not enough.")
+        leases.fail(session, held, Reason.OUT_OF_MEMORY, "The device's memory was not enough.")
     with database.reading() as session:
         of_job = session.execute(text("SELECT state, reason FROM jobs")).one()
         of_attempt = session.execute(text("SELECT outcome, reason FROM attempts")).one()
@@ -334,7 +334,7 @@ def test_enumerated_values_are_stored_as_the_plain_words(database: Database) -> 
 def test_a_job_that_is_given_back_waits_again_at_no_cost(database: Database) -> None:
     held = hold(database)
     with database.transaction() as session:
-        assert jobs.give_back(session, held, "The worker drains.") is State.QUEUED
+        assert leases.give_back(session, held, "The worker drains.") is State.QUEUED
     job = job_of(database, held.job_id)
     assert (job.state, job.worker, job.lease_until, job.lost, job.bell_rung_at) == ("queued", None, None, 0, None)
     assert attempts_of(database, held.job_id) == [(1, "released")]
@@ -345,7 +345,7 @@ def test_the_first_start_is_remembered_through_later_attempts(database: Database
     held = hold(database)
     first = job_of(database, held.job_id).started_at
     with database.transaction() as session:
-        jobs.give_back(session, held, "The worker drains.")
+        leases.give_back(session, held, "The worker drains.")
     take(database)
     assert job_of(database, held.job_id).started_at == first
 
@@ -370,7 +370,7 @@ def test_the_wish_to_cancel_comes_back_with_the_heartbeat(database: Database) ->
     assert wished.cancel_requested_at is not None
     assert renew(database, held) is True
     with database.transaction() as session:
-        assert jobs.give_back(session, held, "Stopped at step 3.") is State.CANCELLED
+        assert leases.give_back(session, held, "Stopped at step 3.") is State.CANCELLED
     assert job_of(database, held.job_id).state == "cancelled"
     assert attempts_of(database, held.job_id) == [(1, "cancelled")]
     assert kinds_of(database, held.job_id) == ["submitted", "started", "cancel_requested", "cancelled"]
@@ -403,7 +403,7 @@ def test_a_finish_that_comes_before_the_wish_is_heard_wins(database: Database) -
     held = hold(database)
     cancel(database, held.job_id)
     with database.transaction() as session:
-        jobs.succeed(session, held)
+        leases.succeed(session, held)
     assert job_of(database, held.job_id).state == "succeeded"
 
 
@@ -422,7 +422,7 @@ def test_a_cancel_that_races_a_claim_is_either_done_or_heard(database: Database)
 def test_a_cancel_that_races_a_finish_is_refused_or_comes_too_late(database: Database) -> None:
     def finish(held: Claim) -> None:
         with database.transaction() as session:
-            jobs.succeed(session, held)
+            leases.succeed(session, held)
 
     for _ in range(8):
         held = hold(database)
@@ -494,7 +494,7 @@ def test_a_rescue_takes_no_more_than_its_limit(database: Database) -> None:
     for held in iter(lambda: take(database), None):
         expire(database, held)
     with database.transaction() as session:
-        assert len(jobs.rescue(session, limit=2)) == 2
+        assert len(leases.rescue(session, limit=2)) == 2
     assert len(rescue(database)) == 1
 
 
@@ -503,7 +503,7 @@ def test_a_rescue_takes_no_more_than_its_limit(database: Database) -> None:
 
 def lose(database: Database, held: Claim, reason: Reason = Reason.KILLED) -> State:
     with database.transaction() as session:
-        return jobs.lose(session, held, reason, "The training process was killed.")
+        return leases.lose(session, held, reason, "The training process was killed.")
 
 
 def test_a_job_whose_attempt_breaks_off_is_tried_again(database: Database) -> None:
@@ -536,7 +536,7 @@ def test_a_job_that_breaks_off_when_it_was_to_be_cancelled_is_cancelled(database
 
 def unheard(database: Database, queues: tuple[str, ...] = ("default", "a100"), older_than: float = 60) -> list[str]:
     with database.transaction() as session:
-        return jobs.unheard(session, queues, older_than)
+        return leases.unheard(session, queues, older_than)
 
 
 def test_a_bell_is_not_rung_again_within_its_period(database: Database) -> None:
@@ -583,7 +583,7 @@ def test_times_are_the_databases_not_the_hosts(database: Database, monkeypatch: 
     assert rescue(database) == []
     assert unheard(database) == []
     with database.transaction() as session:
-        jobs.succeed(session, held)
+        leases.succeed(session, held)
     job = job_of(database, held.job_id)
     for moment in (job.created_at, job.started_at, job.changed_at, job.finished_at, events_of(database, held.job_id)[0].at):
         assert moment == pytest.approx(true, abs=60)
@@ -654,13 +654,13 @@ def test_every_change_of_a_job_raises_its_version(database: Database) -> None:
     noted(lambda: take(database, worker))
     noted(lambda: renew(database, Claim(job_id, 1, worker), {"global_step": 1}))
     noted(lambda: write(events.add, job_id, "measured", "Measured."))
-    noted(lambda: write(jobs.give_back, Claim(job_id, 1, worker), "Draining."))
+    noted(lambda: write(leases.give_back, Claim(job_id, 1, worker), "Draining."))
     noted(lambda: take(database, worker))
     expire(database, Claim(job_id, 2, worker))
     noted(lambda: rescue(database))
     noted(lambda: take(database, worker))
     noted(lambda: cancel(database, job_id))
-    noted(lambda: write(jobs.give_back, Claim(job_id, 3, worker), "Stopped."))
+    noted(lambda: write(leases.give_back, Claim(job_id, 3, worker), "Stopped."))
     assert len(versions) == 10
 
 
@@ -695,26 +695,26 @@ def test_deleting_a_job_takes_its_events_and_attempts_along(database: Database) 
 
 def held_back(database: Database, job_id: str, why: str = "Held: no room.", worker: str = "worker-1") -> None:
     with database.transaction() as session:
-        jobs.hold(session, job_id, worker, why)
+        leases.hold(session, job_id, worker, why)
 
 
 def test_what_is_ready_is_told_in_the_order_in_which_it_would_be_claimed(database: Database) -> None:
     old, new, first = submit(database, created_at=1), submit(database, created_at=2), submit(database, priority=5)
     submit(database, queue="other")
     with database.reading() as session:
-        assert list(jobs.ready(session, ["default"])) == [first, old, new]
-        assert list(jobs.ready(session, ["default"], limit=1)) == [first]
+        assert list(leases.ready(session, ["default"])) == [first, old, new]
+        assert list(leases.ready(session, ["default"], limit=1)) == [first]
 
 
 def test_a_named_job_is_claimed_though_another_is_better(database: Database) -> None:
     submit(database, priority=5)
     job_id = submit(database)
     with database.transaction() as session:
-        held = jobs.claim(session, ["default"], "worker-1", 60, only=job_id)
+        held = leases.claim(session, ["default"], "worker-1", 60, only=job_id)
     assert held is not None
     assert held.job_id == job_id
     with database.transaction() as session:
-        assert jobs.claim(session, ["default"], "worker-2", 60, only=job_id) is None
+        assert leases.claim(session, ["default"], "worker-2", 60, only=job_id) is None
 
 
 def test_why_a_job_is_held_is_told_once_and_kept_up_to_date(database: Database) -> None:
@@ -747,7 +747,7 @@ def test_a_hold_leaves_the_progress_of_earlier_attempts(database: Database) -> N
     held = hold(database)
     renew(database, held, {"global_step": 7})
     with database.transaction() as session:
-        jobs.give_back(session, held, "The worker stops.")
+        leases.give_back(session, held, "The worker stops.")
     held_back(database, held.job_id)
     assert job_of(database, held.job_id).progress == {"global_step": 7, "held": "Held: no room."}
     take(database)

@@ -25,10 +25,10 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from service.specs.reasons import Reason
-from service.store import jobs, metrics
+from service.store import jobs, leases, metrics, wishes
 from service.store.clock import now
 from service.store.errors import LeaseLost, StateConflict
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.session import Database
 from service.store.states import ENDED, TRANSITIONS, State
 from service.store.tables import Attempt, Event, Job, Point
@@ -46,10 +46,10 @@ STATE_AFTER = {
 }
 
 STOPS: dict[str, Callable[[Session, Claim], object]] = {
-    "succeed": jobs.succeed,
-    "fail": lambda session, held: jobs.fail(session, held, Reason.KILLED, "Killed."),
-    "give back": lambda session, held: jobs.give_back(session, held, "Draining."),
-    "lose": lambda session, held: jobs.lose(session, held, Reason.KILLED, "Its process was killed."),
+    "succeed": leases.succeed,
+    "fail": lambda session, held: leases.fail(session, held, Reason.KILLED, "Killed."),
+    "give back": lambda session, held: leases.give_back(session, held, "Draining."),
+    "lose": lambda session, held: leases.lose(session, held, Reason.KILLED, "Its process was killed."),
 }
 
 
@@ -114,7 +114,7 @@ class Life(RuleBasedStateMachine):
         job_id, job = data.draw(st.sampled_from(list(self.model.items())))
         try:
             with self.database.transaction() as session:
-                jobs.cancel(session, job.owner, job_id)
+                wishes.cancel(session, job.owner, job_id)
         except StateConflict:
             assert job.state in ENDED - {State.CANCELLED}
             return
@@ -129,7 +129,7 @@ class Life(RuleBasedStateMachine):
     @rule(target=claims, worker=st.sampled_from(["worker-1", "worker-2"]))
     def claim(self, worker: str) -> Any:
         with self.database.transaction() as session:
-            held = jobs.claim(session, ["default"], worker, 60)
+            held = leases.claim(session, ["default"], worker, 60)
         waiting = {job_id: job for job_id, job in self.model.items() if job.state == State.QUEUED}
         if held is None:
             assert not waiting
@@ -149,10 +149,10 @@ class Life(RuleBasedStateMachine):
     def renew(self, held: Claim, note: bool) -> None:
         self.updates += 1
         progress = {"global_step": self.updates} if note else None
-        wishes: list[bool] = []
-        job = self.attempted(held, lambda session: wishes.append(jobs.renew(session, held, 60, progress)))
+        heard: list[bool] = []
+        job = self.attempted(held, lambda session: heard.append(leases.renew(session, held, 60, progress)))
         if job is not None:
-            assert wishes == [job.wish]
+            assert heard == [job.wish]
             job.expired = False
             job.progress = progress or job.progress
 
@@ -174,7 +174,7 @@ class Life(RuleBasedStateMachine):
     def renew_in_the_name_of_another(self, held: Claim) -> None:
         for other in (Claim(held.job_id, held.attempt, "worker-3"), Claim(held.job_id, held.attempt + 1, held.worker)):
             if self.model[held.job_id].holder != other:
-                assert self.attempted(other, lambda session, other=other: jobs.renew(session, other, 60)) is None
+                assert self.attempted(other, lambda session, other=other: leases.renew(session, other, 60)) is None
 
     def attempted(self, held: Claim, write: Callable[[Session], object]) -> Modelled | None:
         """The job, if the write was let through, as it must be exactly for its holder; a point of the series goes with it."""
@@ -209,7 +209,7 @@ class Life(RuleBasedStateMachine):
 
     def sweep(self) -> None:
         with self.database.transaction() as session:
-            rescued = {saved.job_id: saved.state for saved in jobs.rescue(session)}
+            rescued = {saved.job_id: saved.state for saved in leases.rescue(session)}
         lost = {job_id: job for job_id, job in self.model.items() if job.expired}
         for job in lost.values():
             job.lose()
@@ -284,6 +284,6 @@ def test_without_the_fence_the_machine_finds_a_fault(migrated_file: Path, monkey
     def no_fence(held: Claim) -> tuple[ColumnElement[bool], ...]:
         return (Job.id == held.job_id,)
 
-    monkeypatch.setattr(jobs, "_fence", no_fence)
+    monkeypatch.setattr(leases, "_fence", no_fence)
     with pytest.raises(AssertionError, match="A zombie wrote"):
         live(migrated_file, lives=20, phases=(Phase.generate,))

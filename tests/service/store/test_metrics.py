@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from service.store import metrics
-from service.store.jobs import Claim
+from service.store.leases import Claim
 from service.store.session import Database
 from tests.service.store.stored import hold, submit, take
 

@@ -37,7 +37,7 @@ def moves(database: Database, job_id: str, source: State, target: State) -> bool
     put(database, job_id, source)
     before = job_of(database, job_id)
     with database.transaction() as session:
-        moved = jobs._move(session, job_id, target, **columns_of(target)) is not None
+        moved = jobs.move(session, job_id, target, **columns_of(target)) is not None
     after = job_of(database, job_id)
     assert after.state == (target if moved else source)
     assert after.version == before.version + moved
@@ -48,6 +48,6 @@ def moves(database: Database, job_id: str, source: State, target: State) -> bool
 def test_a_move_whose_condition_fails_does_not_happen(database: Database) -> None:
     job_id = submit(database)
     with database.transaction() as session:
-        moved = jobs._move(session, job_id, State.CANCELLED, jobs.Job.attempt == 7)
+        moved = jobs.move(session, job_id, State.CANCELLED, jobs.Job.attempt == 7)
     assert moved is None
     assert job_of(database, job_id).state == State.QUEUED
