@@ -20,7 +20,7 @@ CANCELLED = 0.1  # the share of jobs that are cancelled
 
 @dataclass
 class Clients:
-    """Keeps a few jobs more in the queue than there are workers, until it is told to stop; then answers for each that it asked."""
+    """Keeps a few jobs more in the queue than there are workers, until it is told to stop. It answers for each that it asked."""
 
     world: World
     draw: random.Random

@@ -49,7 +49,8 @@ class Link:
         pair = _Pair(writer, there_writer, self._is_open)
         self._pairs.add(pair)
         try:
-            await asyncio.gather(pair.pass_on(reader, there_writer), pair.pass_on(there_reader, writer))
+            with suppress(asyncio.CancelledError):  # the run is over
+                await asyncio.gather(pair.pass_on(reader, there_writer), pair.pass_on(there_reader, writer))
         finally:
             pair.close()
             self._pairs.discard(pair)

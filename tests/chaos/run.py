@@ -1,4 +1,4 @@
-"""A run: clients ask, faults fall, all is healed, and the history is read. `python -m tests.chaos.run --help` runs one by hand."""
+"""A run: clients ask, faults fall, all is healed, and the history is read. `python -m tests.chaos.run` runs one by hand."""
 
 import argparse
 import heapq
@@ -57,7 +57,8 @@ class Report:
         by_kind = ", ".join(f"{name} {n}" for name, n in sorted(self.faults.items()))
         fence = "WITHOUT the fence" if self.plan.without_fence else "with the fence"
         lines = [
-            f"seed {self.plan.seed}, {self.plan.database}, {fence}: {self.n_jobs} jobs ({dict(self.states)}), {self.n_attempts} attempts",
+            f"seed {self.plan.seed}, {self.plan.database}, {fence}: {self.n_jobs} jobs ({dict(self.states)}), "
+            f"{self.n_attempts} attempts",
             f"{self.faults.total()} faults: {by_kind}",
             f"lost leases {self.n_lost_leases}, fenced writes {self.n_fenced_writes}, answers lost {self.n_unknown_answers}, "
             f"longest pick-up {self.longest_pick_up_seconds:.1f} s, wall {self.wall_seconds:.0f} s",
