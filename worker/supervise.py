@@ -50,11 +50,17 @@ class _Attempt:
     child: Child
     lease_ends: float  # by this host's monotonic clock, counted from before the renewal was sent
     unwritten: list[dict[str, Any]] = field(default_factory=list)
+    unsure: tuple[float, int] | None = None  # the lease before a commit that may have no answer, and how many messages it has
     outcome: dict[str, Any] | None = None
     renewed_at: float = 0.0
     asked_to_stop_at: float | None = None
     pipe_is_open: bool = True
     log: LogCopies | None = None  # where the artifact store is elsewhere
+
+    def forget_written(self) -> None:
+        """What was said so far is committed, and known to be."""
+        self.unwritten.clear()
+        self.unsure = None
 
 
 def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: str | None, stopping: threading.Event) -> bool:
@@ -238,7 +244,7 @@ def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Atte
         return
     with database.transaction() as session:
         is_cancelled = _renew_and_write(session, settings, attempt)
-    attempt.unwritten.clear()
+    attempt.forget_written()
     attempt.renewed_at = asked_at
     attempt.lease_ends = asked_at + settings.lease_seconds
     attempt.child.say(b"cancel" if is_cancelled else b"ok")
@@ -246,6 +252,7 @@ def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Atte
 
 def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attempt) -> bool:
     """The fence, and all that stands behind it. True when the client wishes the job cancelled."""
+    _drop_what_is_written(session, attempt)
     told = [message["progress"] for message in attempt.unwritten if message["message"] == "progress"]
     is_cancelled = leases.renew(
         session, attempt.held, settings.lease_seconds, told[-1] if told else None, more=bool(attempt.unwritten)
@@ -253,6 +260,18 @@ def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attem
     for message in attempt.unwritten:
         WRITERS[message["message"]](session, attempt.held, message)
     return is_cancelled
+
+
+def _drop_what_is_written(session: Session, attempt: _Attempt) -> None:
+    """A connection may break between a commit and its answer. Only this attempt moves its lease: one that has moved since was
+    committed, and the messages with it; written once more, each event would be there twice.
+    """
+    if not attempt.unwritten:
+        return
+    lease_until = leases.lease_until(session, attempt.held)
+    if attempt.unsure is not None and attempt.unsure[0] != lease_until:
+        del attempt.unwritten[: attempt.unsure[1]]
+    attempt.unsure = (lease_until, len(attempt.unwritten))
 
 
 def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, exit_code: int) -> None:
@@ -268,7 +287,7 @@ def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, 
             leases.fail(session, attempt.held, Reason(outcome["reason"]), outcome["sentence"], outcome["details"])
         else:
             leases.give_back(session, attempt.held, f"{attempt.held.worker} stops; the job goes on from its last checkpoint.")
-    attempt.unwritten.clear()
+    attempt.forget_written()
 
 
 def _ask_to_stop(attempt: _Attempt, grace_seconds: float) -> None:

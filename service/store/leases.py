@@ -114,6 +114,14 @@ def renew(
     return renewed.cancel_requested_at is not None
 
 
+def lease_until(session: Session, held: Claim) -> float:
+    """To when the lease was last prolonged, with the job's row locked. Raises LeaseLost."""
+    until = session.scalar(select(Job.lease_until).where(*_fence(held)).with_for_update())
+    if until is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    return until
+
+
 def succeed(session: Session, held: Claim) -> None:
     """The attempt did every step. A finish that comes before the wish to cancel is heard wins."""
     _end(session, held, State.SUCCEEDED, "All steps are done.")

@@ -20,7 +20,7 @@ class Healing:
     """What ends a fault."""
 
     seconds: float
-    heal: Callable[[], None]
+    heal: Callable[[], bool]  # False: it is to be tried again in a moment
 
 
 Fault = Callable[[World, random.Random], Healing | None]
@@ -84,7 +84,7 @@ def kill_broker(world: World, draw: random.Random) -> Healing | None:
     if world.broker is None or world.broker.poll() is not None:
         return None
     world.kill_broker()
-    return Healing(draw.uniform(0, 2), world.start_broker)
+    return Healing(draw.uniform(0, 2), _by(world.start_broker))
 
 
 def flush_broker(world: World, draw: random.Random) -> Healing | None:
@@ -96,7 +96,7 @@ def kill_postgresql(world: World, draw: random.Random) -> Healing | None:
     if world.postgresql is None or not world.postgresql.is_up:
         return None
     world.postgresql.kill()
-    return Healing(draw.uniform(0, 2), world.postgresql.start)
+    return Healing(draw.uniform(0, 2), _by(world.postgresql.start))
 
 
 def freeze_database_link(world: World, draw: random.Random) -> Healing | None:
@@ -105,7 +105,7 @@ def freeze_database_link(world: World, draw: random.Random) -> Healing | None:
     if seat is None or seat.database_link is None:
         return None
     seat.database_link.freeze()
-    return Healing(draw.uniform(0.2, 2 * LEASE_SECONDS), seat.database_link.thaw)
+    return Healing(draw.uniform(0.2, 2 * LEASE_SECONDS), _by(seat.database_link.thaw))
 
 
 def reset_database_link(world: World, draw: random.Random) -> Healing | None:
@@ -119,7 +119,7 @@ def reset_database_link(world: World, draw: random.Random) -> Healing | None:
 def freeze_broker_link(world: World, draw: random.Random) -> Healing | None:
     link = draw.choice(world.seats).broker_link
     link.freeze()
-    return Healing(draw.uniform(0.2, LEASE_SECONDS), link.thaw)
+    return Healing(draw.uniform(0.2, LEASE_SECONDS), _by(link.thaw))
 
 
 def reset_broker_link(world: World, draw: random.Random) -> Healing | None:
@@ -167,11 +167,12 @@ def _down(seat: Seat, how: Callable[[], None], seconds: float) -> Healing:
     seat.is_hurt = True
     how()
 
-    def heal() -> None:
-        if seat.process is not None:
-            seat.process.wait(30)  # one that was told to stop first lets go of its job
+    def heal() -> bool:
+        if seat.is_up:
+            return False  # one that was told to stop first lets go of its job
         seat.start()
         seat.is_hurt = False
+        return True
 
     return Healing(seconds, heal)
 
@@ -182,12 +183,13 @@ def _stopped(seat: Seat, processes: list[psutil.Process], draw: random.Random) -
         with suppress(psutil.NoSuchProcess):
             process.suspend()
 
-    def heal() -> None:
+    def heal() -> bool:
         draw.shuffle(processes)
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
         seat.is_hurt = False
+        return True
 
     return Healing(LEASE_SECONDS + draw.uniform(1, 3), heal)
 
@@ -201,4 +203,12 @@ def _killed(processes: list[psutil.Process]) -> Healing | None:
 
 
 def _over() -> Healing:
-    return Healing(0, lambda: None)
+    return Healing(0, lambda: True)
+
+
+def _by(heal: Callable[[], None]) -> Callable[[], bool]:
+    def healed() -> bool:
+        heal()
+        return True
+
+    return healed

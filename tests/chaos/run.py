@@ -3,6 +3,7 @@
 import argparse
 import heapq
 import itertools
+import math
 import random
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from tests.chaos.history import violations
 from tests.chaos.world import World, stock
 
 PAUSE_SECONDS = (0.0, 1.2)  # between one fault and the next
+STOP_SECONDS = 60.0  # within which a process that is told to stop has ended, its grace of 10 s included
 
 
 @dataclass(frozen=True)
@@ -107,19 +109,24 @@ class _Healings:
     """What is still to be healed, by when."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, float, Callable[[], bool]]] = []
         self._number = itertools.count()
 
-    def add(self, seconds: float, heal: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._number), heal))
+    def add(self, seconds: float, heal: Callable[[], bool], gives_up_at: float = math.inf) -> None:
+        at = time.monotonic() + seconds
+        heapq.heappush(self._due, (at, next(self._number), min(gives_up_at, at + STOP_SECONDS), heal))
 
     def wait(self, seconds: float) -> None:
         """Heals what is due, for so long."""
         until = time.monotonic() + seconds
         while self._due and self._due[0][0] < until:
-            at, _, heal = heapq.heappop(self._due)
+            at, _, gives_up_at, heal = heapq.heappop(self._due)
             time.sleep(max(0.0, at - time.monotonic()))
-            heal()
+            if heal():
+                continue
+            if time.monotonic() > gives_up_at:
+                raise RuntimeError(f"a process that was told to stop has not in {STOP_SECONDS} s")
+            self.add(0.2, heal, gives_up_at)
         time.sleep(max(0.0, until - time.monotonic()))
 
     def heal_all(self) -> None:
