@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ from worker.deliveries import MOST_WAITING
 from worker.disk import Disk
 from worker.log_copies import LogCopies
 from worker.settings import WorkerSettings
-from worker.warm import Child
+from worker.warm import Child, NotStarted
 from worker.work import Work
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,12 @@ def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: s
     held, work, asked_at = claimed
     try:
         logger.info("attempt %d of %s began", held.attempt, held.job_id)
-        attempt = _Attempt(held, warm.start(work.to_document()), asked_at + settings.lease_seconds)
+        try:
+            child = warm.start(work.to_document())
+        except NotStarted as error:
+            _write_not_started(database, held, str(error))
+            return True
+        attempt = _Attempt(held, child, asked_at + settings.lease_seconds)
         attempt.log = _log_copies(settings, work)
         try:
             _keep(database, settings, attempt, stopping)
@@ -85,6 +91,11 @@ def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: s
     finally:
         disk.done(held.job_id)
     return True
+
+
+def _write_not_started(database: Database, held: Claim, why: str) -> None:
+    with suppress(LeaseLost), database.transaction() as session:
+        leases.lose(session, held, Reason.KILLED, why)
 
 
 def _log_copies(settings: WorkerSettings, work: Work) -> LogCopies | None:

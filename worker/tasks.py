@@ -45,8 +45,8 @@ class Worker:
         """Works as long as there is work: a bell that rang while all slots were taken is not missed."""
         device = self._slots.get()
         try:
-            warm.wait_until_warm()
             while not self._stopping.is_set():
+                warm.wait_until_warm()
                 if not supervise.run_next(self._database, self._settings, self._disk, device, self._stopping):
                     return
         finally:
