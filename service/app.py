@@ -14,6 +14,7 @@ from starlette.types import Lifespan
 
 from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, parameters, problems, schema
 from service.api.body_limit import BodyLimit
+from service.api.cut_off import CutOff
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
 from service.dispatch import Dispatch, Doorbell
@@ -57,6 +58,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
 
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(CutOff)
     app.add_middleware(RequestId)
     problems.install(app)
     schema.install(app)

@@ -74,10 +74,17 @@ class Postgresql:
     def is_up(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
-        self.socket.unlink(missing_ok=True)  # what a killed server left
-        self._process = _start(self._as_user, self._data, self.folder, self._fsync)
-        _wait_for(self.socket, self._process)
+    def start(self, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            self.socket.unlink(missing_ok=True)  # what a killed server left
+            self._process = _start(self._as_user, self._data, self.folder, self._fsync)
+            try:
+                return _wait_for(self.socket, self._process)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)  # a process of the killed one may not have noticed yet
 
     def kill(self) -> None:
         """SIGKILL, to the server and to the processes that serve its connections."""

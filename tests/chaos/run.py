@@ -151,6 +151,10 @@ def _hurt(plan: Plan, world: World, clients: Clients, report: Report) -> None:
         report.faults[fault.__name__] += 1
         healings.add(healing.seconds, healing.heal)
         healings.wait(draw.uniform(*PAUSE_SECONDS))
+        while len(clients.acknowledged) * plan.n_faults < (report.faults.total() - 10) * plan.n_jobs:
+            healings.wait(0.1)  # jobs and faults come in the proportion that was asked for
+            if clients.failure is not None:
+                raise clients.failure
     healings.heal_all()
 
 
