@@ -60,6 +60,7 @@ def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
         "setup",
         "demo",
         "test",
+        "long",
         "coverage",
         "lint",
         "docs",
