@@ -5,12 +5,17 @@ import os
 import time
 
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 
 from service.store import schema
 from service.store.session import Database
 from worker.app import make_app
 from worker.settings import WorkerSettings
 from worker.tasks import connect
+
+logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 1.0
 
 
 def main() -> None:
@@ -19,13 +24,23 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s")
     settings = _settings()
     database = Database(settings.database_url)
-    if not schema.is_current(database):
+    if not _is_current(database):
         raise SystemExit("The database is not at the newest migration: run `finebits migrate` first.")
     settings.artifacts_root.mkdir(parents=True, exist_ok=True)
     app = make_app(settings)
     connect(app, settings, database)
     listen = ",".join(f"finebits.{name}" for name in settings.queue_names)
     app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO", "-Q", listen])
+
+
+def _is_current(database: Database) -> bool:
+    """Waits for a database that is away, as Celery does for the broker: hosts start in any order."""
+    while True:
+        try:
+            return schema.is_current(database)
+        except OperationalError as error:
+            logger.warning("the database does not answer, and is asked again in %g s: %s", AGAIN_SECONDS, error.orig)
+            time.sleep(AGAIN_SECONDS)
 
 
 def _settings() -> WorkerSettings:

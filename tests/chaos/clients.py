@@ -51,10 +51,10 @@ class Clients:
     def submit(self, client: Client, **groups: Any) -> str:
         """Until it is acknowledged, however often the answer is lost; always with the same key."""
         key = f"{len(self.documents)}"
-        document = self.documents[key] = _document(key, self.n_updates) | groups
+        asked = self.documents[key] = document(key, self.n_updates) | groups
         while True:
             try:
-                answer = client.submit(document, idempotency_key=key)
+                answer = client.submit(asked, idempotency_key=key)
             except (Unreachable, Problem) as error:
                 if isinstance(error, Problem) and not error.is_passing:
                     raise
@@ -98,7 +98,7 @@ class Clients:
         return 1_000_000
 
 
-def _document(key: str, n_updates: int) -> dict[str, Any]:
+def document(key: str, n_updates: int) -> dict[str, Any]:
     return {
         "labels": {KEY: key},
         "model": {"model_name_or_path": "tiny"},

@@ -139,8 +139,7 @@ def _hurt(plan: Plan, world: World, clients: Clients, report: Report) -> None:
     kinds, weights = list(FAULTS), list(FAULTS.values())
     due = [stop_worker]  # one zombie there is in every run, however short
     while report.faults.total() < plan.n_faults or len(clients.acknowledged) < plan.n_jobs:
-        if clients.failure is not None:
-            raise clients.failure
+        _look_after(world, clients, report)
         fault: Fault = due.pop() if due else draw.choices(kinds, weights)[0]
         healing = fault(world, draw)
         if healing is None:
@@ -153,9 +152,19 @@ def _hurt(plan: Plan, world: World, clients: Clients, report: Report) -> None:
         healings.wait(draw.uniform(*PAUSE_SECONDS))
         while len(clients.acknowledged) * plan.n_faults < (report.faults.total() - 10) * plan.n_jobs:
             healings.wait(0.1)  # jobs and faults come in the proportion that was asked for
-            if clients.failure is not None:
-                raise clients.failure
+            _look_after(world, clients, report)
     healings.heal_all()
+    _look_after(world, clients, report)
+
+
+def _look_after(world: World, clients: Clients, report: Report) -> None:
+    """What nobody hurt has to live."""
+    if clients.failure is not None:
+        raise clients.failure
+    for seat in world.seats:
+        if not seat.is_up and not seat.is_hurt:
+            report.violations.append(f"{seat.name} ended by itself: {seat.log()[-1000:]}")
+            seat.start()
 
 
 # -- afterwards --------------------------------------------------------------------------------------------------------
