@@ -15,7 +15,7 @@ class Link:
         self._target = target
         self._pairs: set[_Pair] = set()
         self._is_open = True
-        asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._serve, listens), loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._serve, listens), loop).result(10)
 
     def freeze(self) -> None:
         """Nothing passes, on old connections and new ones, until `thaw`."""
@@ -31,6 +31,9 @@ class Link:
     def silence(self) -> None:
         """The connections there are die without a word: nothing passes ever again, and nobody is told. New ones are well."""
         self._soon(lambda: [pair.silence() for pair in self._pairs])
+
+    def close(self) -> None:
+        self._soon(self._server.close)
 
     def _soon(self, action: Callable[..., object], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(action, *arguments)
@@ -94,13 +97,17 @@ class Links:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._made: list[Link] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="links")
         self._thread.start()
 
     def make(self, listens: Path, target: Path) -> Link:
-        return Link(self._loop, listens, target)
+        self._made.append(link := Link(self._loop, listens, target))
+        return link
 
     def close(self) -> None:
+        for link in self._made:
+            link.close()
         asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)

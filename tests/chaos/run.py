@@ -22,6 +22,7 @@ from tests.chaos.faults import FAULTS, Fault, stop_worker
 from tests.chaos.history import violations
 from tests.chaos.world import World, stock
 
+N_WORKERS = 3
 PAUSE_SECONDS = (0.0, 1.2)  # between one fault and the next
 STOP_SECONDS = 60.0  # within which a process that is told to stop has ended, its grace of 10 s included
 
@@ -76,7 +77,7 @@ def run(plan: Plan, home: Path | None = None) -> Report:
         folder = home or Path(temporary, "home")
         stock(folder)
         options = ("--without-fence",) if plan.without_fence else ()
-        world = World(folder, plan.database, worker_options=options, real_model=plan.n_real > 0)
+        world = World(folder, plan.database, (options,) * N_WORKERS, real_model=plan.n_real > 0)
         try:
             world.start()
             return _run(plan, world)

@@ -86,8 +86,17 @@ def _start(work: Work, run: Run, step: ResolvedStep) -> tuple[State, Path | None
         if folder is not None:
             told = f"{step.name} goes on from checkpoint {saved.global_step}."
             run.event("resumed", told, step=step.name, global_step=saved.global_step, attempt=work.attempt)
+            _measure_what_was_missed(work, run, step, saved.global_step)
             return State(**json.loads((folder / STATE).read_text())), folder
     return first(step.training.seed, step.name), None
+
+
+def _measure_what_was_missed(work: Work, run: Run, step: ResolvedStep, up_to: int) -> None:
+    """A worker may have died between saving a checkpoint and measuring it."""
+    measured = {row["global_step"] for row in work.measurements.get(step.name, [])}
+    for saved in work.saved(step.name):
+        if saved.global_step <= up_to and saved.global_step not in measured:
+            _measure(run, step, State(**json.loads(Path(work.artifacts_root, saved.path, STATE).read_text())))
 
 
 def _save(work: Work, run: Run, step: ResolvedStep, state: State) -> Path:
@@ -97,13 +106,13 @@ def _save(work: Work, run: Run, step: ResolvedStep, state: State) -> Path:
     (folder / WEIGHTS).write_bytes(state.weights())
     files = checkpoints.seal(folder)
     run.checkpoint(step.name, state.update, folder, state.update / step.training.max_steps, state.loss, files)
-    run.measurement(step.name, state.update, "validation", {"digest": state.digest}, [_measured(state)])
+    _measure(run, step, state)
     print(f"saved {folder}")
     return folder
 
 
-def _measured(state: State) -> dict[str, object]:
-    return {
+def _measure(run: Run, step: ResolvedStep, state: State) -> None:
+    row = {
         "global_step": state.update,
         "measure": "cross_entropy",
         "value": state.loss,
@@ -117,6 +126,7 @@ def _measured(state: State) -> dict[str, object]:
         "versus_base": None,
         "versus_best": None,
     }
+    run.measurement(step.name, state.update, "validation", {"digest": state.digest}, [row])
 
 
 def _tell_curve(work: Work, run: Run, step: ResolvedStep) -> None:

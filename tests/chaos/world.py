@@ -93,8 +93,7 @@ class World:
 
     home: Path
     kind: str  # sqlite or postgresql
-    n_workers: int = 3
-    worker_options: tuple[str, ...] = ()
+    worker_options: tuple[tuple[str, ...], ...] = ((), (), ())  # of each worker
     real_model: bool = False  # a worker that really trains sits on the queue "real"
     links: Links = field(default_factory=Links)
     seats: list[Seat] = field(default_factory=list)
@@ -115,7 +114,8 @@ class World:
         schema.upgrade(self.database)
         api = ("-m", "uvicorn", "--factory", "service.app:from_environment", "--host", "127.0.0.1", "--port", str(self.port))
         self.api = self._seat("api", (*api, "--timeout-graceful-shutdown", "3"))
-        self.workers = [self._seat(f"w{index}", (*STUB_WORKER, *self.worker_options)) for index in range(self.n_workers)]
+        stubs = [(*STUB_WORKER, *options) for options in self.worker_options]
+        self.workers = [self._seat(f"w{index}", command) for index, command in enumerate(stubs)]
         self.real = self._seat("real", ("-m", "worker"), FINEBITS_QUEUES="real") if self.real_model else None
         for seat in self.seats:
             seat.start()
