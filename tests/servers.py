@@ -86,10 +86,16 @@ class Postgresql:
                     raise
                 time.sleep(0.1)  # a process of the killed one may not have noticed yet
 
+    def processes(self) -> list[psutil.Process]:
+        """The server, and those below it."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        return [server, *server.children(recursive=True)]
+
     def kill(self) -> None:
         """SIGKILL, to the server and to the processes that serve its connections."""
         assert self._process is not None
-        below = psutil.Process(self._process.pid).children(recursive=True)
+        _, *below = self.processes()
         self._process.kill()
         self._process.wait(timeout=30)
         for process in below:

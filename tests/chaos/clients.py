@@ -15,6 +15,7 @@ from service.store.tables import Job
 from tests.chaos.world import World
 
 KEY = "asked"  # the label by which a job is found again
+REAL = "real"  # the queue of the worker that really trains
 CANCELLED = 0.1  # the share of jobs that are cancelled
 
 
@@ -24,6 +25,7 @@ class Clients:
 
     world: World
     draw: random.Random
+    n_real: int = 0  # jobs that really train, one after another
     n_updates: int = 30
     acknowledged: dict[str, str] = field(default_factory=dict)  # key to job
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # key to what was asked
@@ -68,8 +70,11 @@ class Clients:
         try:
             with self.world.client() as client:
                 while not self._stopping.is_set():
-                    if self._n_unfinished() < len(self.world.workers) + 2:
+                    if self._n_unfinished("default") < len(self.world.workers) + 2:
                         self._ask(client)
+                    if self.n_real and not self._n_unfinished(REAL):
+                        self.n_real -= 1
+                        self.submit(client, **real_groups())
                     self._cancel_what_is_due(client)
                     self._stopping.wait(0.05)
         except BaseException as error:
@@ -91,9 +96,9 @@ class Clients:
             with suppress(Unreachable, Problem):  # one that has ended is refused; one that was not heard runs on
                 client.cancel(job_id)
 
-    def _n_unfinished(self) -> int:
+    def _n_unfinished(self, queue: str) -> int:
         with suppress(DBAPIError), self.world.database.reading() as session:
-            wanted = select(func.count()).where(Job.state.in_(("queued", "running")), Job.queue == "default")
+            wanted = select(func.count()).where(Job.state.in_(("queued", "running")), Job.queue == queue)
             return session.scalar(wanted) or 0
         return 1_000_000
 
@@ -105,4 +110,15 @@ def document(key: str, n_updates: int) -> dict[str, Any]:
         "data": {"dataset": "letters", "template": "alpaca"},
         "training": {"max_steps": n_updates, "save_steps": 5, "seed": int(key)},
         "resources": {"gpus": 0, "max_lost": 1000},
+    }
+
+
+def real_groups() -> dict[str, Any]:
+    """A job that really trains, always the same: any two must learn the same."""
+    return {
+        "model": {"model_name_or_path": "tiny-llama"},
+        "data": {"dataset": "instructions", "dataset_dir": "examples", "template": "alpaca", "cutoff_len": 64, "val_size": 20},
+        "finetuning": {"lora_rank": 4},
+        "training": {"per_device_train_batch_size": 4, "max_steps": 60, "save_steps": 10, "logging_steps": 7},
+        "resources": {"gpus": 0, "max_lost": 1000, "queue": REAL},
     }

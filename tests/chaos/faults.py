@@ -27,12 +27,12 @@ Fault = Callable[[World, random.Random], Healing | None]
 
 
 def kill_worker(world: World, draw: random.Random) -> Healing | None:
-    seat = _one_of(world.workers, draw)
+    seat = _one_of(world.trainers, draw)
     return seat and _down(seat, seat.kill, draw.uniform(0, 1.5))
 
 
 def terminate_worker(world: World, draw: random.Random) -> Healing | None:
-    seat = _one_of(world.workers, draw)
+    seat = _one_of(world.trainers, draw)
     return seat and _down(seat, partial(seat.send, signal.SIGTERM), draw.uniform(1, 2))
 
 
@@ -70,6 +70,41 @@ def fill_disk(world: World, draw: random.Random) -> Healing | None:
     return None
 
 
+def fill_disk_of_database(world: World, draw: random.Random) -> Healing | None:
+    """SQLite's files are the worker's to write, and for a moment they may not grow."""
+    seat = _one_of(world.trainers, draw) if world.postgresql is None else None
+    if seat is None or seat.process is None:
+        return None
+    worker = psutil.Process(seat.process.pid)
+    seat.is_hurt = True
+    worker.rlimit(psutil.RLIMIT_FSIZE, (SMALL_FILE_BYTES, psutil.RLIM_INFINITY))
+
+    def heal() -> bool:
+        worker.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+        seat.is_hurt = False
+        return True
+
+    return Healing(draw.uniform(0.2, LEASE_SECONDS + 1), heal)
+
+
+def stop_child(world: World, draw: random.Random) -> Healing | None:
+    seat = _busy(world, draw)
+    return _asleep(seat.children(), draw) if seat else None
+
+
+def stop_broker(world: World, draw: random.Random) -> Healing | None:
+    if world.broker is None or world.broker.poll() is not None:
+        return None
+    return _asleep([psutil.Process(world.broker.pid)], draw)
+
+
+def stop_postgresql(world: World, draw: random.Random) -> Healing | None:
+    """The whole server, as on a host that swaps: nothing is refused, nothing is answered."""
+    if world.postgresql is None or not world.postgresql.is_up:
+        return None
+    return _asleep(world.postgresql.processes(), draw)
+
+
 def kill_api(world: World, draw: random.Random) -> Healing | None:
     seat = _one_of([world.api], draw)
     return seat and _down(seat, seat.kill, draw.uniform(0, 1))
@@ -101,7 +136,7 @@ def kill_postgresql(world: World, draw: random.Random) -> Healing | None:
 
 def freeze_database_link(world: World, draw: random.Random) -> Healing | None:
     """A worker that lives and trains, and cannot say so."""
-    seat = _one_of(world.workers, draw)
+    seat = _one_of(world.trainers, draw)
     if seat is None or seat.database_link is None:
         return None
     seat.database_link.freeze()
@@ -128,23 +163,27 @@ def reset_broker_link(world: World, draw: random.Random) -> Healing | None:
 
 
 def silence_broker_link(world: World, draw: random.Random) -> Healing | None:
-    draw.choice(world.workers).broker_link.silence()
+    draw.choice(world.trainers).broker_link.silence()
     return _over()
 
 
 # How often each is drawn, in comparison with the others.
 FAULTS: dict[Fault, int] = {
-    kill_worker: 4,
-    kill_child: 4,
+    kill_worker: 3,
+    kill_child: 5,
     kill_fork_server: 2,
     kill_api: 2,
     kill_broker: 2,
     kill_postgresql: 2,
-    stop_worker: 3,
-    stop_worker_and_children: 3,
-    terminate_worker: 3,
+    stop_worker: 4,
+    stop_worker_and_children: 4,
+    stop_child: 1,
+    stop_broker: 1,
+    stop_postgresql: 1,
+    terminate_worker: 2,
     terminate_api: 1,
     fill_disk: 1,
+    fill_disk_of_database: 2,
     flush_broker: 2,
     freeze_database_link: 3,
     reset_database_link: 3,
@@ -160,7 +199,7 @@ def _one_of(seats: Sequence[Seat], draw: random.Random) -> Seat | None:
 
 
 def _busy(world: World, draw: random.Random) -> Seat | None:
-    return _one_of([seat for seat in world.workers if seat.is_up and not seat.is_hurt and seat.children()], draw)
+    return _one_of([seat for seat in world.trainers if seat.is_up and not seat.is_hurt and seat.children()], draw)
 
 
 def _down(seat: Seat, how: Callable[[], None], seconds: float) -> Healing:
@@ -192,6 +231,19 @@ def _stopped(seat: Seat, processes: list[psutil.Process], draw: random.Random) -
         return True
 
     return Healing(LEASE_SECONDS + draw.uniform(1, 3), heal)
+
+
+def _asleep(processes: list[psutil.Process], draw: random.Random) -> Healing | None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+
+    def heal() -> None:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    return Healing(draw.uniform(0.5, LEASE_SECONDS + 1), _by(heal)) if processes else None
 
 
 def _killed(processes: list[psutil.Process]) -> Healing | None:

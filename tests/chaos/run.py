@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from service.store.clock import now
 from service.store.tables import Attempt, Event, Job
-from tests.chaos.clients import Clients
+from tests.chaos.clients import REAL, Clients
 from tests.chaos.faults import FAULTS, Fault, stop_worker
 from tests.chaos.history import violations
 from tests.chaos.world import World, stock
@@ -88,7 +88,7 @@ def run(plan: Plan, home: Path | None = None) -> Report:
 def _run(plan: Plan, world: World) -> Report:
     began_at = time.monotonic()
     report = Report(plan)
-    clients = Clients(world, random.Random(plan.seed + 1))
+    clients = Clients(world, random.Random(plan.seed + 1), n_real=plan.n_real)
     clients.start()
     try:
         _hurt(plan, world, clients, report)
@@ -177,6 +177,7 @@ def _settle(plan: Plan, world: World, clients: Clients, report: Report) -> None:
         healed_at = session.scalar(select(now())) or 0.0
         waiting = session.scalars(select(Job.id).where(Job.state == "queued", Job.queue == "default")).all()
     _until(lambda: _n_in(world, "queued", "running") == 0, plan.settle_seconds)
+    _until(lambda: _n_in(world, "queued", "running", queue=REAL) == 0, plan.settle_seconds)
     with world.database.reading() as session:
         first = select(func.min(Event.at)).where(Event.kind == "started", Event.at >= healed_at)
         starts = [session.scalar(first.where(Event.job_id == job_id)) for job_id in waiting]
@@ -205,9 +206,9 @@ def _leaked_slots(world: World, clients: Clients, seconds: float) -> list[str]:
     return [] if all_run else [f"a slot leaked: {n_slots} jobs never ran at once"]
 
 
-def _n_in(world: World, *states: str) -> int:
+def _n_in(world: World, *states: str, queue: str = "default") -> int:
     with world.database.reading() as session:
-        return session.scalar(select(func.count()).where(Job.state.in_(states), Job.queue == "default")) or 0
+        return session.scalar(select(func.count()).where(Job.state.in_(states), Job.queue == queue)) or 0
 
 
 def _until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -221,7 +222,7 @@ def _until(holds: Callable[[], bool], seconds: float) -> bool:
 
 def _count(world: World, clients: Clients, report: Report) -> None:
     report.n_jobs, report.n_unknown_answers = len(clients.acknowledged), clients.n_unknown
-    report.n_fenced_writes = sum(seat.log().count("lost its lease") for seat in world.workers)
+    report.n_fenced_writes = sum(seat.log().count("lost its lease") for seat in world.trainers)
     with world.database.reading() as session:
         report.states = Counter(session.scalars(select(Job.state)).all())
         report.n_attempts = session.scalar(select(func.count()).select_from(Attempt)) or 0

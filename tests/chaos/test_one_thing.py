@@ -91,12 +91,12 @@ def test_clocks_that_differ_by_an_hour_are_nobody_s_concern(make_world: Callable
     """Leases and times are the database's: a worker that is ahead rescues nothing, one that is behind is not rescued."""
     world = make_world(("--clock-ahead", "3600"), ("--clock-ahead", "-3600"))
     began_at = time.time()
-    jobs = {str(key): submit(world, str(key), 150) for key in range(2)}
+    jobs = {str(key): submit(world, str(key), 60) for key in range(2)}
     ended = [wait(world, job_id, has_ended) for job_id in jobs.values()]
     assert [(job.state, job.attempt, job.lost) for job in ended] == [("succeeded", 1, 0)] * 2
     assert all(began_at - 5 < (job.started_at or 0) < (job.finished_at or 0) < time.time() + 5 for job in ended)
     # and what is lost is rescued within the lease, not an hour later
-    jobs["2"] = submit(world, "2", 150)
+    jobs["2"] = submit(world, "2", 60)
     wait(world, jobs["2"], is_training)
     (busy,) = [seat for seat in world.workers if seat.children()]
     busy.send(signal.SIGKILL)

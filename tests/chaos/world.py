@@ -1,6 +1,7 @@
 """The service as it stands in production, in real processes that can be hurt: an API, workers, a broker, a database."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from tests.service import shelves
 
 LEASE_SECONDS = float(QUICK["FINEBITS_LEASE_SECONDS"])
 SETTINGS = {**QUICK, "FINEBITS_SWEEP_SECONDS": "0.5", "FINEBITS_GRACE_SECONDS": "10", "FINEBITS_MIN_FREE_BYTES": "1000000"}
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STUB_WORKER = ("-m", "tests.chaos.stub_worker")
 
 
@@ -116,11 +118,15 @@ class World:
         self.api = self._seat("api", (*api, "--timeout-graceful-shutdown", "3"))
         stubs = [(*STUB_WORKER, *options) for options in self.worker_options]
         self.workers = [self._seat(f"w{index}", command) for index, command in enumerate(stubs)]
-        self.real = self._seat("real", ("-m", "worker"), FINEBITS_QUEUES="real") if self.real_model else None
+        self.real: Seat | None = self._seat("real", ("-m", "worker"), FINEBITS_QUEUES="real") if self.real_model else None
         for seat in self.seats:
             seat.start()
         with self.client() as client:
             _wait(client.is_ready)
+
+    @property
+    def trainers(self) -> list[Seat]:
+        return [*self.workers, self.real] if self.real else self.workers
 
     @property
     def database_url(self) -> str:
@@ -208,9 +214,11 @@ class World:
 
 
 def stock(home: Path) -> None:
-    """Folders in which the API finds what jobs name. Stub work reads nothing of them."""
+    """Folders in which the API finds what jobs name. Stub work reads nothing of them; what really trains, the examples."""
     home.mkdir(parents=True, exist_ok=True)
     shelves.stocked(home)
+    shutil.copytree(EXAMPLES / "models" / "tiny-llama", home / "models" / "tiny-llama")
+    shutil.copytree(EXAMPLES / "data", home / "datasets" / "examples")
 
 
 def _free_port() -> int:
