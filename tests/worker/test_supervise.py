@@ -1,5 +1,8 @@
+import multiprocessing
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -9,7 +12,8 @@ from service.specs.read import read_job
 from service.store import events, jobs, leases, metrics
 from service.store.session import Database
 from tests.running import job
-from worker import supervise
+from worker import supervise, warm
+from worker.disk import Disk
 from worker.settings import WorkerSettings
 
 
@@ -74,3 +78,35 @@ def test_a_commit_whose_answer_is_lost_is_not_written_again_and_one_that_failed_
     with database.reading() as session:
         told = [event.message for event in events.after(session, attempt.held.job_id, 0, 100) if event.kind == "notice"]
     assert told == ["one", "two", "three", "four"]
+
+
+def test_a_child_that_could_not_be_started_is_no_lease_to_wait_for(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = job()
+    with database.transaction() as session:
+        job_id = jobs.create(session, "local", document, read_job(document)).id
+
+    def start(document: dict[str, object]) -> None:
+        raise warm.NotStarted("The training process could not be started: EOFError.")
+
+    monkeypatch.setattr(warm, "start", start)
+    settings = WorkerSettings(home=tmp_path, artifacts_root=tmp_path, min_free_bytes=0)
+    assert supervise.run_next(database, settings, Disk(tmp_path, 0), None, threading.Event())
+    with database.reading() as session:
+        found = jobs.get(session, "local", job_id)
+    assert (found.state, found.attempt, found.lost) == ("queued", 1, 1)
+
+
+def test_a_fork_server_that_dies_while_it_starts_a_child_leaves_no_pipe_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that was made after all finds the worker's end closed, and ends."""
+    ends = multiprocessing.Pipe()
+
+    def start(process: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(warm._context, "Pipe", lambda: ends, raising=False)
+    monkeypatch.setattr(warm._context.Process, "start", start)
+    with pytest.raises(warm.NotStarted, match="unexpected EOF"):
+        warm.start({"job_id": "job-1"})
+    assert [end.closed for end in ends] == [True, True]
