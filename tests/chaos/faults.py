@@ -80,7 +80,8 @@ def fill_disk_of_database(world: World, draw: random.Random) -> Healing | None:
     worker.rlimit(psutil.RLIMIT_FSIZE, (SMALL_FILE_BYTES, psutil.RLIM_INFINITY))
 
     def heal() -> bool:
-        worker.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+        with suppress(psutil.NoSuchProcess):  # it may have died of it
+            worker.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
         seat.is_hurt = False
         return True
 

@@ -29,9 +29,13 @@ MOVES: dict[str, tuple[tuple[str | None, ...], str]] = {
     "started": (("queued",), "running"),
     "released": (("running",), "queued"),
     "lease_lost": (("running",), "queued"),
+    "retry_scheduled": (("running",), "queued"),
+    "paused": (("queued", "running"), "paused"),
+    "resume_requested": (("paused",), "queued"),
+    "retried": (("failed", "cancelled"), "queued"),
     "succeeded": (("running",), "succeeded"),
     "failed": (("running",), "failed"),
-    "cancelled": (("queued", "running"), "cancelled"),
+    "cancelled": (("queued", "paused", "running"), "cancelled"),
 }
 # What only an attempt that holds the job may tell. ("notice" is told at submission too.)
 OF_ATTEMPTS = {"step_started", "resumed", "checkpoint_saved", "measured", "step_finished"}
@@ -110,8 +114,8 @@ def one_job_a_key(session: Session, acknowledged: Mapping[str, str]) -> Complain
 def ended_once(story: Story) -> Complaints:
     if story.job.state not in ENDED:
         yield f"it never ended: {story.job.state}"
-    ends = [event.kind for event in story.events if event.kind in ENDED]
-    if ends != [story.job.state]:
+    ends = [event.kind for event in story.events if event.kind in (*ENDED, "retried")]
+    if ends[-1:] != [story.job.state] or any(kind != "retried" for kind in ends[1::2]):
         yield f"it is {story.job.state}, and its ends were {ends}"
     if story.job.state == "cancelled" and not story.is_wished_over:
         yield "it was cancelled and nobody asked"

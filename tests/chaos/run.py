@@ -139,7 +139,7 @@ def _hurt(plan: Plan, world: World, clients: Clients, report: Report) -> None:
     draw, healings = random.Random(plan.seed), _Healings()
     kinds, weights = list(FAULTS), list(FAULTS.values())
     due = [stop_worker]  # one zombie there is in every run, however short
-    while report.faults.total() < plan.n_faults or len(clients.acknowledged) < plan.n_jobs:
+    while report.faults.total() < plan.n_faults or len(clients.acknowledged) < plan.n_jobs or clients.n_real:
         _look_after(world, clients, report)
         fault: Fault = due.pop() if due else draw.choices(kinds, weights)[0]
         healing = fault(world, draw)

@@ -24,7 +24,13 @@ from tests.servers import Postgresql
 from tests.service import shelves
 
 LEASE_SECONDS = float(QUICK["FINEBITS_LEASE_SECONDS"])
-SETTINGS = {**QUICK, "FINEBITS_SWEEP_SECONDS": "0.5", "FINEBITS_GRACE_SECONDS": "10", "FINEBITS_MIN_FREE_BYTES": "1000000"}
+SETTINGS = {
+    **QUICK,
+    "FINEBITS_SWEEP_SECONDS": "0.5",
+    "FINEBITS_GRACE_SECONDS": "10",
+    "FINEBITS_MIN_FREE_BYTES": "1000000",
+    "FINEBITS_RETRY_SECONDS": "0.05",
+}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STUB_WORKER = ("-m", "tests.chaos.stub_worker")
 
