@@ -5,6 +5,7 @@ import heapq
 import itertools
 import math
 import random
+import re
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from tests.chaos.history import violations
 from tests.chaos.world import World, stock
 
 N_WORKERS = 3
+_REFUSED = re.compile(r"attempt (\d+) of (job-\w+) lost its lease")
 PAUSE_SECONDS = (0.0, 1.2)  # between one fault and the next
 STOP_SECONDS = 60.0  # within which a process that is told to stop has ended, its grace of 10 s included
 
@@ -222,12 +224,15 @@ def _until(holds: Callable[[], bool], seconds: float) -> bool:
 
 def _count(world: World, clients: Clients, report: Report) -> None:
     report.n_jobs, report.n_unknown_answers = len(clients.acknowledged), clients.n_unknown
-    report.n_fenced_writes = sum(seat.log().count("lost its lease") for seat in world.trainers)
     with world.database.reading() as session:
         report.states = Counter(session.scalars(select(Job.state)).all())
         report.n_attempts = session.scalar(select(func.count()).select_from(Attempt)) or 0
-        lost = select(func.count()).where(Attempt.outcome == "lost", Attempt.reason == "worker_lost")
-        report.n_lost_leases = session.scalar(lost) or 0
+        rows = session.execute(select(Attempt.job_id, Attempt.number).where(Attempt.reason == "worker_lost")).all()
+    lost = {(job_id, number) for job_id, number in rows}
+    report.n_lost_leases = len(lost)
+    # of those alone: a worker that ended a job and never heard of it says the same when it tries again
+    refused = [found for seat in world.trainers for found in _REFUSED.findall(seat.log())]
+    report.n_fenced_writes = sum((job_id, int(number)) in lost for number, job_id in refused)
 
 
 def main() -> None:
