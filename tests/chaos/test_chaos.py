@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.run import Plan, Report, run
 
-SHORT = {"n_jobs": 12, "n_faults": 20}
+SHORT = {"n_jobs": 12, "n_faults": 20, "n_workers": 2}
 LONG = {"n_jobs": 200, "n_faults": 300, "n_real": 5}
 
 
