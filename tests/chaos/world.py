@@ -162,7 +162,7 @@ class World:
         self.broker.wait(30)
 
     def flush_broker(self) -> None:
-        with suppress(redis.ConnectionError), redis.Redis.from_url(f"unix://{self.broker_socket}") as server:
+        with suppress(redis.RedisError), redis.Redis.from_url(f"unix://{self.broker_socket}", socket_timeout=1) as server:
             server.flushall()
 
     def marked(self) -> list[psutil.Process]:
