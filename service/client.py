@@ -95,6 +95,10 @@ class Job(TypedDict, total=False):
     name: str | None
     labels: dict[str, str]
     state: str
+    priority: int
+    cancel_requested: bool
+    pause_requested: bool
+    not_before: str | None
     reason: str | None
     sentence: str | None
     details: dict[str, Any] | None
@@ -207,6 +211,26 @@ class Client:
 
     def cancel(self, job_id: str) -> Job:
         return cast(Job, self._json("POST", f"{_path(job_id)}/cancel"))
+
+    def pause(self, job_id: str) -> Job:
+        """The job waits until `resume`; one that runs saves a checkpoint first."""
+        return cast(Job, self._json("POST", f"{_path(job_id)}/pause", again=True))
+
+    def resume(self, job_id: str) -> Job:
+        return cast(Job, self._json("POST", f"{_path(job_id)}/resume", again=True))
+
+    def retry(self, job_id: str) -> Job:
+        """A job that failed or was cancelled goes on from its last checkpoint."""
+        return cast(Job, self._json("POST", f"{_path(job_id)}/retry"))
+
+    def change(self, job_id: str, changes: dict[str, Any], if_match: str | None = None) -> Job:
+        """Another priority, name or labels, as a merge patch. `if_match`: an ETag; a job that has another is left as it is."""
+        headers = {"If-Match": if_match} if if_match else {}
+        return cast(Job, self._json("PATCH", _path(job_id), json=changes, headers=headers))
+
+    def delete(self, job_id: str) -> None:
+        """Forgets a job that has ended, with all that it made."""
+        self._response("DELETE", _path(job_id))
 
     def watch(self, job_id: str, every: float = 0.5, patience: float = 60) -> Iterator[Sighting]:
         """Looks at a job until it has ended. A service that is away for less than `patience` seconds is waited for."""

@@ -64,7 +64,7 @@ def _deliveries(work: Work, run: Run) -> Deliveries | None:
     root = Path(work.artifacts_root)
     storage = open_storage(root, work.artifacts_url, work.s3_endpoint)
     known = [checkpoint["path"] for saved in work.checkpoints.values() for checkpoint in saved]
-    return Deliveries(storage, root, known, work.store_patience_seconds, lambda: run.wish is not None)
+    return Deliveries(storage, root, [*known, *work.removed], work.store_patience_seconds, lambda: run.wish is not None)
 
 
 def _attempt(work: Work, run: Run) -> None:
@@ -91,7 +91,7 @@ def explained(error: BaseException) -> JobFailure:
             return JobFailure(
                 Reason.OUT_OF_MEMORY,
                 "The memory was not enough. A smaller per_device_train_batch_size with more gradient_accumulation_steps, "
-                "or a smaller cutoff_len, needs less.",
+                "or a smaller cutoff_len, needs less; resources.on_out_of_memory halve_batch makes the first change by itself.",
             )
         if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _says(cause, NO_SPACE):
             return JobFailure(Reason.OUT_OF_DISK, "The disk is full, or a limit on it is reached: nothing more could be written.")

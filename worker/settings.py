@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from service.places import Places
+from service.store.retries import RETRY_SECONDS
 
 
 class WorkerSettings(Places):
@@ -21,6 +22,9 @@ class WorkerSettings(Places):
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a job stays with a worker that is not heard of.")
     flush_seconds: float = Field(default=0.5, gt=0, description="How long what a job says waits to be written together.")
     sweep_seconds: float = Field(default=10.0, gt=0, description="How often lost jobs and lost bells are looked for.")
+    retry_seconds: float = Field(
+        default=RETRY_SECONDS, gt=0, description="How long a job waits before its first retry; each next wait is twice as long."
+    )
     min_free_bytes: int = Field(
         default=1_000_000_000, ge=0, description="Kept free on the disk of the artifacts: a job that would need them is held."
     )

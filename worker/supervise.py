@@ -28,9 +28,9 @@ from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
 from service.storage.storage import Storage
-from service.store import artifacts, checkpoints, events, jobs, leases, metrics, steps, tokens
+from service.store import artifacts, checkpoints, events, jobs, leases, metrics, retention, steps, tokens
 from service.store.errors import LeaseLost
-from service.store.leases import Claim
+from service.store.leases import Claim, Wish
 from service.store.session import Database
 from worker import warm
 from worker.deliveries import MOST_WAITING
@@ -50,6 +50,7 @@ class _Attempt:
     held: Claim
     child: Child
     lease_ends: float  # by this host's monotonic clock, counted from before the renewal was sent
+    kept: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)  # by step: newest and best checkpoints
     unwritten: list[dict[str, Any]] = field(default_factory=list)
     unsure: tuple[float, int] | None = None  # the lease before a commit that may have no answer, and how many messages it has
     outcome: dict[str, Any] | None = None
@@ -76,9 +77,9 @@ def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: s
         try:
             child = warm.start(work.to_document())
         except NotStarted as error:
-            _write_not_started(database, held, str(error))
+            _write_not_started(database, settings, held, str(error))
             return True
-        attempt = _Attempt(held, child, asked_at + settings.lease_seconds)
+        attempt = _Attempt(held, child, asked_at + settings.lease_seconds, _kept(work.resolved))
         attempt.log = _log_copies(settings, work)
         try:
             _keep(database, settings, attempt, stopping)
@@ -93,9 +94,13 @@ def run_next(database: Database, settings: WorkerSettings, disk: Disk, device: s
     return True
 
 
-def _write_not_started(database: Database, held: Claim, why: str) -> None:
+def _write_not_started(database: Database, settings: WorkerSettings, held: Claim, why: str) -> None:
     with suppress(LeaseLost), database.transaction() as session:
-        leases.lose(session, held, Reason.KILLED, why)
+        leases.lose(session, held, Reason.KILLED, why, settings.retry_seconds)
+
+
+def _kept(resolved: ResolvedJob) -> dict[str, tuple[int | None, int | None]]:
+    return {step.name: (step.training.save_total_limit, step.training.keep_best) for step in resolved.steps}
 
 
 def _log_copies(settings: WorkerSettings, work: Work) -> LogCopies | None:
@@ -158,7 +163,7 @@ def _work(
 ) -> Work:
     """All that the child needs, read in the transaction that claimed the job."""
     saved: dict[str, list[dict[str, Any]]] = {}
-    for checkpoint in checkpoints.of_job(session, held.job_id):
+    for checkpoint in checkpoints.kept(session, held.job_id):
         saved.setdefault(checkpoint.step, []).append(
             {
                 "global_step": checkpoint.global_step,
@@ -192,6 +197,7 @@ def _work(
         store_patience_seconds=settings.store_patience_seconds,
         outputs={step.name: step.output for step in steps.of_job(session, held.job_id)},
         checkpoints=saved,
+        removed=[one.path for one in checkpoints.of_job(session, held.job_id) if one.removed_at is not None],
         measurements=measured,
         checkpoint_bytes={name: step.checkpoint_bytes for name, step in (needed or {}).items()},
         kept_free_bytes=settings.min_free_bytes,
@@ -254,23 +260,26 @@ def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Atte
     if asked_at - attempt.renewed_at < due:
         return
     with database.transaction() as session:
-        is_cancelled = _renew_and_write(session, settings, attempt)
+        wish = _renew_and_write(session, settings, attempt)
     attempt.forget_written()
     attempt.renewed_at = asked_at
     attempt.lease_ends = asked_at + settings.lease_seconds
-    attempt.child.say(b"cancel" if is_cancelled else b"ok")
+    attempt.child.say(WORDS[wish])
+    if wish in (Wish.CANCEL, Wish.LIMIT):
+        _end_when_late(attempt, settings.grace_seconds)
 
 
-def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attempt) -> bool:
-    """The fence, and all that stands behind it. True when the client wishes the job cancelled."""
+def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attempt) -> Wish | None:
+    """The fence, and all that stands behind it. What the child is to do instead of going on."""
     _drop_what_is_written(session, attempt)
     told = [message["progress"] for message in attempt.unwritten if message["message"] == "progress"]
-    is_cancelled = leases.renew(
-        session, attempt.held, settings.lease_seconds, told[-1] if told else None, more=bool(attempt.unwritten)
-    )
+    wish = leases.renew(session, attempt.held, settings.lease_seconds, told[-1] if told else None, more=bool(attempt.unwritten))
     for message in attempt.unwritten:
         WRITERS[message["message"]](session, attempt.held, message)
-    return is_cancelled
+    # what was saved or measured may have made an earlier checkpoint one too many
+    for step in {message["step"] for message in attempt.unwritten if message["message"] in ("checkpoint", "measurement")}:
+        retention.thin(session, attempt.held, step, *attempt.kept.get(step, (None, None)))
+    return wish
 
 
 def _drop_what_is_written(session: Session, attempt: _Attempt) -> None:
@@ -291,11 +300,12 @@ def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, 
         _renew_and_write(session, settings, attempt)
         outcome = attempt.outcome
         if outcome is None:
-            leases.lose(session, attempt.held, Reason.KILLED, _post_mortem(exit_code))
+            leases.lose(session, attempt.held, Reason.KILLED, _post_mortem(exit_code), settings.retry_seconds)
         elif outcome["outcome"] == "succeeded":
             leases.succeed(session, attempt.held)
         elif outcome["outcome"] == "failed":
-            leases.fail(session, attempt.held, Reason(outcome["reason"]), outcome["sentence"], outcome["details"])
+            reason = Reason(outcome["reason"])
+            leases.fail(session, attempt.held, reason, outcome["sentence"], outcome["details"], settings.retry_seconds)
         else:
             leases.give_back(session, attempt.held, f"{attempt.held.worker} stops; the job goes on from its last checkpoint.")
     attempt.forget_written()
@@ -303,8 +313,14 @@ def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, 
 
 def _ask_to_stop(attempt: _Attempt, grace_seconds: float) -> None:
     if attempt.asked_to_stop_at is None:
-        attempt.asked_to_stop_at = time.monotonic()
         attempt.child.say(b"stop")
+    _end_when_late(attempt, grace_seconds)
+
+
+def _end_when_late(attempt: _Attempt, grace_seconds: float) -> None:
+    """A child that was told to stop has so long; one that is only to be paused may take its time."""
+    if attempt.asked_to_stop_at is None:
+        attempt.asked_to_stop_at = time.monotonic()
     elif time.monotonic() - attempt.asked_to_stop_at > grace_seconds:
         attempt.child.kill()
 
@@ -361,6 +377,9 @@ def _write_step(session: Session, held: Claim, message: dict[str, Any]) -> None:
     steps.finish(session, held, message["position"], message["step"], message["output"], message["summary"])
     events.add(session, held.job_id, events.Kind.STEP_FINISHED, f"Step {message['step']} is done.", message["summary"])
 
+
+# What the child is told of each wish, beside that the lease holds.
+WORDS: dict[Wish | None, bytes] = {None: b"ok", Wish.CANCEL: b"cancel", Wish.LIMIT: b"stop", Wish.PAUSE: b"stop"}
 
 # What each message of worker/run.py becomes in the store.
 WRITERS: dict[str, Callable[[Session, Claim, dict[str, Any]], None]] = {

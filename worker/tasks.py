@@ -9,9 +9,10 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import leases
+from service.store import leases, limits, retention
 from service.store.session import Database
 from worker import supervise, warm
+from worker.clean_up import CleanUp
 from worker.disk import Disk
 from worker.settings import WorkerSettings
 
@@ -26,6 +27,7 @@ class Worker:
         self._settings = settings
         self._database = database
         self._disk = Disk(settings.artifacts_root, settings.min_free_bytes)
+        self._clean_up = CleanUp(settings)
         self._stopping = threading.Event()
         self._slots: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         gpus = settings.gpus
@@ -53,12 +55,15 @@ class Worker:
             self._slots.put(device)
 
     def sweep(self) -> None:
-        """Takes back jobs whose worker is gone, and rings for jobs whose bell may be lost."""
+        """Takes back jobs whose worker is gone, ends those whose time is over, rings for lost bells, and cleans up."""
         with self._database.transaction() as session:
-            leases.rescue(session)
+            leases.rescue(session, retry_seconds=self._settings.retry_seconds)
+            limits.end_late(session)
+            retention.expire(session)
             unheard = leases.unheard(session, self._settings.queue_names, 3 * self._settings.sweep_seconds)
         self._ring(unheard)
         self._tell_health()
+        self._clean_up.once(self._database)
 
     def _tell_health(self) -> None:
         if self._settings.health_file is None:

@@ -1,4 +1,4 @@
-"""Jobs: asked for, listed, looked at, cancelled."""
+"""Jobs: asked for, listed, looked at, steered, forgotten."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from service.api.access import Owner
@@ -16,12 +16,14 @@ from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
-from service.api.etags import is_known, quoted
+from service.api.etags import is_known, quoted, versions_in
 from service.api.problems import declared
-from service.api.schema import JOB_BODY
+from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view
 from service.dispatch import Dispatch
 from service.library.check import Roots, check
+from service.settings import Settings
+from service.specs.changes import read_changes
 from service.specs.read import ReadJob, read_job
 from service.store import idempotency, jobs, steps, wishes
 from service.store.errors import IdempotencyBusy
@@ -71,19 +73,20 @@ def create_job(
                 return _created(job, steps.of_job(session, job.id))
     read = read_job(document, partial(check, roots, well=well))
     try:
-        return _submitted(database, dispatch, once, document, read, settings.secret_key)
+        return _submitted(database, dispatch, once, document, read, settings)
     except IdempotencyBusy:
         # another request with this key came first; by now its job is there to be found
-        return _submitted(database, dispatch, once, document, read, settings.secret_key)
+        return _submitted(database, dispatch, once, document, read, settings)
 
 
 def _submitted(
-    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob, key: SecretStr | None
+    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], read: ReadJob, settings: Settings
 ) -> Response:
     with database.transaction() as session:
         if earlier := once.earlier(session):
             return _created(earlier, steps.of_job(session, earlier.id))
-        job = once.remember(session, jobs.create(session, once.owner, document, read, key))
+        made = jobs.create(session, once.owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds)
+        job = once.remember(session, made)
     dispatch.ring(job.queue)
     return _created(job)
 
@@ -119,15 +122,79 @@ def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase, 
     return Response(body, headers=headers, media_type="application/json")
 
 
+@router.patch(
+    "/jobs/{job_id}",
+    response_model=JobView,
+    responses=declared(400, 404, 409, 412, 413, 415, 422),
+    openapi_extra={"requestBody": CHANGES_BODY},
+)
+def change_job(
+    job_id: str,
+    document: Document,
+    response: Response,
+    owner: Owner,
+    database: TheDatabase,
+    if_match: Annotated[str | None, Header(description="The job's ETag as it was looked at: 412 when it changed since.")] = None,
+) -> JobView:
+    """Gives a job another priority, name or labels, as a merge patch: what is not named stays, and a label that is null goes."""
+    changes = read_changes(document)
+    with database.transaction() as session:
+        job = wishes.change(session, owner, job_id, changes, versions_in(if_match))
+        return _view(session, job, response)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, responses=declared(404, 409))
+def delete_job(job_id: str, owner: Owner, database: TheDatabase) -> None:
+    """Forgets a job that has ended, and all that it made: the files go within moments. Refused while another job needs them."""
+    with database.transaction() as session:
+        wishes.delete(session, owner, job_id)
+
+
 @router.post("/jobs/{job_id}/cancel", responses=declared(400, 404, 409, 413))
 def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase) -> JobView:
     """Ends a job that waits; one that runs stops at the step after its worker's next heartbeat. Takes no arguments."""
     no_document(raw)
     with database.transaction() as session:
-        job = wishes.cancel(session, owner, job_id)
-        done = steps.of_job(session, job_id)
+        return _view(session, wishes.cancel(session, owner, job_id), response)
+
+
+@router.post("/jobs/{job_id}/pause", responses=declared(400, 404, 409, 413))
+def pause_job(job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase) -> JobView:
+    """Has a job wait until it is resumed; one that runs saves a checkpoint first and gives its GPU free. Takes no arguments."""
+    no_document(raw)
+    with database.transaction() as session:
+        return _view(session, wishes.pause(session, owner, job_id), response)
+
+
+@router.post("/jobs/{job_id}/resume", responses=declared(400, 404, 409, 413))
+def resume_job(
+    job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase, dispatch: TheDispatch
+) -> JobView:
+    """Queues a paused job again, to go on from its last checkpoint; takes back a wish to pause. Takes no arguments."""
+    no_document(raw)
+    with database.transaction() as session:
+        job = wishes.resume(session, owner, job_id)
+        view = _view(session, job, response)
+    dispatch.ring(job.queue)
+    return view
+
+
+@router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413))
+def retry_job(
+    job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase, dispatch: TheDispatch
+) -> JobView:
+    """Queues a job that failed or was cancelled again: steps that are done stay done, and checkpoints are gone on from."""
+    no_document(raw)
+    with database.transaction() as session:
+        job = wishes.retry(session, owner, job_id)
+        view = _view(session, job, response)
+    dispatch.ring(job.queue)
+    return view
+
+
+def _view(session: Session, job: Job, response: Response) -> JobView:
     response.headers["ETag"] = quoted(f"v{job.version}")
-    return job_view(job, done)
+    return job_view(job, steps.of_job(session, job.id))
 
 
 class _Once:

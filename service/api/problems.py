@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.api import errors as api
+from service.api.etags import quoted
 from service.library.errors import LibraryError
 from service.specs.refusals import SpecRefused
 from service.storage import errors as storage
@@ -46,6 +47,8 @@ class Code(StrEnum):
     GONE = "gone"  # the file was there, and is no more
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"  # the file is shorter than that
     STATE_CONFLICT = "state_conflict"  # the job's present `state` does not allow this
+    IN_USE = "in_use"  # jobs that have not ended need it; `jobs` says which
+    PRECONDITION_FAILED = "precondition_failed"  # If-Match names another version than the job has now
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another body
     IDEMPOTENCY_BUSY = "idempotency_busy"  # the key is being answered now; ask again
     BAD_CURSOR = "bad_cursor"  # `after` is not of this list
@@ -60,6 +63,8 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     LibraryError: (422, Code.INVALID_JOB),  # a file that changed between being checked and being counted
     store.NotFound: (404, Code.NOT_FOUND),
     store.StateConflict: (409, Code.STATE_CONFLICT),
+    store.InUse: (409, Code.IN_USE),
+    store.StaleVersion: (412, Code.PRECONDITION_FAILED),
     store.IdempotencyMismatch: (422, Code.IDEMPOTENCY_MISMATCH),
     store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
     store.BadCursor: (422, Code.BAD_CURSOR),
@@ -92,7 +97,7 @@ class ErrorItem(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457. Some codes have members of their own: `state`, `line` and `column`, `checks`."""
+    """RFC 9457. Some codes have members of their own: `state`, `jobs`, `line` and `column`, `checks`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -156,6 +161,10 @@ async def _known(request: Request, error: Exception) -> Response:
             return problem(request.scope, status, code, _summary(found, len(refusals)), found)
         case store.StateConflict(state=state):
             return problem(request.scope, status, code, str(error), state=state)
+        case store.InUse(jobs=users):
+            return problem(request.scope, status, code, str(error), jobs=users)
+        case store.StaleVersion(version=version):
+            return problem(request.scope, status, code, str(error), headers={"ETag": quoted(f"v{version}")})
         case store.BadCursor():
             return problem(request.scope, status, code, str(error), [{"pointer": "/query/after", "detail": str(error)}])
         case store.IdempotencyBusy():

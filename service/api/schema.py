@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from service.api.bodies import read_json, read_yaml
 from service.api.problems import Problem
 from service.specs import flat
+from service.specs.changes import JobChanges
 from service.specs.job import JobSpec
 from service.specs.ledger import GROUPS
 
@@ -36,6 +37,11 @@ _BODY = {
 # The body of POST /jobs, which the endpoint reads itself.
 JOB_BODY = {"required": True, "content": {"application/json": _BODY, "application/yaml": _BODY}}
 
+_CHANGES = {"schema": {"$ref": _REFERENCE.format(model="JobChanges")}, "examples": {"ahead": {"value": {"priority": 10}}}}
+
+# The body of PATCH /jobs/{job_id}.
+CHANGES_BODY = {"required": True, "content": {"application/json": _CHANGES, "application/merge-patch+json": _CHANGES}}
+
 
 def install(app: FastAPI) -> None:
     """Makes `app.openapi()` know the schemas that stand only in our own hands."""
@@ -55,8 +61,9 @@ def install(app: FastAPI) -> None:
 def _schemas() -> dict[str, Any]:
     job = JobSpec.model_json_schema(ref_template=_REFERENCE)
     problem = Problem.model_json_schema(ref_template=_REFERENCE)
+    changes = JobChanges.model_json_schema(ref_template=_REFERENCE)
     parts = {**job.pop("$defs", {}), **problem.pop("$defs", {})}
-    return {**parts, "JobSpec": job, "FlatJob": _flat_job(parts), "Problem": problem}
+    return {**parts, "JobSpec": job, "FlatJob": _flat_job(parts), "JobChanges": changes, "Problem": problem}
 
 
 def _flat_job(parts: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class JobView(BaseModel):
     lost: int = Field(description="How many attempts lost their worker.")
     progress: dict[str, Any] | None
     cancel_requested: bool
+    pause_requested: bool = Field(description="It runs still, and will be paused.")
+    retries: int = Field(description="How often it was tried again after a failure that may pass.")
+    not_before: str | None = Field(description="No attempt begins sooner: what may pass is given time.")
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -87,6 +90,7 @@ class CheckpointView(BaseModel):
     size: int
     attempt: int
     created_at: str
+    removed_at: str | None = Field(description="When its files were given up; there are none then.")
     files: list[FileView]
     metrics: dict[str, float | None] = Field(description="Each measure's value; GET /jobs/{id}/metrics has the rest.")
 
@@ -110,7 +114,7 @@ class ArtifactList(BaseModel):
 
 def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
     base = f"/jobs/{job.id}"
-    parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel")
+    parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel", "pause", "resume", "retry")
     return JobView(
         id=job.id,
         name=job.name,
@@ -125,6 +129,9 @@ def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
         lost=job.lost,
         progress=job.progress,
         cancel_requested=job.cancel_requested_at is not None,
+        pause_requested=job.pause_requested_at is not None,
+        retries=job.retries,
+        not_before=iso_or_none(job.not_before),
         created_at=iso(job.created_at),
         started_at=iso_or_none(job.started_at),
         finished_at=iso_or_none(job.finished_at),
@@ -158,6 +165,7 @@ def checkpoint_view(checkpoint: Checkpoint, metrics: dict[str, float | None]) ->
         size=checkpoint.size,
         attempt=checkpoint.attempt,
         created_at=iso(checkpoint.created_at),
+        removed_at=iso_or_none(checkpoint.removed_at),
         files=[
             FileView(
                 name=file["name"],
@@ -166,6 +174,7 @@ def checkpoint_view(checkpoint: Checkpoint, metrics: dict[str, float | None]) ->
                 url=artifact_url(checkpoint.job_id, f"{folder}/{file['name']}"),
             )
             for file in checkpoint.manifest["files"]
+            if checkpoint.removed_at is None
         ],
         metrics=metrics,
     )

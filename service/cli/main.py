@@ -5,13 +5,18 @@ import typer
 from service.cli.backup import backup
 from service.cli.cancel import cancel
 from service.cli.connection import Connection
+from service.cli.delete import delete
 from service.cli.demo import demo
 from service.cli.init import init
 from service.cli.jobs import jobs
 from service.cli.logs import logs
 from service.cli.metrics import metrics
 from service.cli.migrate import migrate
+from service.cli.patch import patch
+from service.cli.pause import pause
 from service.cli.restore import restore
+from service.cli.resume import resume
+from service.cli.retry import retry
 from service.cli.serve import serve
 from service.cli.submit import submit
 from service.cli.up import up
@@ -32,5 +37,10 @@ def finebits(
     context.obj = Connection(url, api_key)
 
 
-for command in (up, demo, submit, watch, jobs, metrics, cancel, logs, init, serve, migrate, backup, restore, version):
+COMMANDS = (
+    *(up, demo, submit, watch, jobs, metrics, logs),
+    *(pause, resume, cancel, retry, patch, delete),
+    *(init, serve, migrate, backup, restore, version),
+)
+for command in COMMANDS:
     app.command()(command)

@@ -185,6 +185,8 @@ LEDGER: dict[str, Fate] = {
     "training.logging_steps": WORKS,
     "training.save_strategy": WORKS,
     "training.save_steps": works_if("save_strategy is steps"),
+    "training.save_total_limit": WORKS,
+    "training.keep_best": works_if("measures.names has cross_entropy"),
     "training.seed": WORKS,
     "training.data_seed": WORKS,
     "training.bf16": WORKS,
@@ -199,6 +201,11 @@ LEDGER: dict[str, Fate] = {
     "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
     "resources.priority": WORKS,
     "resources.max_lost": WORKS,
+    "resources.max_retries": WORKS,
+    "resources.on_out_of_memory": WORKS,
+    "resources.max_seconds": WORKS,
+    "resources.deadline": WORKS,
+    "resources.artifacts_ttl_seconds": WORKS,
 }
 
 

@@ -57,7 +57,7 @@ def _read_nested(document: dict[str, Any], also: Check) -> ReadJob:
     try:
         spec = JobSpec.model_validate(document)
     except ValidationError as error:
-        raise SpecRefused(_refusal(details) for details in error.errors(include_url=False)) from None
+        raise SpecRefused(refusal_of(details) for details in error.errors(include_url=False)) from None
     resolved = resolve(spec)
     found = [
         *ledger.refusals(spec),
@@ -98,7 +98,8 @@ _SENTENCES = {
 }
 
 
-def _refusal(details: ErrorDetails) -> Refusal:
+def refusal_of(details: ErrorDetails) -> Refusal:
+    """What pydantic found, as we say it."""
     place = details["loc"]
     if place[:1] == ("labels",):
         place = place[:2]  # pydantic adds "[key]" where the label's name is what is wrong

@@ -18,7 +18,14 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # the device's or the host's memory was not enough
     OUT_OF_DISK = "out_of_disk"  # a checkpoint or an artifact could not be written
     ARTIFACT_STORE = "artifact_store"  # the artifact store did not take a file, or does not give one back whole
+    TOO_LONG = "too_long"  # the job ran for as long as resources.max_seconds allows
+    DEADLINE_PASSED = "deadline_passed"  # resources.deadline came before the job's end
     NOT_FINITE = "not_finite"  # the loss became NaN or infinite
     WORKER_LOST = "worker_lost"  # the job lost its worker more often than max_lost allows
     KILLED = "killed"  # the training process was killed or crashed
     INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has the traceback
+
+
+# What may have passed when the job is tried again, a while later and up to resources.max_retries times. A loss of the worker has
+# a count of its own, max_lost. Nothing else here: a bad row is as bad the second time.
+RETRYABLE = frozenset({Reason.OUT_OF_DISK, Reason.ARTIFACT_STORE})

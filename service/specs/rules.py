@@ -339,6 +339,7 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "optim is adamw_torch": lambda step: step.training.optim == "adamw_torch",
     "mix_strategy interleaves": lambda step: step.data.mix_strategy != "concat",
     "streaming is on": lambda step: step.data.streaming,
+    "measures.names has cross_entropy": lambda step: "cross_entropy" in step.measures.names,
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",

@@ -34,6 +34,14 @@ class TrainingArguments(Group):
     logging_steps: int = Field(default=10, ge=1, description="Updates between two points of the training series.")
     save_strategy: Literal["steps", "epoch"] = Field(default="steps", description="When a checkpoint is made.")
     save_steps: int = Field(default=500, ge=1, description="Updates between checkpoints; the last update always makes one.")
+    save_total_limit: int | None = Field(
+        default=None, ge=1, description="Keep this many checkpoints, the newest; all when not given."
+    )
+    keep_best: int | None = Field(
+        default=None,
+        ge=1,
+        description="Keep this many checkpoints of the lowest cross-entropy, beside the newest save_total_limit (or the newest).",
+    )
     seed: int = Field(default=42, ge=0, lt=2**32, description="Seeds initialisation, order and dropout.")
     data_seed: int | None = Field(default=None, ge=0, lt=2**32, description="Seeds the order of the data, when it is to differ.")
     bf16: bool = Field(default=False, description="Mixed precision with bfloat16.")

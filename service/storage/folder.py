@@ -1,5 +1,6 @@
 """The artifact store of one host, or of several that share a file system: the folder that jobs write into."""
 
+import shutil
 from pathlib import Path
 
 from service.specs.roots import OutsideRoot, inside
@@ -39,6 +40,18 @@ class Folder:
                 return file.read(stop - start)
         except OSError:
             raise Missing(f"The file {key!r} cannot be read.") from None
+
+    def remove(self, key: str) -> None:
+        try:
+            place = inside(self._root, key)
+        except OutsideRoot:
+            raise Missing(f"The file {key!r} is not among the artifacts.") from None
+        if place == self._root.resolve():
+            raise Missing("The artifacts' own folder is not one of them.")
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
 
     def answers(self) -> bool:
         return self._root.is_dir()

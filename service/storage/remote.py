@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,10 @@ class Remote:
         with self._asking(key):
             read: bytes = self._fs.cat_file(self._path(key), start=start, end=stop, **self._within(BLOCK_SECONDS))
             return read
+
+    def remove(self, key: str) -> None:
+        with suppress(Missing), self._asking(key):
+            self._fs.rm(self._path(key), recursive=True)
 
     def answers(self) -> bool:
         at, answer = self._answered

@@ -21,5 +21,8 @@ class Storage(Protocol):
     def block(self, key: str, start: int, stop: int) -> bytes:
         """Bytes from `start` up to `stop`; fewer where the file ends before."""
 
+    def remove(self, key: str) -> None:
+        """The file or the folder, whole; nothing where it is gone already. Never the root itself."""
+
     def answers(self) -> bool:
         """Whether the store can be reached now; asked often, so it is answered fast."""

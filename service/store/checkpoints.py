@@ -35,6 +35,7 @@ def record(
         "size": sum(file["size"] for file in files),
         "manifest": {"files": files},
         "created_at": at,
+        "removed_at": None,
     }
     upsert(session, Checkpoint, [row])
     artifacts = [
@@ -52,8 +53,13 @@ def record(
     upsert(session, Artifact, artifacts)
 
 
+def kept(session: Session, job_id: str, step: str | None = None) -> Sequence[Checkpoint]:
+    """Those whose files are there, oldest first within each step."""
+    return [checkpoint for checkpoint in of_job(session, job_id, step) if checkpoint.removed_at is None]
+
+
 def of_job(session: Session, job_id: str, step: str | None = None) -> Sequence[Checkpoint]:
-    """Oldest first within each step."""
+    """Oldest first within each step; those that were removed are among them."""
     wanted = select(Checkpoint).where(Checkpoint.job_id == job_id)
     if step is not None:
         wanted = wanted.where(Checkpoint.step == step)

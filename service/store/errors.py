@@ -3,6 +3,8 @@
 StoreError
 ├── NotFound                 there is no such thing, or it is not the caller's
 ├── StateConflict            the job's present state does not allow this; `state` says which it is
+├── InUse                    jobs that have not ended refer to it; `jobs` are their ids
+├── StaleVersion             the job has changed since the caller looked; `version` is what it is now
 ├── IdempotencyMismatch      the same key came with another body
 ├── IdempotencyBusy          the same key is being answered at this moment
 ├── BadCursor                a cursor that this list never gave out
@@ -10,6 +12,8 @@ StoreError
 
 The store does not know HTTP: the API's STATUS table says which status each becomes.
 """
+
+from collections.abc import Sequence
 
 
 class StoreError(Exception):
@@ -26,9 +30,25 @@ class NotFound(StoreError):
 class StateConflict(StoreError):
     """The job's present state does not allow this."""
 
-    def __init__(self, state: str, wanted: str):
+    def __init__(self, state: str, wanted: str, why: str = ""):
         self.state = state
-        super().__init__(f"The job is {state}; it cannot be {wanted}.")
+        super().__init__(f"The job is {state}; it cannot be {wanted}.{why and f' {why}'}")
+
+
+class InUse(StoreError):
+    """Jobs that have not ended refer to it."""
+
+    def __init__(self, job_id: str, jobs: Sequence[str]):
+        self.jobs = list(jobs)
+        super().__init__(f"What {job_id} made is referred to by {', '.join(jobs)}; cancel or end those first.")
+
+
+class StaleVersion(StoreError):
+    """The job has changed since the caller looked."""
+
+    def __init__(self, version: int):
+        self.version = version
+        super().__init__("The job has changed since; look at it again, and send the ETag that it has now in If-Match.")
 
 
 class IdempotencyMismatch(StoreError):

@@ -26,7 +26,16 @@ class Kind(StrEnum):
     CHECKPOINT_SAVED = "checkpoint_saved"
     MEASURED = "measured"
     STEP_FINISHED = "step_finished"
+    FILES_REMOVED = "files_removed"  # checkpoints that are kept no longer, or all that an ended job made
     CANCEL_REQUESTED = "cancel_requested"
+    PAUSE_REQUESTED = "pause_requested"
+    PAUSE_WITHDRAWN = "pause_withdrawn"  # its client said resume before the worker had paused it
+    PAUSED = "paused"
+    RESUME_REQUESTED = "resume_requested"  # a paused job is queued again
+    RETRIED = "retried"  # its client had a job that failed or was cancelled queued again
+    CHANGED = "changed"  # its client gave it another priority, name or labels
+    RETRY_SCHEDULED = "retry_scheduled"  # it failed of what may pass, and will be tried again; when is told
+    BATCH_HALVED = "batch_halved"  # the memory was not enough, and the job goes on with smaller batches
     RELEASED = "released"  # the worker gave the job back, to go on elsewhere or later
     LEASE_LOST = "lease_lost"  # the worker was not heard of in time
     SUCCEEDED = "succeeded"

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, Table, false, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, false, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.specs.job import ResolvedJob
 from service.specs.read import ReadJob
+from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
 from service.store import events, tokens
@@ -40,12 +41,21 @@ class Listed(NamedTuple):
     version: int
 
 
-def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob, key: SecretStr | None = None) -> Job:
+def create(
+    session: Session,
+    owner: str,
+    document: dict[str, Any],
+    read: ReadJob,
+    key: SecretStr | None = None,
+    artifacts_ttl_seconds: float | None = None,
+) -> Job:
     """Stores a job as it came and as it will run, queued; its tokens apart, encrypted with the key, and nowhere else.
+
+    `artifacts_ttl_seconds` is the operator's, for a job that has none of its own.
 
     The answer is no part of the session: it shows what was stored.
     """
-    spec = read.spec
+    spec, resources = read.spec, read.spec.resources
     job: dict[str, Any] = {
         "id": f"job-{secrets.token_hex(12)}",
         "owner": owner,
@@ -55,11 +65,17 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
         "resolved": read.resolved.model_dump(mode="json"),
         "notices": [{"pointer": notice.pointer, "detail": notice.detail} for notice in read.notices],
         "state": str(State.QUEUED),
-        "queue": spec.resources.queue,
-        "priority": spec.resources.priority,
-        "max_lost": spec.resources.max_lost,
+        "queue": resources.queue,
+        "priority": resources.priority,
+        "max_lost": resources.max_lost,
+        "max_retries": resources.max_retries,
+        "max_seconds": resources.max_seconds,
+        "deadline": None if resources.deadline is None else moment(resources.deadline),
+        "artifacts_ttl_seconds": resources.artifacts_ttl_seconds or artifacts_ttl_seconds,
         "attempt": 0,
         "lost": 0,
+        "retries": 0,
+        "ran_seconds": 0.0,
         "version": 1,
         "event_count": 1 + len(read.notices),
     }
@@ -137,13 +153,19 @@ def listing(
 def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bool], **values: Any) -> Job | None:
     """The one door between states: one UPDATE that checks the table of transitions and the conditions, and changes.
 
-    None when the job is elsewhere by now.
+    None when the job is elsewhere by now. Whatever the move, a wish to pause is done with, and so is a wait before an attempt.
     """
-    times = {"finished_at": now()} if to in ENDED else {"finished_at": None}
+    times: dict[str, Any] = {"finished_at": None, "expires_at": None, "pause_requested_at": None, "not_before": None}
+    if to in ENDED:
+        times |= {"finished_at": now(), "expires_at": now() + Job.artifacts_ttl_seconds}
+    if to == State.RUNNING:
+        times["running_since"] = now()
+    else:
+        times |= {"running_since": None, "ran_seconds": Job.ran_seconds + func.coalesce(now() - Job.running_since, 0.0)}
     return session.scalar(
         update(Job)
         .where(Job.id == job_id, Job.state.in_(sources(to)), *conditions)
-        .values(state=to, version=Job.version + 1, changed_at=now(), **times, **values)
+        .values(**{"state": to, "version": Job.version + 1, "changed_at": now(), **times, **values})
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
     )

@@ -6,19 +6,34 @@ row back means that the lease is lost and another attempt may hold the job: the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from service.specs.reasons import Reason
+from service.specs.halving import halved
+from service.specs.reasons import RETRYABLE, Reason
 from service.store import events
 from service.store.clock import now
 from service.store.errors import LeaseLost
 from service.store.events import Kind
 from service.store.jobs import forget_hold, locked, move, note_progress
+from service.store.limits import ASKED, DEADLINE_PASSED, RAN_TOO_LONG, limit_of, reached
+from service.store.retries import RETRY_SECONDS, pause_before
 from service.store.states import State
-from service.store.tables import Attempt, Job
+from service.store.tables import Attempt, Event, Job
+
+_MAY_BEGIN = or_(Job.not_before.is_(None), Job.not_before <= now())
+
+
+class Wish(StrEnum):
+    """What the holder of a job is to do, the strongest first."""
+
+    CANCEL = "cancel"  # stop; the client wants no more of it
+    LIMIT = "limit"  # save a checkpoint and stop: the job has had its time
+    PAUSE = "pause"  # save a checkpoint and stop
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,7 @@ def _ready(queues: Sequence[str]) -> Select[str]:
     return (
         select(Job.id)
         .where(Job.state == State.QUEUED, Job.queue.in_(queues), Job.cancel_requested_at.is_(None))
+        .where(_MAY_BEGIN, ~DEADLINE_PASSED, ~RAN_TOO_LONG)
         .order_by(Job.priority.desc(), running_of_owner, Job.created_at, Job.id)
     )
 
@@ -91,8 +107,8 @@ def hold(session: Session, job_id: str, worker: str, why: str) -> None:
 
 def renew(
     session: Session, held: Claim, lease_seconds: float, progress: dict[str, Any] | None = None, more: bool = False
-) -> bool:
-    """Prolongs the lease, notes progress, and answers whether the client wishes the job cancelled. Raises LeaseLost.
+) -> Wish | None:
+    """Prolongs the lease, notes progress, and answers what the holder is to do instead of going on. Raises LeaseLost.
 
     The UPDATE locks the row, so whatever else the transaction writes (metrics, checkpoints) stands behind the fence too. `more`
     says that it writes something a client can see, which makes another version of the job.
@@ -106,12 +122,17 @@ def renew(
         update(Job)
         .where(*_fence(held))
         .values(**values)
-        .returning(Job.cancel_requested_at)
+        .returning(Job.cancel_requested_at, Job.pause_requested_at, *ASKED)
         .execution_options(synchronize_session=False)
     ).one_or_none()
     if renewed is None:
         raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
-    return renewed.cancel_requested_at is not None
+    cancelled_at, paused_at = renewed[:2]
+    if cancelled_at is not None:
+        return Wish.CANCEL
+    if reached(*renewed[2:]) is not None:
+        return Wish.LIMIT
+    return Wish.PAUSE if paused_at is not None else None
 
 
 def lease_until(session: Session, held: Claim) -> float:
@@ -127,34 +148,43 @@ def succeed(session: Session, held: Claim) -> None:
     _end(session, held, State.SUCCEEDED, "All steps are done.")
 
 
-def fail(session: Session, held: Claim, reason: Reason, sentence: str, details: dict[str, Any] | None = None) -> None:
-    """The attempt cannot succeed, and says why and where."""
+def fail(
+    session: Session,
+    held: Claim,
+    reason: Reason,
+    sentence: str,
+    details: dict[str, Any] | None = None,
+    retry_seconds: float = RETRY_SECONDS,
+) -> State:
+    """The attempt cannot succeed, and says why and where. The job is tried again where that may help: later, for what may pass;
+    once with half the batch, for memory, where the job says so.
+    """
+    job = _held(session, held)
+    if reason == Reason.OUT_OF_MEMORY and job.resolved["resources"].get("on_out_of_memory") == "halve_batch":
+        return _halve(session, job, held, sentence, details)
+    if reason in RETRYABLE and job.retries < job.max_retries:
+        wait_seconds = pause_before(job.retries, retry_seconds)
+        at = float(session.execute(select(now())).scalar_one()) + wait_seconds
+        told = f"{sentence} The job is tried again in {wait_seconds:.0f} s (retry {job.retries + 1} of {job.max_retries})."
+        when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        data = {"reason": str(reason), "retry": job.retries + 1, "at": when, "wait_seconds": wait_seconds}
+        event = (Kind.RETRY_SCHEDULED, told, data)
+        return _leave(session, job, State.FAILED, sentence, event, reason, not_before=at, retries=job.retries + 1)
     _end(session, held, State.FAILED, sentence, reason, details)
+    return State.FAILED
 
 
 def give_back(session: Session, held: Claim, why: str) -> State:
-    """The attempt stops without an end: cancelled if that was wished, else queued again at no cost."""
-    job = locked(session, *_fence(held))
-    if job is None:
-        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
-    if job.cancel_requested_at is not None:
-        _end(session, held, State.CANCELLED, "Cancelled by its client.")
-        return State.CANCELLED
-    _close_attempt(session, held.job_id, held.attempt, "released", None, why)
-    move(session, held.job_id, State.QUEUED, *_fence(held), worker=None, lease_until=None, bell_rung_at=None)
-    events.add(session, held.job_id, Kind.RELEASED, why)
-    return State.QUEUED
+    """The attempt stops without an end: as its client wishes and its limits say, else queued again at no cost."""
+    return _leave(session, _held(session, held), "released", why, (Kind.RELEASED, why, {}))
 
 
-def lose(session: Session, held: Claim, reason: Reason, story: str) -> State:
+def lose(session: Session, held: Claim, reason: Reason, story: str, retry_seconds: float = RETRY_SECONDS) -> State:
     """The attempt broke off without a word: tried again, until max_lost is used up."""
-    job = locked(session, *_fence(held))
-    if job is None:
-        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
-    return _lose(session, job, reason, story)
+    return _lose(session, _held(session, held), reason, story, retry_seconds)
 
 
-def rescue(session: Session, limit: int = 20) -> list[Rescued]:
+def rescue(session: Session, limit: int = 20, retry_seconds: float = RETRY_SECONDS) -> list[Rescued]:
     """Takes back jobs whose lease has run out. Any number of processes may do this at once."""
     expired = (
         select(Job).where(Job.state == State.RUNNING, Job.lease_until < now()).limit(limit).with_for_update(skip_locked=True)
@@ -162,25 +192,76 @@ def rescue(session: Session, limit: int = 20) -> list[Rescued]:
     rescued = []
     for job in session.scalars(expired).all():
         story = f"{job.worker} was not heard of within its lease."
-        rescued.append(Rescued(job.id, job.queue, _lose(session, job, Reason.WORKER_LOST, story)))
+        rescued.append(Rescued(job.id, job.queue, _lose(session, job, Reason.WORKER_LOST, story, retry_seconds)))
     return rescued
 
 
-def _lose(session: Session, job: Job, reason: Reason, story: str) -> State:
-    """What becomes of a running job whose attempt is no more. The caller has its row locked."""
-    held = Claim(job.id, job.attempt, job.worker or "")
+def _lose(session: Session, job: Job, reason: Reason, story: str, retry_seconds: float) -> State:
+    """The first time it goes on at once: most often a host was started anew. What keeps happening is given more and more time."""
     lost = job.lost + 1
-    if job.cancel_requested_at is not None:
-        _end(session, held, State.CANCELLED, "Cancelled by its client.", lost=lost)
-        return State.CANCELLED
-    if lost > job.max_lost:
+    held = Claim(job.id, job.attempt, job.worker or "")
+    if lost > job.max_lost and not _is_wished_away(session, job):
         sentence = f"{story} That happened {lost} times; max_lost allows {job.max_lost}."
         _end(session, held, State.FAILED, sentence, reason, lost=lost)
         return State.FAILED
-    _close_attempt(session, job.id, held.attempt, "lost", reason, story)
-    move(session, job.id, State.QUEUED, *_fence(held), worker=None, lease_until=None, lost=lost, bell_rung_at=None)
-    events.add(session, job.id, Kind.LEASE_LOST, f"{story} The job waits for another attempt.", {"worker": held.worker})
+    not_before = None if lost == 1 else now() + pause_before(lost - 2, retry_seconds)
+    event = (Kind.LEASE_LOST, f"{story} The job waits for another attempt.", {"worker": held.worker})
+    return _leave(session, job, "lost", story, event, reason, lost=lost, not_before=not_before)
+
+
+def _leave(
+    session: Session,
+    job: Job,
+    outcome: str,
+    why: str,
+    event: tuple[Kind, str, dict[str, Any]],
+    reason: Reason | None = None,
+    **values: Any,
+) -> State:
+    """Where a running job goes whose attempt is over and which has no end of its own. The caller has its row locked.
+
+    Cancelled, failed, paused or queued: as its client wishes and its limits say, in this order.
+    """
+    held = Claim(job.id, job.attempt, job.worker or "")
+    counts = {name: value for name, value in values.items() if name != "not_before"}
+    if job.cancel_requested_at is not None:
+        _end(session, held, State.CANCELLED, "Cancelled by its client.", **counts)
+        return State.CANCELLED
+    if limit := limit_of(session, job):
+        _end(session, held, State.FAILED, limit[1], limit[0], **counts)
+        return State.FAILED
+    _close_attempt(session, job.id, held.attempt, outcome, reason, why)
+    if job.pause_requested_at is not None:
+        _move_away(session, held, State.PAUSED, **counts)
+        events.add(session, job.id, Kind.PAUSED, "Paused; it goes on from its last checkpoint when its client says resume.")
+        return State.PAUSED
+    _move_away(session, held, State.QUEUED, **values)
+    events.add(session, job.id, *event)
     return State.QUEUED
+
+
+def _move_away(session: Session, held: Claim, to: State, **values: Any) -> None:
+    move(session, held.job_id, to, *_fence(held), worker=None, lease_until=None, bell_rung_at=None, **values)
+
+
+def _is_wished_away(session: Session, job: Job) -> bool:
+    return job.cancel_requested_at is not None or job.pause_requested_at is not None or limit_of(session, job) is not None
+
+
+def _halve(session: Session, job: Job, held: Claim, sentence: str, details: dict[str, Any] | None) -> State:
+    """Once: what does not fit into half the memory is not a matter of the batch."""
+    step = (job.progress or {}).get("step")
+    made = halved(job.resolved, step)
+    has_been = session.scalar(select(exists().where(Event.job_id == job.id, Event.kind == Kind.BATCH_HALVED)))
+    if has_been or made is None:
+        why = "Its batch was halved once already." if has_been else "A batch of one cannot be halved."
+        _end(session, held, State.FAILED, f"{sentence} {why}", Reason.OUT_OF_MEMORY, details)
+        return State.FAILED
+    told = f"The memory was not enough for step {made.step}. {made.sentence}"
+    notice = {"pointer": made.pointer, "detail": f"The memory was not enough. {made.sentence}"}
+    event = (Kind.BATCH_HALVED, told, made.numbers)
+    values = {"resolved": made.resolved, "notices": [*job.notices, notice]}
+    return _leave(session, job, State.FAILED, sentence, event, Reason.OUT_OF_MEMORY, **values)
 
 
 def unheard(session: Session, queues: Sequence[str], older_than_seconds: float) -> list[str]:
@@ -188,7 +269,7 @@ def unheard(session: Session, queues: Sequence[str], older_than_seconds: float) 
     quiet = (Job.bell_rung_at.is_(None)) | (Job.bell_rung_at < now() - older_than_seconds)
     rung = session.scalars(
         update(Job)
-        .where(Job.state == State.QUEUED, Job.queue.in_(queues), quiet)
+        .where(Job.state == State.QUEUED, Job.queue.in_(queues), _MAY_BEGIN, quiet)
         .values(bell_rung_at=now())
         .returning(Job.queue)
         .execution_options(synchronize_session=False)
@@ -223,6 +304,14 @@ def _close_attempt(session: Session, job_id: str, number: int, outcome: str, rea
         .values(finished_at=now(), outcome=str(outcome), reason=reason, sentence=sentence)
         .execution_options(synchronize_session=False)
     )
+
+
+def _held(session: Session, held: Claim) -> Job:
+    """The job, with its row locked. Raises LeaseLost."""
+    job = locked(session, *_fence(held))
+    if job is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    return job
 
 
 def _fence(held: Claim) -> tuple[ColumnElement[bool], ...]:

@@ -56,18 +56,28 @@ class Job(Base):
     queue: Mapped[str] = mapped_column(String(64))
     priority: Mapped[int]
     max_lost: Mapped[int]
+    max_retries: Mapped[int] = mapped_column(default=3, server_default="3")
+    max_seconds: Mapped[float | None]  # of running, over all attempts
+    deadline: Mapped[float | None]
+    artifacts_ttl_seconds: Mapped[float | None]
 
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]
     lost: Mapped[int] = mapped_column(default=0)
+    retries: Mapped[int] = mapped_column(default=0, server_default="0")
+    not_before: Mapped[float | None]  # no attempt begins sooner
+    running_since: Mapped[float | None]
+    ran_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")  # of the attempts before the present one
     cancel_requested_at: Mapped[float | None]
+    pause_requested_at: Mapped[float | None]
     bell_rung_at: Mapped[float | None]
     progress: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
+    expires_at: Mapped[float | None]  # when what an ended job made is removed
     changed_at: Mapped[float]
     version: Mapped[int] = mapped_column(default=1)
     event_count: Mapped[int] = mapped_column(default=0)
@@ -86,6 +96,18 @@ class Job(Base):
             "created_at",
             postgresql_where=text("state = 'queued'"),
             sqlite_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_deadlines",
+            "deadline",
+            postgresql_where=text("deadline IS NOT NULL"),
+            sqlite_where=text("deadline IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_expiring",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL"),
+            sqlite_where=text("expires_at IS NOT NULL"),
         ),
         Index(
             "ix_jobs_leases", "lease_until", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")
@@ -160,6 +182,7 @@ class Checkpoint(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[float]
+    removed_at: Mapped[float | None]  # its files are gone, or about to go; a job never goes on from it
 
 
 class Measurement(Base):
@@ -229,6 +252,16 @@ class Artifact(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float]
+
+
+class Removal(Base):
+    """Files that nobody may ask for any more, in the transaction that said so; the next sweep removes them from the store."""
+
+    __tablename__ = "removals"
+
+    path: Mapped[str] = mapped_column(String(1024), primary_key=True)  # a file or a folder under the artifact root
+    asked_at: Mapped[float]
+    done_at: Mapped[float | None]  # the store has it no more; copies on hosts may be left for a while
 
 
 class IdempotencyKey(Base):

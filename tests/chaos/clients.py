@@ -1,10 +1,12 @@
-"""Clients that ask for jobs over HTTP and now and then cancel one, as a script does whose service keeps dying."""
+"""Clients that ask for jobs over HTTP, and now and then pause, resume, retry or cancel one while the service keeps dying."""
 
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import func, select
@@ -16,7 +18,7 @@ from tests.chaos.world import World
 
 KEY = "asked"  # the label by which a job is found again
 REAL = "real"  # the queue of the worker that really trains
-CANCELLED = 0.1  # the share of jobs that are cancelled
+CANCELLED, PAUSED, RETRIED = 0.1, 0.15, 0.5  # the shares of jobs that are cancelled, paused, and tried again once cancelled
 
 
 @dataclass
@@ -30,19 +32,20 @@ class Clients:
     acknowledged: dict[str, str] = field(default_factory=dict)  # key to job
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)  # key to what was asked
     wished: set[str] = field(default_factory=set)  # jobs whose end by their client was asked for
+    paused: set[str] = field(default_factory=set)  # jobs that are still to be resumed
     n_unknown: int = 0  # submissions whose first answer never came
     failure: BaseException | None = None
 
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
-        self._to_cancel: list[tuple[float, str]] = []
+        self._due: list[tuple[float, Callable[[Client], None]]] = []
         self._thread = threading.Thread(target=self._run, name="clients")
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when every job that was asked for is acknowledged: its client does not let go before."""
+        """Returns when every job that was asked for is acknowledged and none is paused: its client does not let go before."""
         self._stopping.set()
         self._thread.join(120)
         if self._thread.is_alive():
@@ -69,14 +72,14 @@ class Clients:
     def _run(self) -> None:
         try:
             with self.world.client() as client:
-                while not self._stopping.is_set():
-                    if self._n_unfinished("default") < len(self.world.workers) + 2:
+                while not self._stopping.is_set() or self._due or self.paused:
+                    if not self._stopping.is_set() and self._n_unfinished("default") < len(self.world.workers) + 2:
                         self._ask(client)
-                    if self.n_real and not self._n_unfinished(REAL):
+                    if not self._stopping.is_set() and self.n_real and not self._n_unfinished(REAL):
                         self.n_real -= 1
                         self.submit(client, **real_groups())
-                    self._cancel_what_is_due(client)
-                    self._stopping.wait(0.05)
+                    self._do_what_is_due(client)
+                    time.sleep(0.05)
         except BaseException as error:
             self.failure = error
 
@@ -86,15 +89,42 @@ class Clients:
             more["steps"] = [{"name": "one"}, {"name": "two"}]
         job_id = self.submit(client, **more)
         if self.draw.random() < CANCELLED:
-            self._to_cancel.append((time.monotonic() + self.draw.uniform(0, 2), job_id))
+            self._later(partial(self._cancel, job_id))
+        elif self.draw.random() < PAUSED:
+            self.paused.add(job_id)
+            self._later(partial(self._wish, Client.pause, job_id))
+            self._later(partial(self._resume, job_id), 2.0)
 
-    def _cancel_what_is_due(self, client: Client) -> None:
-        due = [(at, job_id) for at, job_id in self._to_cancel if at < time.monotonic()]
-        for at, job_id in due:
-            self._to_cancel.remove((at, job_id))
-            self.wished.add(job_id)
-            with suppress(Unreachable, Problem):  # one that has ended is refused; one that was not heard runs on
-                client.cancel(job_id)
+    def _later(self, action: Callable[[Client], None], at_least_seconds: float = 0.0) -> None:
+        self._due.append((time.monotonic() + at_least_seconds + self.draw.uniform(0, 2), action))
+
+    def _do_what_is_due(self, client: Client) -> None:
+        due = [entry for entry in self._due if entry[0] < time.monotonic()]
+        for entry in due:
+            self._due.remove(entry)
+            entry[1](client)
+
+    def _cancel(self, job_id: str, client: Client) -> None:
+        self.wished.add(job_id)
+        self._wish(Client.cancel, job_id, client)
+        if self.draw.random() < RETRIED:
+            self._later(partial(self._wish, Client.retry, job_id))
+
+    def _resume(self, job_id: str, client: Client) -> None:
+        """Until the wish is heard: a job that stays paused would never end."""
+        try:
+            client.resume(job_id)
+        except (Unreachable, Problem) as error:
+            if isinstance(error, Problem) and not error.is_passing:
+                self.paused.discard(job_id)  # it has ended
+                return
+            self._later(partial(self._resume, job_id))
+        else:
+            self.paused.discard(job_id)
+
+    def _wish(self, wish: Callable[[Client, str], object], job_id: str, client: Client) -> None:
+        with suppress(Unreachable, Problem):  # one that has ended is refused; one that was not heard runs on
+            wish(client, job_id)
 
     def _n_unfinished(self, queue: str) -> int:
         with suppress(DBAPIError), self.world.database.reading() as session:

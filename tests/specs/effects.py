@@ -15,6 +15,10 @@ _PLOTS = "tests/worker/stages/test_plots.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
 _PRECISION = "tests/worker/models/test_precision.py"
 _QUANTIZATION = "tests/worker/models/test_quantization.py"
+_ENDINGS = "tests/service/store/test_endings.py"
+_LIMITS = "tests/service/store/test_limits.py"
+_RETENTION = "tests/service/store/test_retention.py"
+_SUPERVISE = "tests/worker/test_supervise.py"
 _SUPERVISED = "tests/worker/stages/test_supervised.py"
 _TOKENIZE = "tests/worker/data/test_tokenize.py"
 
@@ -91,6 +95,8 @@ EFFECTS: dict[str, str] = {
     "training.logging_steps": f"{_SUPERVISED}::test_a_point_is_the_mean_of_its_window_and_the_last_window_may_be_short",
     "training.save_strategy": f"{_SUPERVISED}::test_checkpoints_are_made_when_asked_and_once_at_the_last_update",
     "training.save_steps": f"{_SUPERVISED}::test_checkpoints_are_made_when_asked_and_once_at_the_last_update",
+    "training.save_total_limit": f"{_SUPERVISE}::test_checkpoints_beyond_those_that_are_kept_go_as_others_come",
+    "training.keep_best": f"{_SUPERVISE}::test_checkpoints_beyond_those_that_are_kept_go_as_others_come",
     "training.seed": f"{_SUPERVISED}::test_the_seed_repeats_a_run_to_the_last_bit",
     "training.data_seed": f"{_SUPERVISED}::test_data_seed_gives_the_order_that_this_seed_would_give",
     "training.bf16": f"{_SUPERVISED}::test_bf16_rounds_the_computation_but_not_what_is_trained",
@@ -104,4 +110,9 @@ EFFECTS: dict[str, str] = {
     "resources.queue": f"{_JOBS}::test_a_worker_claims_from_its_own_queues_alone",
     "resources.priority": f"{_JOBS}::test_jobs_are_claimed_by_priority_then_by_the_owners_share_then_by_age",
     "resources.max_lost": f"{_JOBS}::test_a_job_that_loses_its_worker_too_often_fails",
+    "resources.max_retries": f"{_ENDINGS}::test_what_may_pass_is_tried_again_later_and_so_often",
+    "resources.on_out_of_memory": f"{_ENDINGS}::test_half_the_batch_is_tried_once_with_the_global_batch_kept",
+    "resources.max_seconds": f"{_LIMITS}::test_a_job_runs_for_so_long_over_all_its_attempts",
+    "resources.deadline": f"{_LIMITS}::test_a_job_whose_deadline_comes_ends_wherever_it_is",
+    "resources.artifacts_ttl_seconds": f"{_RETENTION}::test_what_an_ended_job_made_goes_when_its_time_is_over",
 }

@@ -3,15 +3,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.specs.read import read_job
-from service.store import events, jobs, leases, metrics
+from service.store import checkpoints, events, jobs, leases, metrics, retention
+from service.store.leases import Claim
 from service.store.session import Database
 from tests.running import job
+from tests.service.api.made import a_metric
 from worker import supervise, warm
 from worker.disk import Disk
 from worker.settings import WorkerSettings
@@ -30,20 +33,67 @@ def test_an_attempt_is_handed_what_was_measured_of_checkpoints_and_not_the_base(
     assert work.measurements == {"sft": [{"global_step": 10, "split": "validation", "documents": {"nll": [1.0]}}]}
 
 
+def claimed(database: Database, **groups: Any) -> Claim:
+    document = job(**groups)
+    with database.transaction() as session:
+        jobs.create(session, "local", document, read_job(document))
+        held = leases.claim(session, ["default"], "worker-1", 60)
+    assert held is not None
+    return held
+
+
+def said(database: Database, held: Claim, *messages: dict[str, Any]) -> leases.Wish | None:
+    """What the supervisor makes of what the child said."""
+    with database.reading() as session:
+        resolved = jobs.resolved(jobs.get(session, "local", held.job_id))
+    attempt = supervise._Attempt(held, None, 0.0, supervise._kept(resolved), list(messages))  # type: ignore[arg-type]
+    with database.transaction() as session:
+        return supervise._renew_and_write(session, WorkerSettings(), attempt)
+
+
+def saved(held: Claim, global_step: int) -> dict[str, Any]:
+    path = f"{held.job_id}/{held.attempt}/sft/checkpoint-{global_step}"
+    told = {"message": "checkpoint", "step": "sft", "global_step": global_step, "path": path}
+    return told | {"epoch": 1.0, "train_loss": 0.5, "files": []}
+
+
+def measured(global_step: int, bits: float) -> dict[str, Any]:
+    row = a_metric(global_step, "cross_entropy", bits)
+    told = {"message": "measurement", "step": "sft", "global_step": global_step, "split": "validation"}
+    return told | {"documents": {}, "metrics": [row]}
+
+
+def kept(database: Database, held: Claim) -> list[int]:
+    with database.reading() as session:
+        return [checkpoint.global_step for checkpoint in checkpoints.kept(session, held.job_id)]
+
+
+def test_checkpoints_beyond_those_that_are_kept_go_as_others_come(database: Database) -> None:
+    held = claimed(database, training={"save_total_limit": 2, "keep_best": 1})
+    for global_step, bits in ((10, 1.0), (20, 3.0), (30, 2.0), (40, 2.5)):
+        said(database, held, saved(held, global_step))
+        said(database, held, measured(global_step, bits))
+    assert kept(database, held) == [10, 30, 40]
+    all_stay = claimed(database)
+    said(database, all_stay, *(saved(all_stay, global_step) for global_step in (10, 20, 30)))
+    assert kept(database, all_stay) == [10, 20, 30]
+
+
+def test_an_attempt_goes_on_from_no_checkpoint_that_was_given_up(database: Database) -> None:
+    held = claimed(database)
+    said(database, held, saved(held, 10), saved(held, 20))
+    with database.transaction() as session:
+        retention.thin(session, held, "sft", 1, None)
+        work = supervise._work(session, held, WorkerSettings(), None)
+    assert [one["global_step"] for one in work.checkpoints["sft"]] == [20]
+    assert work.removed == [f"{held.job_id}/1/sft/checkpoint-10"]
+
+
 class Silent:
     """A child that only listens."""
 
     def say(self, word: bytes) -> None:
         pass
-
-
-def of_a_new_job(database: Database) -> supervise._Attempt:
-    document = job()
-    with database.transaction() as session:
-        jobs.create(session, "local", document, read_job(document))
-        held = leases.claim(session, ["default"], "worker-1", 60)
-    assert held is not None
-    return supervise._Attempt(held, Silent(), 1e9)  # type: ignore[arg-type]
 
 
 def notice(text: str) -> dict[str, object]:
@@ -54,7 +104,8 @@ def notice(text: str) -> dict[str, object]:
 def test_a_commit_whose_answer_is_lost_is_not_written_again_and_one_that_failed_is(
     database: Database, monkeypatch: pytest.MonkeyPatch, is_committed: bool
 ) -> None:
-    attempt, settings = of_a_new_job(database), WorkerSettings(flush_seconds=1e-9)
+    attempt = supervise._Attempt(claimed(database), Silent(), 1e9)  # type: ignore[arg-type]
+    settings = WorkerSettings(flush_seconds=1e-9)
     transaction = database.transaction
 
     @contextmanager

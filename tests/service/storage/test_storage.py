@@ -48,6 +48,23 @@ def make(tmp_path):
 # -- every store -------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_removed_is_gone_with_all_that_lies_under_it_and_nothing_else(storage, make):
+    for key in ("job/1/a/w", "job/1/a/deep/w", "job/1/ab/w"):
+        storage.put(*_at(make, key))
+    storage.remove("job/1/a")
+    storage.remove("job/1/a")
+    storage.remove("../job")
+    for key in ("job/1/a/w", "job/1/a/deep/w"):
+        with pytest.raises(Missing):
+            storage.size(key)
+    assert storage.size("job/1/ab/w") == 10
+
+
+def _at(make, key):
+    file, size, sha256 = make(10)
+    return file, key, size, sha256
+
+
 @pytest.mark.parametrize("size", [0, 10, 11 * MIB + 7])
 def test_what_was_put_is_fetched_on_another_host(storage, make, tmp_path, size):
     file, size, sha256 = make(size)

@@ -38,12 +38,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         opened = Database(f"sqlite:///{tmp_path}/finebits.db")
     else:
         opened = Database(request.getfixturevalue("shared_postgresql"))
-        _empty(opened)
+        empty(opened)
     yield opened
     opened.close()
 
 
-def _empty(database: Database) -> None:
+def empty(database: Database) -> None:
     """Whatever the test before left: sessions that it forgot, rows, or another schema."""
     with database.engine.begin() as connection:
         others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -55,9 +55,16 @@ def hold(database: Database, worker: str = "worker-1", **resources: Any) -> Clai
     return held
 
 
-def renew(database: Database, held: Claim, progress: dict[str, Any] | None = None) -> bool:
+def renew(database: Database, held: Claim, progress: dict[str, Any] | None = None) -> leases.Wish | None:
     with database.transaction() as session:
         return leases.renew(session, held, 60, progress)
+
+
+def wish(database: Database, verb: str, job_id: str, owner: str = "ann") -> Job:
+    """One of pause, resume, retry and cancel."""
+    with database.transaction() as session:
+        wished: Job = getattr(wishes, verb)(session, owner, job_id)
+        return wished
 
 
 def cancel(database: Database, job_id: str, owner: str = "ann") -> Job:

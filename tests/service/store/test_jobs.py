@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text, update
 from service.specs.reasons import Reason
 from service.store import events, jobs, leases, metrics
 from service.store.errors import LeaseLost, NotFound, StateConflict
-from service.store.leases import Claim, Rescued
+from service.store.leases import Claim, Rescued, Wish
 from service.store.session import Database
 from service.store.states import State
 from service.store.tables import Job
@@ -160,7 +160,7 @@ def test_one_job_goes_to_one_of_the_workers_that_want_it(database: Database) -> 
 def test_renewing_prolongs_the_lease_and_notes_progress(database: Database) -> None:
     held = hold(database)
     expire(database, held)
-    assert renew(database, held, {"global_step": 3}) is False
+    assert renew(database, held, {"global_step": 3}) is None
     job = job_of(database, held.job_id)
     assert job.progress == {"global_step": 3}
     assert job.lease_until is not None
@@ -272,7 +272,7 @@ def test_a_fresh_attempt_holds_the_job_and_its_zombie_can_do_nothing(database: D
     fresh = Claim(zombie.job_id, 2, "worker-2")
     with pytest.raises(LeaseLost):
         renew(database, zombie, {"global_step": 1})
-    assert renew(database, fresh, {"global_step": 2}) is False
+    assert renew(database, fresh, {"global_step": 2}) is None
     with database.transaction() as session:
         leases.succeed(session, fresh)
     assert job_of(database, fresh.job_id).progress == {"global_step": 2}
@@ -288,7 +288,7 @@ def test_a_heartbeat_that_races_a_rescue_has_one_winner(database: Database) -> N
             assert saved == [Rescued(held.job_id, "default", State.QUEUED)]
             assert take(database) is not None
         else:
-            assert (saved, beat) == ([], False)
+            assert (saved, beat) == ([], None)
         assert job_of(database, held.job_id).state == "running"
 
 
@@ -364,11 +364,11 @@ def test_a_job_that_waits_is_cancelled_at_once(database: Database) -> None:
 
 def test_the_wish_to_cancel_comes_back_with_the_heartbeat(database: Database) -> None:
     held = hold(database)
-    assert renew(database, held) is False
+    assert renew(database, held) is None
     wished = cancel(database, held.job_id)
     assert wished.state == "running"
     assert wished.cancel_requested_at is not None
-    assert renew(database, held) is True
+    assert renew(database, held) is Wish.CANCEL
     with database.transaction() as session:
         assert leases.give_back(session, held, "Stopped at step 3.") is State.CANCELLED
     assert job_of(database, held.job_id).state == "cancelled"
@@ -416,7 +416,7 @@ def test_a_cancel_that_races_a_claim_is_either_done_or_heard(database: Database)
             assert held is None
         else:
             assert isinstance(held, Claim)
-            assert renew(database, held) is True
+            assert renew(database, held) is Wish.CANCEL
 
 
 def test_a_cancel_that_races_a_finish_is_refused_or_comes_too_late(database: Database) -> None:

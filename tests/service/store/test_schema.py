@@ -68,7 +68,8 @@ def layout(database: Database) -> dict[str, Any]:
     seen = inspect(database.engine)
     return {
         table: {
-            "columns": [(column["name"], repr(column["type"]), column["nullable"]) for column in seen.get_columns(table)],
+            # in any order: a later migration's columns stand behind the others
+            "columns": sorted((column["name"], repr(column["type"]), column["nullable"]) for column in seen.get_columns(table)),
             "primary key": seen.get_pk_constraint(table),
             "foreign keys": seen.get_foreign_keys(table),
             "checks": sorted((check["name"], check["sqltext"]) for check in seen.get_check_constraints(table)),
