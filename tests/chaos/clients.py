@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import httpx2
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
@@ -87,13 +88,30 @@ class Clients:
         more: dict[str, Any] = {}
         if self.draw.random() < 0.2:
             more["steps"] = [{"name": "one"}, {"name": "two"}]
-        job_id = self.submit(client, **more)
+        job_id = self.submit(client, **more) if self.draw.random() < 0.8 else self._submit_without_a_key(more)
+        if job_id is None:
+            return
         if self.draw.random() < CANCELLED:
             self._later(partial(self._cancel, job_id))
         elif self.draw.random() < PAUSED:
             self.paused.add(job_id)
             self._later(partial(self._wish, Client.pause, job_id))
             self._later(partial(self._resume, job_id), 2.0)
+
+    def _submit_without_a_key(self, groups: dict[str, Any]) -> str | None:
+        """Once. What is not acknowledged may be there or not; what is must be."""
+        key = f"{len(self.documents)}"
+        self.documents[key] = asked = document(key, self.n_updates) | groups
+        try:
+            answer = httpx2.post(f"{self.world.url}/jobs", json=asked, timeout=10, trust_env=False)
+        except httpx2.TransportError:
+            answer = None
+        if answer is None or answer.status_code == 503:
+            self.n_unknown += 1
+            return None
+        assert answer.status_code == 201, answer.text
+        self.acknowledged[key] = answer.json()["id"]
+        return self.acknowledged[key]
 
     def _later(self, action: Callable[[Client], None], at_least_seconds: float = 0.0) -> None:
         self._due.append((time.monotonic() + at_least_seconds + self.draw.uniform(0, 2), action))

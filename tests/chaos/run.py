@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -49,6 +51,7 @@ class Report:
     """What happened, and what was wrong with it."""
 
     plan: Plan
+    home: Path
     n_jobs: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
@@ -69,29 +72,31 @@ class Report:
             f"{self.faults.total()} faults: {by_kind}",
             f"lost leases {self.n_lost_leases}, fenced writes {self.n_fenced_writes}, answers lost {self.n_unknown_answers}, "
             f"longest pick-up {self.longest_pick_up_seconds:.1f} s, wall {self.wall_seconds:.0f} s",
-            f"{len(self.violations)} violations",
+            f"{len(self.violations)} violations" + (f"; all that is left is in {self.home}" if self.violations else ""),
             *self.violations[:20],
         ]
         return "\n".join(lines)
 
 
 def run(plan: Plan, home: Path | None = None) -> Report:
-    """The whole of it, in a folder of its own unless one is given, which is then kept."""
-    with tempfile.TemporaryDirectory(prefix="fb-chaos-") as temporary:
-        folder = home or Path(temporary, "home")
-        stock(folder)
-        options = ("--without-fence",) if plan.without_fence else ()
-        world = World(folder, plan.database, (options,) * plan.n_workers, real_model=plan.n_real > 0)
-        try:
-            world.start()
-            return _run(plan, world)
-        finally:
-            world.stop()
+    """The whole of it, in a folder that stays where one is given or something is wrong."""
+    folder = home or Path(tempfile.mkdtemp(prefix="fb-chaos-"), "home")
+    stock(folder)
+    options = ("--without-fence",) if plan.without_fence else ()
+    world = World(folder, plan.database, (options,) * plan.n_workers, real_model=plan.n_real > 0)
+    report = Report(plan, folder)
+    try:
+        world.start()
+        _run(plan, world, report)
+    finally:
+        world.stop()
+    if home is None and not report.violations:
+        shutil.rmtree(folder.parent)
+    return report
 
 
-def _run(plan: Plan, world: World) -> Report:
+def _run(plan: Plan, world: World, report: Report) -> None:
     began_at = time.monotonic()
-    report = Report(plan)
     clients = Clients(world, random.Random(plan.seed + 1), n_real=plan.n_real)
     clients.start()
     try:
@@ -104,7 +109,6 @@ def _run(plan: Plan, world: World) -> Report:
     )
     _count(world, clients, report)
     report.wall_seconds = time.monotonic() - began_at
-    return report
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -142,24 +146,46 @@ class _Healings:
 def _hurt(plan: Plan, world: World, clients: Clients, report: Report) -> None:
     draw, healings = random.Random(plan.seed), _Healings()
     kinds, weights = list(FAULTS), list(FAULTS.values())
-    due = [stop_worker]  # one zombie there is in every run, however short
     while report.faults.total() < plan.n_faults or len(clients.acknowledged) < plan.n_jobs or clients.n_real:
         _look_after(world, clients, report)
-        fault: Fault = due.pop() if due else draw.choices(kinds, weights)[0]
-        healing = fault(world, draw)
-        if healing is None:
-            if fault is stop_worker and not report.faults:
-                due.append(stop_worker)
+        if not _fall(draw.choices(kinds, weights)[0], world, draw, healings, report):
             healings.wait(0.05)
             continue
-        report.faults[fault.__name__] += 1
-        healings.add(healing.seconds, healing.heal)
         healings.wait(draw.uniform(*PAUSE_SECONDS))
         while len(clients.acknowledged) * plan.n_faults < (report.faults.total() - 10) * plan.n_jobs:
             healings.wait(0.1)  # jobs and faults come in the proportion that was asked for
             _look_after(world, clients, report)
     healings.heal_all()
+    _force_a_zombie(world, draw, healings, report)
     _look_after(world, clients, report)
+
+
+def _fall(fault: Fault, world: World, draw: random.Random, healings: _Healings, report: Report) -> bool:
+    healing = fault(world, draw)
+    if healing is None:
+        return False
+    report.faults[fault.__name__] += 1
+    healings.add(healing.seconds, healing.heal)
+    return True
+
+
+def _force_a_zombie(world: World, draw: random.Random, healings: _Healings, report: Report) -> None:
+    """A run in which no worker woke up to find the fence proves nothing of it. It may have been killed before it said so."""
+    for _ in range(5):
+        if report.faults[stop_worker.__name__] and _refused_writes(world):
+            return
+        _until(partial(_fall, stop_worker, world, draw, healings, report), 30)
+        healings.heal_all()
+        _until(lambda: _refused_writes(world) > 0, 5)
+
+
+def _refused_writes(world: World) -> int:
+    """Of attempts that had lost their lease. A worker that ended a job and never heard of it says the same when it asks again."""
+    with world.database.reading() as session:
+        rows = session.execute(select(Attempt.number, Attempt.job_id).where(Attempt.reason == "worker_lost")).all()
+    lost = {tuple(row) for row in rows}
+    refused = [found for seat in world.trainers for found in _REFUSED.findall(seat.log())]
+    return sum((int(number), job_id) in lost for number, job_id in refused)
 
 
 def _look_after(world: World, clients: Clients, report: Report) -> None:
@@ -199,7 +225,7 @@ def _settle(plan: Plan, world: World, clients: Clients, report: Report) -> None:
 def _leaked_slots(world: World, clients: Clients, seconds: float) -> list[str]:
     """As many jobs as there are slots, at once: all must run at the same time."""
     n_slots = len(world.workers)
-    clients.n_updates = 300
+    clients.n_updates = 20_000  # until they are cancelled: a worker whose broker went silent needs a while to notice
     with world.client() as client:
         last = [clients.submit(client) for _ in range(n_slots)]
         all_run = _until(lambda: _n_in(world, "running") == n_slots, seconds)
@@ -230,12 +256,9 @@ def _count(world: World, clients: Clients, report: Report) -> None:
     with world.database.reading() as session:
         report.states = Counter(session.scalars(select(Job.state)).all())
         report.n_attempts = session.scalar(select(func.count()).select_from(Attempt)) or 0
-        rows = session.execute(select(Attempt.job_id, Attempt.number).where(Attempt.reason == "worker_lost")).all()
-    lost = {(job_id, number) for job_id, number in rows}
-    report.n_lost_leases = len(lost)
-    # of those alone: a worker that ended a job and never heard of it says the same when it tries again
-    refused = [found for seat in world.trainers for found in _REFUSED.findall(seat.log())]
-    report.n_fenced_writes = sum((job_id, int(number)) in lost for number, job_id in refused)
+        lost = select(func.count()).select_from(Attempt).where(Attempt.reason == "worker_lost")
+        report.n_lost_leases = session.scalar(lost) or 0
+    report.n_fenced_writes = _refused_writes(world)
 
 
 def main() -> None:

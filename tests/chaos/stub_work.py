@@ -131,6 +131,7 @@ def _measure(run: Run, step: ResolvedStep, state: State) -> None:
 
 def _tell_curve(work: Work, run: Run, step: ResolvedStep) -> None:
     file = work.folder / step.name / CURVE
+    file.parent.mkdir(parents=True, exist_ok=True)  # an attempt that had nothing left to train has none
     file.write_text(curve(step.training.seed, step.name, step.training.max_steps))
     told = checkpoints.describe(file.parent, file)
     run.artifact(f"{step.name}/{CURVE}", file, told["size"], told["sha256"])

@@ -146,8 +146,12 @@ class World:
     def broker_socket(self) -> Path:
         return self.home / "broker" / "s"
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def client(self) -> Client:
-        return Client(f"http://127.0.0.1:{self.port}", timeout=10)
+        return Client(self.url, timeout=10)
 
     def start_broker(self) -> None:
         self.broker_socket.unlink(missing_ok=True)
