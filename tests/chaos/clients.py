@@ -73,12 +73,11 @@ class Clients:
     def _run(self) -> None:
         try:
             with self.world.client() as client:
+                for _ in range(self.n_real):
+                    self.submit(client, **real_groups())
                 while not self._stopping.is_set() or self._due or self.paused:
                     if not self._stopping.is_set() and self._n_unfinished("default") < len(self.world.workers) + 2:
                         self._ask(client)
-                    if not self._stopping.is_set() and self.n_real and not self._n_unfinished(REAL):
-                        self.n_real -= 1
-                        self.submit(client, **real_groups())
                     self._do_what_is_due(client)
                     time.sleep(0.05)
         except BaseException as error:

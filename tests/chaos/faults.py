@@ -12,6 +12,7 @@ import psutil
 
 from tests.chaos.world import LEASE_SECONDS, Seat, World
 
+REALLY = 0.05
 SMALL_FILE_BYTES = 20_000  # less than a checkpoint takes
 
 
@@ -27,12 +28,12 @@ Fault = Callable[[World, random.Random], Healing | None]
 
 
 def kill_worker(world: World, draw: random.Random) -> Healing | None:
-    seat = _one_of(world.trainers, draw)
+    seat = _one_of(world.workers, draw)
     return seat and _down(seat, seat.kill, draw.uniform(0, 1.5))
 
 
 def terminate_worker(world: World, draw: random.Random) -> Healing | None:
-    seat = _one_of(world.trainers, draw)
+    seat = _one_of(world.workers, draw)
     return seat and _down(seat, partial(seat.send, signal.SIGTERM), draw.uniform(1, 2))
 
 
@@ -72,7 +73,7 @@ def fill_disk(world: World, draw: random.Random) -> Healing | None:
 
 def fill_disk_of_database(world: World, draw: random.Random) -> Healing | None:
     """SQLite's files are the worker's to write, and for a moment they may not grow."""
-    seat = _one_of(world.trainers, draw) if world.postgresql is None else None
+    seat = _one_of(world.workers, draw) if world.postgresql is None else None
     if seat is None or seat.process is None:
         return None
     worker = psutil.Process(seat.process.pid)
@@ -137,7 +138,7 @@ def kill_postgresql(world: World, draw: random.Random) -> Healing | None:
 
 def freeze_database_link(world: World, draw: random.Random) -> Healing | None:
     """A worker that lives and trains, and cannot say so."""
-    seat = _one_of(world.trainers, draw)
+    seat = _one_of(world.workers, draw)
     if seat is None or seat.database_link is None:
         return None
     seat.database_link.freeze()
@@ -164,7 +165,7 @@ def reset_broker_link(world: World, draw: random.Random) -> Healing | None:
 
 
 def silence_broker_link(world: World, draw: random.Random) -> Healing | None:
-    draw.choice(world.trainers).broker_link.silence()
+    draw.choice(world.workers).broker_link.silence()
     return _over()
 
 
@@ -200,7 +201,9 @@ def _one_of(seats: Sequence[Seat], draw: random.Random) -> Seat | None:
 
 
 def _busy(world: World, draw: random.Random) -> Seat | None:
-    return _one_of([seat for seat in world.trainers if seat.is_up and not seat.is_hurt and seat.children()], draw)
+    """One that trains. What really trains takes long to come as far as before, and is hurt less often."""
+    among = world.trainers if draw.random() < REALLY else world.workers
+    return _one_of([seat for seat in among if seat.is_up and not seat.is_hurt and seat.children()], draw)
 
 
 def _down(seat: Seat, how: Callable[[], None], seconds: float) -> Healing:

@@ -146,7 +146,7 @@ class _Healings:
 def _hurt(plan: Plan, world: World, clients: Clients, report: Report) -> None:
     draw, healings = random.Random(plan.seed), _Healings()
     kinds, weights = list(FAULTS), list(FAULTS.values())
-    while report.faults.total() < plan.n_faults or len(clients.acknowledged) < plan.n_jobs or clients.n_real:
+    while report.faults.total() < plan.n_faults or len(clients.acknowledged) < plan.n_jobs:
         _look_after(world, clients, report)
         if not _fall(draw.choices(kinds, weights)[0], world, draw, healings, report):
             healings.wait(0.05)
@@ -207,7 +207,7 @@ def _settle(plan: Plan, world: World, clients: Clients, report: Report) -> None:
         healed_at = session.scalar(select(now())) or 0.0
         waiting = session.scalars(select(Job.id).where(Job.state == "queued", Job.queue == "default")).all()
     _until(lambda: _n_in(world, "queued", "running") == 0, plan.settle_seconds)
-    _until(lambda: _n_in(world, "queued", "running", queue=REAL) == 0, plan.settle_seconds)
+    _until(lambda: _n_in(world, "queued", "running", queue=REAL) == 0, 2 * plan.settle_seconds)
     with world.database.reading() as session:
         first = select(func.min(Event.at)).where(Event.kind == "started", Event.at >= healed_at)
         starts = [session.scalar(first.where(Event.job_id == job_id)) for job_id in waiting]
