@@ -105,6 +105,9 @@ class Postgresql:
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
+            for process in self.processes():
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()  # one that sleeps hears nothing
             self._process.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for clients
             self._process.wait(timeout=30)
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +108,7 @@ class World:
     port: int = 0
     postgresql: Postgresql | None = None
     broker: "subprocess.Popen[bytes] | None" = None
+    _undo: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
         for folder in ("logs", "broker", "pg"):
@@ -115,9 +116,14 @@ class World:
         self.port = _free_port()
         if self.kind == "postgresql":
             self.postgresql = Postgresql(self.home / "pg", fsync=True)
+            self._undo.callback(self.postgresql.stop)
             self.postgresql.start()
+        self._undo.callback(self.links.close)
+        self._undo.callback(self.kill_broker)
         self.start_broker()
         self.database = Database(self.database_url)
+        self._undo.callback(self.database.close)
+        self._undo.callback(self._end_all)
         _until_it_answers(self.database)
         schema.upgrade(self.database)
         api = ("-m", "uvicorn", "--factory", "service.app:from_environment", "--host", "127.0.0.1", "--port", str(self.port))
@@ -189,19 +195,16 @@ class World:
         return with_parents
 
     def stop(self) -> None:
-        """Kills whatever is left."""
+        """Ends whatever there is, however far the start came."""
+        self._undo.close()
+
+    def _end_all(self) -> None:
         for process in self.marked():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         for seat in self.seats:
             if seat.process is not None:
                 seat.process.wait(30)
-        if self.broker is not None:
-            self.kill_broker()
-        self.database.close()
-        self.links.close()
-        if self.postgresql is not None:
-            self.postgresql.stop()
 
     def _seat(self, name: str, command: tuple[str, ...], **more: str) -> Seat:
         folder = self.home / name
