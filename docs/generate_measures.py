@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.specs import measures
+from service.specs.alerts import ALERTS, ALPHA
 from service.specs.catalogue.measure import Measure
 
 PAGE = Path(__file__).parent / "reference" / "measures.md"
@@ -23,12 +24,38 @@ there is worth; where one was wrong, what is computed is the definition of the l
 
 def page() -> str:
     """The whole page, as it is committed."""
-    return "\n".join([HEAD, *_checkpoints(), *_notebook(), *_families()])
+    return "\n".join([HEAD, *_checkpoints(), *_alerts(), *_notebook(), *_families()])
 
 
 def _checkpoints() -> list[str]:
     rows = [(_link(m), m.unit, m.computed_on, "yes" if m.default else "when named") for m in measures.CATALOGUE]
     return ["## At checkpoints", "", *_table(("measure", "unit", "computed on", "in a job"), rows), ""]
+
+
+def _alerts() -> list[str]:
+    """What is tested of each checkpoint; `docs/explanation/alerts.md` says how."""
+    head = ("alert", "statistic", "null", "test", "limit", "looks at", "suggests", "source")
+    rows = [
+        (
+            f"`{it.name}`",
+            it.statistic,
+            it.null,
+            it.test,
+            f"{it.threshold:.3g} {it.unit}",
+            ", ".join(f"`{name}`" for name in it.needs) or "what is measured",
+            it.suggests,
+            it.source,
+        )
+        for it in ALERTS
+    ]
+    return [
+        "## Alerts",
+        "",
+        f"At α = {ALPHA:g} of all checkpoints of a step together, for each alert.",
+        "",
+        *_table(head, rows),
+        "",
+    ]
 
 
 def _notebook() -> list[str]:

@@ -6,32 +6,39 @@ An endpoint is one file in `api/` and one line here; an error is one line in `ap
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 
-from fastapi import APIRouter, Depends, FastAPI
+from anyio import to_thread
+from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, parameters, problems, schema
+from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, problems, schema
 from service.api.body_limit import BodyLimit
 from service.api.cut_off import CutOff
+from service.api.null_characters import NullCharacters
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
 from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
 from service.settings import Settings
 from service.storage.opening import open_storage
+from service.store import jobs as jobs_store
+from service.store.group_commit import GroupCommit
 from service.store.session import Database
 
 DESCRIPTION = """Fine-tunes language models on your own machines, and says in bits what every checkpoint learned.
 
 Errors are problem documents (RFC 9457) with a `code` for programs and `errors` that point into the request."""
 
+# What only the holder of the key may ask for.
+KEYED = (jobs.router, events.router, metrics.router, checkpoints.router, artifacts.router, logs.router)
+
 
 def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The application over its collaborators, which stay the caller's to close."""
     app = FastAPI(
-        lifespan=lifespan,
+        lifespan=_living(settings.threads, lifespan),
         title="Finebits",
         version=version("finebits"),
         description=DESCRIPTION,
@@ -44,25 +51,35 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.dispatch = dispatch
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
+    app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
     app.include_router(health.router)
-    keyed = APIRouter(dependencies=[Depends(access.owner), Depends(parameters.without_nulls)], responses=problems.declared(401))
-    keyed.include_router(jobs.router)
-    keyed.include_router(events.router)
-    keyed.include_router(metrics.router)
-    keyed.include_router(checkpoints.router)
-    keyed.include_router(artifacts.router)
-    keyed.include_router(logs.router)
-    app.include_router(keyed)
+    for resource in KEYED:
+        # each on the application itself: a router within a router would match every request twice as often
+        app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401))
 
     # the last one added stands outermost: whatever is refused has an id
+    app.add_middleware(NullCharacters)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(CutOff)
     app.add_middleware(RequestId)
     problems.install(app)
     schema.install(app)
     return app
+
+
+def _living(n: int, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
+    """The lifespan, with as many threads for endpoints as the settings say: the framework's own number is 40."""
+
+    @asynccontextmanager
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = n
+        async with lifespan(app) if lifespan else nullcontext():
+            yield
+            app.state.new_jobs.close()
+
+    return living
 
 
 def from_environment() -> FastAPI:

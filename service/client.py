@@ -126,6 +126,7 @@ class Value(TypedDict, total=False):
 
     value: float | None
     unit: str
+    on: str | None
     standard_error: float | None
     interval: list[float] | None
     interval_reason: str | None
@@ -271,8 +272,9 @@ class Client:
         path = f"{_path(job_id)}/metrics/series"
         return cast(dict[str, Any], self._get(path, {key: value for key, value in params.items() if value is not None}))
 
-    def checkpoints(self, job_id: str) -> list[dict[str, Any]]:
-        return list(self._listing(f"{_path(job_id)}/checkpoints", {}))
+    def checkpoints(self, job_id: str, rank_by: str | None = None) -> list[dict[str, Any]]:
+        """Oldest first, or the one to choose by a measure first."""
+        return list(self._listing(f"{_path(job_id)}/checkpoints", {"rank_by": rank_by} if rank_by else {}))
 
     def artifacts(self, job_id: str) -> list[dict[str, Any]]:
         """The files that a job made: name, size, sha256."""

@@ -13,6 +13,12 @@ class Settings(Places):
     host: str = Field(default="127.0.0.1", description="The address the API listens on; not loopback only with a key.")
     port: int = Field(default=8765, ge=0, le=65535, description="The port; 0 takes a free one.")
     api_key: SecretStr | None = Field(default=None, min_length=16, description="The one bearer key; none opens loopback.")
+    threads: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="How many requests are worked on at once: threads share one core, and too many slow each other.",
+    )
     artifacts_ttl_seconds: float | None = Field(
         default=None, gt=0, description="How long after a job's end its files are kept, where the job does not say; None: always."
     )

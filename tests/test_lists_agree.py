@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.library import check
-from service.specs import measures, rules
+from service.specs import alerts, measures, rules
 from service.specs.finetuning import FinetuningArguments
 from service.specs.ledger import LEDGER
 from service.store import events
@@ -16,6 +16,7 @@ from worker.data.templates import TEMPLATES
 from worker.models import attention, quantization
 from worker.models.adapters import METHODS
 from worker.pipeline import STAGES
+from worker.probes.alerts import TESTS
 from worker.probes.report import MEASURES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +24,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_the_catalogue_has_the_measures_that_are_computed_in_their_units() -> None:
     computed = {name: unit for name, (_, unit) in MEASURES.items()}
-    assert computed == {measure.name: measure.unit for measure in measures.CATALOGUE}
+    catalogued = {measure.name: measure.unit for measure in measures.CATALOGUE if measure.name in computed}
+    assert computed == catalogued
+
+
+def test_every_alert_has_a_test_and_looks_at_measures_that_there_are() -> None:
+    assert list(TESTS) == [alert.name for alert in alerts.ALERTS]
+    assert {name for alert in alerts.ALERTS for name in alert.needs} <= set(measures.BY_NAME)
 
 
 def test_a_job_may_name_the_templates_that_there_are() -> None:

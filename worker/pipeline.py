@@ -47,12 +47,26 @@ def run(work: Work, run: Run) -> None:
         run.check()
         run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", **NOTHING_YET)
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
-        output = STAGES[step.finetuning.stage](_step_work(work, run, job, step, outputs, use_cpu), run)
+        last = STAGES[step.finetuning.stage](_step_work(work, run, job, step, outputs, use_cpu), run)
         if step.finetuning.plot_loss:
-            plot_loss(run, step.name, output, work.folder / step.name)
-        state = trainer_state(output)
+            plot_loss(run, step.name, last, work.folder / step.name)
+        state = trainer_state(last)
+        output = _kept(work, run, step, last)
         run.step_finished(position, step.name, output, {"updates": state["global_step"], "epochs": state["epoch"]})
         outputs[step.name] = output
+
+
+def _kept(work: Work, run: Run, step: ResolvedStep, last: Path) -> Path:
+    """What the step ends with: its last checkpoint, or the one that its guards kept, if that is still whole."""
+    kept = run.kept.get(step.name)
+    if kept is None:
+        return last
+    earlier = {saved.global_step: saved for saved in work.saved(step.name)}
+    saved = run.told.get((step.name, kept)) or earlier.get(kept)
+    if saved is None:
+        run.event("notice", f"{step.name}: checkpoint {kept}, its best, is kept no longer; the step ends with its last.")
+        return last
+    return bring(run, step.name, Path(work.artifacts_root), saved) or last
 
 
 def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:

@@ -1,6 +1,7 @@
 """What a stage may say of its run, and what it may hear. It goes up the pipe; the supervisor writes it behind the fence."""
 
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -9,6 +10,7 @@ import orjson
 
 from service.specs.reasons import Reason
 from worker.deliveries import Deliveries
+from worker.work import SavedCheckpoint
 
 Wish = Literal["cancel", "stop"]
 
@@ -34,6 +36,8 @@ class Run:
         self._artifacts_root = artifacts_root
         self._sending = threading.Lock()
         self._progress: dict[str, Any] = {}
+        self.told: dict[tuple[str, int], SavedCheckpoint] = {}  # the checkpoints of this attempt, by step and update
+        self.kept: dict[str, int] = {}  # by step, the checkpoint that it ends with, where that is not the last
         self.wish: Wish | None = None
         self.deliveries: Deliveries | None = None  # None: the files are where they stay
         self.grace_seconds = 120.0
@@ -67,6 +71,7 @@ class Run:
         files: list[dict[str, Any]],
     ) -> None:
         """A checkpoint whose manifest is in place."""
+        self.told[step, global_step] = SavedCheckpoint(global_step, self._under_root(folder), epoch, files)
         tell = partial(
             self._send,
             "checkpoint",
@@ -83,10 +88,29 @@ class Run:
             self.deliveries.send_checkpoint(folder, files, tell)
 
     def measurement(
-        self, step: str, global_step: int | None, split: str, documents: dict[str, Any], metrics: list[dict[str, Any]]
+        self,
+        step: str,
+        global_step: int | None,
+        split: str,
+        documents: dict[str, Any],
+        metrics: list[dict[str, Any]],
+        alerts: Sequence[dict[str, Any]] = (),
+        guards: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """One checkpoint's per-document sums (None: the base's), and the measures that they change."""
-        self._send("measurement", step=step, global_step=global_step, split=split, documents=documents, metrics=metrics)
+        """One checkpoint's per-document sums (None: the base's), the measures that they change, and what they set off.
+
+        All in one message, and so in one transaction: an alert is told once, however often the attempt breaks off.
+        """
+        self._send(
+            "measurement",
+            step=step,
+            global_step=global_step,
+            split=split,
+            documents=documents,
+            metrics=metrics,
+            alerts=alerts,
+            guards=guards,
+        )
 
     def artifact(self, name: str, file: Path, size: int, sha256: str) -> None:
         tell = partial(self._send, "artifact", name=name, path=self._under_root(file), size=size, sha256=sha256)

@@ -28,7 +28,7 @@ from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
 from service.storage.storage import Storage
-from service.store import artifacts, checkpoints, events, jobs, leases, metrics, retention, steps, tokens
+from service.store import alerts, artifacts, checkpoints, events, jobs, leases, metrics, retention, steps, tokens
 from service.store.errors import LeaseLost
 from service.store.leases import Claim, Wish
 from service.store.session import Database
@@ -362,6 +362,12 @@ def _write_measurement(session: Session, held: Claim, message: dict[str, Any]) -
     metrics.record_measurement(session, held, step, _stored(message["global_step"]), split, message["documents"])
     rows = [row | {"global_step": _stored(row["global_step"])} for row in message["metrics"]]
     metrics.record(session, held, step, split, rows)
+    alerts.record(session, held, step, split, message["alerts"])
+    for guard in message["guards"]:
+        told = {"step": step, "global_step": message["global_step"]} | guard["data"]
+        events.add(session, held.job_id, events.Kind.GUARDED, guard["text"], told)
+        if guard["data"]["then"] == "pause":
+            leases.ask_to_pause(session, held)
 
 
 def _stored(global_step: int | None) -> int:

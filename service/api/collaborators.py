@@ -10,7 +10,10 @@ from service.dispatch import Dispatch
 from service.library.check import FoundWell
 from service.settings import Settings
 from service.storage.storage import Storage
+from service.store.group_commit import GroupCommit
+from service.store.jobs import New
 from service.store.session import Database
+from service.store.tables import Job
 
 
 def _given(name: str) -> Callable[[Request], Awaitable[Any]]:
@@ -25,6 +28,7 @@ def _given(name: str) -> Callable[[Request], Awaitable[Any]]:
 TheDatabase = Annotated[Database, Depends(_given("database"))]
 TheDispatch = Annotated[Dispatch, Depends(_given("dispatch"))]
 TheFoundWell = Annotated[FoundWell, Depends(_given("found_well"))]
+TheNewJobs = Annotated[GroupCommit[New, Job], Depends(_given("new_jobs"))]
 TheRendered = Annotated[Rendered, Depends(_given("rendered"))]
 TheSettings = Annotated[Settings, Depends(_given("settings"))]
 TheStorage = Annotated[Storage, Depends(_given("storage"))]

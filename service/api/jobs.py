@@ -10,10 +10,11 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
 from service.api.bodies import Document, RawBody, no_document
-from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheRendered, TheSettings
+from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheNewJobs, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, quoted, versions_in
@@ -24,7 +25,7 @@ from service.dispatch import Dispatch
 from service.library.check import Roots, check
 from service.settings import Settings
 from service.specs.changes import read_changes
-from service.specs.read import ReadJob, read_job
+from service.specs.read import Check, ReadJob, read_job
 from service.store import idempotency, jobs, steps, wishes
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
@@ -41,13 +42,14 @@ router = APIRouter(tags=["jobs"])
     responses={200: {"model": DryRun, "description": "With dry_run: what would run."}, **declared(400, 409, 413, 415, 422)},
     openapi_extra={"requestBody": JOB_BODY},
 )
-def create_job(
+async def create_job(
     document: Document,
     owner: Owner,
     database: TheDatabase,
     dispatch: TheDispatch,
     settings: TheSettings,
     well: TheFoundWell,
+    new_jobs: TheNewJobs,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Response:
@@ -64,14 +66,26 @@ def create_job(
         secrets=settings.secret_key is not None,
     )
     if dry_run:
-        return _json(dry_run_of(document, roots))
-    once = _Once(owner, idempotency_key, document)
+        return _json(await run_in_threadpool(dry_run_of, document, roots))
+    look = partial(check, roots, well=well)
     if idempotency_key:
-        with database.reading() as session:
-            # before the models and data sets are looked at: the first answer stands, even if one has gone since
-            if job := once.earlier(session):
-                return _created(job, steps.of_job(session, job.id))
-    read = read_job(document, partial(check, roots, well=well))
+        once = _Once(owner, idempotency_key, document)
+        return await run_in_threadpool(_created_once, database, dispatch, once, document, look, settings)
+    read = await run_in_threadpool(read_job, document, look)
+    job = await new_jobs.write(jobs.New(owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds))
+    dispatch.ring(job.queue)
+    return _created(job)
+
+
+def _created_once(
+    database: Database, dispatch: Dispatch, once: "_Once", document: dict[str, Any], look: Check, settings: Settings
+) -> Response:
+    """In a transaction of its own: it may have to wait for another request with the same key, and nobody else should."""
+    with database.reading() as session:
+        # before the models and data sets are looked at: the first answer stands, even if one has gone since
+        if job := once.earlier(session):
+            return _created(job, steps.of_job(session, job.id))
+    read = read_job(document, look)
     try:
         return _submitted(database, dispatch, once, document, read, settings)
     except IdempotencyBusy:
@@ -198,22 +212,21 @@ def _view(session: Session, job: Job, response: Response) -> JobView:
 
 
 class _Once:
-    """The Idempotency-Key of a request, or that it has none."""
+    """The Idempotency-Key of a request, and what it was sent with."""
 
-    def __init__(self, owner: str, key: str | None, document: Any):
+    def __init__(self, owner: str, key: str, document: Any):
         self.owner = owner
         self.key = key
         # of the document, not of the bytes: a client that writes it anew may space it otherwise
-        self.sha256 = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
+        self.sha256 = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def earlier(self, session: Session) -> Job | None:
         """The job that this key made before. Raises IdempotencyMismatch."""
-        job_id = idempotency.earlier(session, self.owner, self.key, self.sha256) if self.key else None
+        job_id = idempotency.earlier(session, self.owner, self.key, self.sha256)
         return jobs.get(session, self.owner, job_id) if job_id else None
 
     def remember(self, session: Session, job: Job) -> Job:
-        if self.key:
-            idempotency.remember(session, self.owner, self.key, self.sha256, job.id)
+        idempotency.remember(session, self.owner, self.key, self.sha256, job.id)
         return job
 
 

@@ -13,11 +13,13 @@ from service.api.access import Owner
 from service.api.collaborators import TheDatabase, TheRendered
 from service.api.errors import BadParameter, NoSuchThing
 from service.api.problems import declared
-from service.api.views import measure_view
+from service.api.views import alert_test_view, measure_view
 from service.specs import measures as catalogue
+from service.specs.alerts import ALERTS, Alert
 from service.specs.catalogue.measure import Measure
-from service.store import jobs, metrics
-from service.store.tables import Metric
+from service.specs.nearest import no_such
+from service.store import alerts, jobs, metrics
+from service.store.tables import AlertTest, Metric
 
 router = APIRouter(tags=["metrics"])
 
@@ -27,6 +29,7 @@ class MeasuredValue(BaseModel):
 
     value: float | None
     unit: str
+    on: str | None = Field(description="What it was taken on; null of a measure that this service does not know.")
     standard_error: float | None
     interval: list[float] | None
     interval_reason: str | None
@@ -35,15 +38,34 @@ class MeasuredValue(BaseModel):
     estimator: str
     versus_base: dict[str, Any] | None
     versus_best: dict[str, Any] | None
+    versus_leader: dict[str, Any] | None = Field(description="From the checkpoint that is best by this measure.")
+
+
+class AlertTestView(BaseModel):
+    """One alert's test of one checkpoint: it fires where the bound passes the threshold."""
+
+    alert: str
+    fires: bool | None = Field(description="Null where it could not be tested; `reason` says why.")
+    statistic: float | None
+    bound: float | None = Field(description="The statistic's one-sided bound at alpha.")
+    threshold: float
+    unit: str
+    k: int = Field(description="This is the step's k-th measured checkpoint.")
+    alpha: float = Field(description="Spent on this test: 0.01 · 6/(π²k²), in all at most 0.01 for each alert and step.")
+    n_documents: int
+    reason: str | None
+    suggests: str | None
 
 
 class Measured(BaseModel):
-    """The measures of one checkpoint on one text."""
+    """The measures of one checkpoint on one text, the alerts that fired, and every test that was made."""
 
     step: str
     checkpoint: int | Literal["base"]
     split: str
     measures: dict[str, MeasuredValue]
+    alerts: list[AlertTestView]
+    tests: list[AlertTestView]
 
 
 class MetricsView(BaseModel):
@@ -74,6 +96,7 @@ class SeriesNames(BaseModel):
 
 class Catalogue(BaseModel):
     data: list[Measure] = Field(description="Names, units, definitions and sources.")
+    alerts: list[Alert] = Field(description="What is tested of each checkpoint, at which threshold, and what it suggests.")
 
 
 # Metrics are written out by hand and not through their models, which are for the documentation: many times faster.
@@ -87,12 +110,12 @@ def get_metrics(
     rendered: TheRendered,
     step: Annotated[str | None, Query(description="A step of the job.")] = None,
     checkpoint: Annotated[str | None, Query(pattern=r"^(base|[0-9]{1,9})$", description="A number of updates, or base.")] = None,
-    measure: Annotated[str | None, Query(description="A name of GET /measures.")] = None,
-    split: Annotated[str | None, Query(description="validation, dataset or train.")] = None,
+    measure: Annotated[str | None, Query(description="A name of GET /measures, with all its places, or name:place.")] = None,
+    split: Annotated[str | None, Query(description="validation, dataset, train or anchor.")] = None,
 ) -> Response:
     """Each checkpoint's measures, the base first in every step."""
-    if measure is not None and measure not in catalogue.BY_NAME:
-        raise BadParameter("/query/measure", f"There is no measure {measure!r}; there are {', '.join(catalogue.BY_NAME)}.")
+    if measure is not None and catalogue.measure_of(measure) not in catalogue.BY_NAME:
+        raise BadParameter("/query/measure", no_such("measure", measure, catalogue.BY_NAME))
     global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
     with database.reading() as session:
         version = jobs.version(session, owner, job_id)
@@ -101,7 +124,8 @@ def get_metrics(
             steps = jobs.step_names(session, job_id)
             _refuse_unknown_step(steps, step)
             found = metrics.of_job(session, job_id, step, global_step, measure, split)
-            return orjson.dumps({"job_id": job_id, "data": _measured(steps, found)})
+            tested = alerts.of_job(session, job_id, step, global_step, split)
+            return orjson.dumps({"job_id": job_id, "data": _measured(steps, found, tested)})
 
         body = rendered.of(("metrics", job_id, step, global_step, measure, split), version, made)
     return Response(body, media_type="application/json")
@@ -155,11 +179,15 @@ def list_measures(
     in_jobs: Annotated[bool | None, Query(description="Only those that a job may name, or only the others.")] = None,
 ) -> Catalogue:
     """The registry: every information measure that is computed here, and what it is."""
-    return Catalogue(data=[measure for measure in catalogue.REGISTRY if in_jobs in (None, measure.in_jobs)])
+    rows = [measure for measure in catalogue.REGISTRY if in_jobs in (None, measure.in_jobs)]
+    return Catalogue(data=rows, alerts=list(ALERTS))
 
 
-def _measured(steps: list[str], found: Sequence[Metric]) -> list[dict[str, Any]]:
+def _measured(steps: list[str], found: Sequence[Metric], tested: Sequence[AlertTest]) -> list[dict[str, Any]]:
     """One entry for each checkpoint and text, the steps in the job's own order."""
+    tests: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for test in tested:
+        tests.setdefault((test.step, test.global_step, test.split), []).append(alert_test_view(test))
     order = {name: position for position, name in enumerate(steps)}
     placed = sorted(found, key=lambda metric: (order.get(metric.step, len(order)), metric.global_step, metric.split))
     return [
@@ -168,6 +196,8 @@ def _measured(steps: list[str], found: Sequence[Metric]) -> list[dict[str, Any]]
             "checkpoint": "base" if global_step == metrics.BASE else global_step,
             "split": split,
             "measures": {metric.measure: measure_view(metric) for metric in group},
+            "alerts": [test for test in tests.get((step, global_step, split), []) if test["fires"]],
+            "tests": tests.get((step, global_step, split), []),
         }
         for (step, global_step, split), group in groupby(placed, lambda metric: (metric.step, metric.global_step, metric.split))
     ]

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api.access import SCHEME
 from service.api.bodies import read_json, read_yaml
 from service.api.problems import Problem
 from service.specs import flat
@@ -51,7 +52,12 @@ def install(app: FastAPI) -> None:
             document = get_openapi(
                 title=app.title, version=app.version, description=app.description, tags=app.openapi_tags, routes=app.routes
             )
-            document.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {}).update(_schemas())
+            components["securitySchemes"] = SCHEME
+            for operation in (operation for path in document["paths"].values() for operation in path.values()):
+                if "401" in operation["responses"]:
+                    operation["security"] = [{name: []} for name in SCHEME]
             app.openapi_schema = document
         return app.openapi_schema
 

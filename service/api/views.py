@@ -7,8 +7,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
+from service.specs.alerts import BY_NAME as ALERTS
+from service.specs.measures import BY_NAME, measure_of
 from service.store.states import State
-from service.store.tables import Artifact, Checkpoint, Event, Job, Metric, StepResult
+from service.store.tables import AlertTest, Artifact, Checkpoint, Event, Job, Metric, StepResult
 
 
 class NoticeView(BaseModel):
@@ -82,6 +84,17 @@ class FileView(BaseModel):
     url: str
 
 
+class RankView(BaseModel):
+    """A checkpoint's place by a measure: 1 is the one to choose, the earliest within one standard error of the best."""
+
+    place: int
+    measure: str
+    split: str
+    value: float
+    within_one_standard_error: bool
+    versus_leader: dict[str, Any] | None = Field(description="How far from the best, paired by document; null for the best.")
+
+
 class CheckpointView(BaseModel):
     step: str
     global_step: int
@@ -93,10 +106,23 @@ class CheckpointView(BaseModel):
     removed_at: str | None = Field(description="When its files were given up; there are none then.")
     files: list[FileView]
     metrics: dict[str, float | None] = Field(description="Each measure's value; GET /jobs/{id}/metrics has the rest.")
+    pareto: bool | None = Field(description="Whether it is on its step's front; null where gain or drift was not measured.")
+    rank: RankView | None = Field(default=None, description="Where rank_by asks for it, and the measure has a value.")
+
+
+class FrontView(BaseModel):
+    """A checkpoint on its step's front: no other gains as much with as little drift."""
+
+    step: str
+    global_step: int
+    gain: float = Field(description="Cross-entropy of the base − the checkpoint's, in bits per token of the task's text.")
+    drift: float = Field(description="kl_from_base in bits per token, on the anchor corpus where there is one.")
+    drift_split: str
 
 
 class CheckpointList(BaseModel):
     data: list[CheckpointView]
+    front: list[FrontView] = Field(description="Gain against drift, of each step, the least drift first.")
 
 
 class ArtifactView(BaseModel):
@@ -155,7 +181,9 @@ def event_view(event: Event) -> EventView:
     )
 
 
-def checkpoint_view(checkpoint: Checkpoint, metrics: dict[str, float | None]) -> CheckpointView:
+def checkpoint_view(
+    checkpoint: Checkpoint, metrics: dict[str, float | None], pareto: bool | None, rank: RankView | None
+) -> CheckpointView:
     folder = f"{checkpoint.step}/checkpoint-{checkpoint.global_step}"
     return CheckpointView(
         step=checkpoint.step,
@@ -177,6 +205,8 @@ def checkpoint_view(checkpoint: Checkpoint, metrics: dict[str, float | None]) ->
             if checkpoint.removed_at is None
         ],
         metrics=metrics,
+        pareto=pareto,
+        rank=rank,
     )
 
 
@@ -193,9 +223,11 @@ def artifact_view(artifact: Artifact) -> ArtifactView:
 
 def measure_view(metric: Metric) -> dict[str, Any]:
     """A plain dictionary: there may be thousands of these."""
+    measure = BY_NAME.get(measure_of(metric.measure))
     return {
         "value": metric.value,
         "unit": metric.unit,
+        "on": measure and measure.on,
         "standard_error": metric.standard_error,
         "interval": metric.interval,
         "interval_reason": metric.interval_reason,
@@ -204,6 +236,23 @@ def measure_view(metric: Metric) -> dict[str, Any]:
         "estimator": metric.estimator,
         "versus_base": metric.versus_base,
         "versus_best": metric.versus_best,
+        "versus_leader": metric.versus_leader,
+    }
+
+
+def alert_test_view(test: AlertTest) -> dict[str, Any]:
+    return {
+        "alert": test.alert,
+        "fires": test.fires,
+        "statistic": test.statistic,
+        "bound": test.bound,
+        "threshold": test.threshold,
+        "unit": test.unit,
+        "k": test.k,
+        "alpha": test.alpha,
+        "n_documents": test.n_documents,
+        "reason": test.reason,
+        "suggests": ALERTS[test.alert].suggests if test.fires and test.alert in ALERTS else None,
     }
 
 

@@ -4,6 +4,7 @@ import typer
 
 from service.cli.backup import backup
 from service.cli.cancel import cancel
+from service.cli.checkpoints import checkpoints
 from service.cli.connection import Connection
 from service.cli.delete import delete
 from service.cli.demo import demo
@@ -38,7 +39,7 @@ def finebits(
 
 
 COMMANDS = (
-    *(up, demo, submit, watch, jobs, metrics, logs),
+    *(up, demo, submit, watch, jobs, metrics, checkpoints, logs),
     *(pause, resume, cancel, retry, patch, delete),
     *(init, serve, migrate, backup, restore, version),
 )

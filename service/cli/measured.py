@@ -7,6 +7,9 @@ from service.cli.screen import Screen
 from service.client import Measured, Value
 from service.specs.measures import BY_NAME
 
+# Shown where several measures are: a table of all that a report has would not fit a screen.
+HEADLINES = ("cross_entropy", "perplexity", "bits_per_byte", "entropy", "kl_from_base", "kl_to_base")
+
 # A column of a table's own: its heading, and its cell of each row.
 Column = tuple[str, Callable[[Measured], str]]
 
@@ -15,6 +18,10 @@ def show_measured(screen: Screen, rows: Sequence[Measured], more: Sequence[Colum
     """Prints the tables. `more` are columns that follow the measures."""
     for (step, split), group in groupby(rows, key=lambda row: (row["step"], row["split"])):
         _show_table(screen, f"{step}, {split}", list(group), more)
+    names = {name for row in rows for name in row["measures"]}
+    others = len(names) - len(_in_order(names))
+    if others:
+        screen.say(f"{others} more: --measure NAME shows one, --json all.")
 
 
 def _show_table(screen: Screen, title: str, rows: list[Measured], more: Sequence[Column]) -> None:
@@ -34,8 +41,9 @@ def _show_table(screen: Screen, title: str, rows: list[Measured], more: Sequence
 
 
 def _in_order(names: set[str]) -> list[str]:
-    """As in the catalogue, which begins with what matters most; a newer service's other measures last."""
-    return [*(name for name in BY_NAME if name in names), *sorted(names - BY_NAME.keys())]
+    """The headlines that there are; where there is none, all, as in the catalogue."""
+    headlines = [name for name in HEADLINES if name in names]
+    return headlines or [*(name for name in BY_NAME if name in names), *sorted(names - BY_NAME.keys())]
 
 
 def _differences(names: list[str], rows: list[Measured]) -> Iterator[list[str]]:

@@ -201,6 +201,8 @@ def _training_data(roots: Roots, step: ResolvedStep) -> Complaints:
 
 def _measured_data(roots: Roots, step: ResolvedStep) -> Complaints:
     yield from _data(roots, step, "measures.dataset", step.measures.dataset)
+    yield from _data(roots, step, "measures.anchor", step.measures.anchor)
+    yield from _data(roots, step, "measures.task", None if step.measures.task is None else (step.measures.task,))
 
 
 def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...] | None) -> Complaints:

@@ -10,10 +10,10 @@ from service.specs.ledger import GROUPS, Notice
 from service.specs.refusals import Place, Refusal
 
 # The group of each argument. Where two groups have the name, the later one here is meant: a training file's `seed` is
-# training's, and its `dataset` is what it trains on.
+# training's, its `dataset` is what it trains on, and its `task` is a benchmark.
 GROUP_OF = {
     field: group
-    for group in ("evaluation", "resources", "measures", "generating", "finetuning", "data", "model", "training")
+    for group in ("resources", "measures", "evaluation", "generating", "finetuning", "data", "model", "training")
     for field in GROUPS[group].model_fields
 }
 

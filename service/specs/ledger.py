@@ -52,6 +52,8 @@ _OF_CONVERSATIONS = works_if("stage is not pt")
 _EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
 _PREFERENCE = refused("The stages rm, ppo and dpo are not built yet.")
 _GENERATION = refused("No step that generates text is built yet.")
+_SAMPLED = works_if("a measure taken on generations is named")
+_BEAMS = refused("Text is sampled for measures, which beams are not: leave it out, and bound it by max_new_tokens.")
 _EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
 
 GROUPS: dict[str, type[Group]] = {
@@ -146,15 +148,15 @@ LEDGER: dict[str, Fate] = {
     "finetuning.reward_model_adapters": _PREFERENCE,
     "finetuning.reward_model_quantization_bit": _PREFERENCE,
     "finetuning.reward_model_type": _PREFERENCE,
-    "generating.do_sample": _GENERATION,
-    "generating.temperature": _GENERATION,
-    "generating.top_p": _GENERATION,
-    "generating.top_k": _GENERATION,
-    "generating.num_beams": _GENERATION,
-    "generating.max_length": _GENERATION,
-    "generating.max_new_tokens": _GENERATION,
-    "generating.repetition_penalty": _GENERATION,
-    "generating.length_penalty": _GENERATION,
+    "generating.do_sample": _SAMPLED,
+    "generating.temperature": _SAMPLED,
+    "generating.top_p": _SAMPLED,
+    "generating.top_k": _SAMPLED,
+    "generating.num_beams": _BEAMS,
+    "generating.max_length": _BEAMS,
+    "generating.max_new_tokens": _SAMPLED,
+    "generating.repetition_penalty": _SAMPLED,
+    "generating.length_penalty": _BEAMS,
     "evaluation.task": _EVALUATION,  # required, so no evaluation group passes
     "evaluation.task_dir": _EVALUATION,
     "evaluation.batch_size": _EVALUATION,
@@ -193,10 +195,15 @@ LEDGER: dict[str, Fate] = {
     "training.fp16": works_if("the worker has a GPU"),
     "measures.names": WORKS,
     "measures.dataset": WORKS,
+    "measures.anchor": WORKS,
     "measures.base": WORKS,
     "measures.every": WORKS,
     "measures.max_documents": WORKS,
     "measures.train_documents": WORKS,
+    "measures.guards": WORKS,
+    "measures.task": works_if("a measure taken on a task is named"),
+    "measures.prompts": _SAMPLED,
+    "measures.samples": _SAMPLED,
     "resources.queue": WORKS,
     "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
     "resources.priority": WORKS,

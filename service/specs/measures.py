@@ -1,9 +1,10 @@
 """The registry of measures, and the group that says which of them a job wants, on what text, how often.
 
-A job may name those that are computed at checkpoints (`worker/probes/report.py`); the others are functions of
+A job may name those that are computed at checkpoints, each `on` one thing (`worker/probes/`); the others are functions of
 `worker/information/`. Tests keep the lists equal.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -23,6 +24,7 @@ from service.specs.catalogue import (
     generalized,
     geometry,
     hidden_markov,
+    memorization,
     multivariate,
     processes,
     quantum,
@@ -32,7 +34,8 @@ from service.specs.catalogue import (
     thermodynamics,
     vocabulary,
 )
-from service.specs.catalogue.measure import Measure
+from service.specs.catalogue.measure import Measure, Object
+from service.specs.guards import Guard
 
 FAMILIES = (
     shannon,
@@ -56,23 +59,39 @@ FAMILIES = (
     coding,
     thermodynamics,
     vocabulary,
+    memorization,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
 
 BY_NAME = {measure.name: measure for measure in CATALOGUE}
+DEFAULT_NAMES = tuple(measure.name for measure in CATALOGUE if measure.default)
+
+
+def measure_of(name: str) -> str:
+    """The measure of a row's name: "effective_rank:layer_2" is effective_rank, taken at one place of several."""
+    return name.partition(":")[0]
+
+
+def taken_on(names: Iterable[str]) -> set[Object]:
+    """The objects that the named measures are taken on. A name that there is not is taken on none."""
+    return {BY_NAME[name].on for name in names if name in BY_NAME} - {None}  # type: ignore[return-value]
 
 
 class MeasureArguments(Group):
     """What is measured at the checkpoints."""
 
     names: CommaList = Field(
-        default=tuple(measure.name for measure in CATALOGUE if measure.default),
+        default=DEFAULT_NAMES,
         description="Which measures of the catalogue (GET /measures). An empty list measures nothing.",
     )
     dataset: CommaList | None = Field(
         default=None,
         description="Data set(s) to measure on instead of the validation part, by name in the same dataset_info.json.",
+    )
+    anchor: CommaList | None = Field(
+        default=None,
+        description="Data set(s) of what the model should not forget, measured too at every checkpoint (split: anchor).",
     )
     base: Literal["job", "step"] = Field(
         default="job",
@@ -85,5 +104,19 @@ class MeasureArguments(Group):
     train_documents: int = Field(
         default=200,
         ge=1,
-        description="With neither a validation part nor a data set: how many training rows stand in, marked split: train.",
+        description="How many training rows are measured: those that stand in, marked split: train, where there is neither "
+        "a validation part nor a data set; and those that membership measures hold against the held-out ones.",
     )
+    guards: tuple[Guard, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=32,
+        description="What the job does by itself when an alert fires or a measure passes a number: a list of {when, then}.",
+    )
+    task: str | None = Field(
+        default=None,
+        description="A labelled data set for the measures taken on a task: its answers are the labels, and the model's answer is "
+        "the likeliest of them.",
+    )
+    prompts: int = Field(default=16, ge=2, description="How many evaluation documents' prompts text is generated for.")
+    samples: int = Field(default=4, ge=1, description="How many texts are generated for each prompt.")

@@ -83,10 +83,11 @@ def _broken_rules(spec: JobSpec, resolved: ResolvedJob) -> list[Refusal]:
 
 def place_of(spec: JobSpec, index: int, argument: str) -> Place:
     """Where the document sets an argument of a step: in the step itself, or in the job's group."""
-    group, field = argument.split(".")
+    group, field, *deeper = argument.split(".")
+    within: Place = tuple(int(key) if key.isdigit() else key for key in deeper)
     if spec.steps and field in set_by(spec.steps[index], group):
-        return ("steps", index, group, field)
-    return (group, field)
+        return ("steps", index, group, field, *within)
+    return (group, field, *within)
 
 
 # Pydantic's sentences that speak of Python, said of JSON.

@@ -1,17 +1,23 @@
 """What may not go together: one named function for each refusal, over a resolved step.
 
-Each yields (the argument's "group.field", why and what to do). `read.py` finds the place in the document.
+Each yields (the argument's "group.field", or "group.field.0.key" within it, why and what to do). `read.py` finds the place in the
+document.
 The sources of the rules are the argument dataclasses' own checks; the arguments are LLaMA-Factory's.
 """
 
 import re
 from collections.abc import Callable, Iterator
 
+from service.specs.alerts import BY_NAME as ALERTS
 from service.specs.base import Group
+from service.specs.catalogue.measure import Object
+from service.specs.guards import threshold
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage
 from service.specs.measures import BY_NAME as MEASURES
+from service.specs.measures import DEFAULT_NAMES, MeasureArguments, taken_on
+from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
 
 # The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal. "tokenizer" is
@@ -275,9 +281,83 @@ def max_steps_is_positive(step: ResolvedStep) -> Complaints:
 
 
 def measures_are_known(step: ResolvedStep) -> Complaints:
-    unknown = [name for name in step.measures.names if name not in MEASURES]
-    if unknown:
-        yield "measures.names", f"There is no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}."
+    for name in step.measures.names:
+        if name not in MEASURES:
+            yield "measures.names", no_such("measure", name, MEASURES)
+
+
+def anchor_is_measured(step: ResolvedStep) -> Complaints:
+    if step.measures.anchor and not step.measures.names:
+        yield "measures.anchor", "Nothing is measured on it: measures.names is empty."
+
+
+def guards_watch_what_is_measured(step: ResolvedStep) -> Complaints:
+    for index, guard in enumerate(step.measures.guards):
+        for why in _unwatched(guard.when, step.measures):
+            yield f"measures.guards.{index}.when", why
+
+
+def _unwatched(when: str, measures: MeasureArguments) -> Iterator[str]:
+    limit = threshold(when)
+    if limit is None and when not in ALERTS:
+        yield no_such("alert", when, ALERTS) + ' Or a measure, < or >, and a number: "kl_from_base > 0.5".'
+        return
+    if limit is not None and limit.measure not in MEASURES:
+        yield no_such("measure", limit.measure, MEASURES)
+        return
+    needs = ALERTS[when].needs if limit is None else (limit.measure,)
+    on_anchor = ALERTS[when].text == "anchor" if limit is None else limit.on_anchor
+    if not measures.names:
+        yield "Nothing is measured: measures.names is empty."
+    elif missing := [name for name in needs if name not in measures.names]:
+        yield f"It looks at {', '.join(missing)}, which is not measured: add it to measures.names."
+    if on_anchor and not measures.anchor:
+        yield "It looks at the anchor corpus, and there is none: name a data set in measures.anchor."
+
+
+def guards_do_one_thing_each(step: ResolvedStep) -> Complaints:
+    seen: set[str] = set()
+    for index, guard in enumerate(step.measures.guards):
+        if guard.when in seen:
+            yield f"measures.guards.{index}.when", f"Another guard waits for {guard.when!r}: say once what is to be done."
+        seen.add(guard.when)
+
+
+def measures_of_a_task_have_one(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "task")
+    if names and step.measures.task is None:
+        yield "measures.task", f"{names} on labels and answers: name a labelled data set here."
+
+
+def measures_of_conversations_have_them(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "prompts", "systems", "task")
+    if names and step.finetuning.stage == "pt":
+        yield "measures.names", f"{names} on conversations, and the stage pt has texts only."
+
+
+def membership_has_rows_of_both_kinds(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "membership")
+    if names and not step.data.val_size and not step.measures.dataset:
+        yield "measures.names", f"{names} on training rows against held-out ones: set data.val_size, or name measures.dataset."
+
+
+def streams_are_not_read_for_measures(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "membership", "data")
+    if names and step.data.streaming:
+        yield "measures.names", f"{names} on the training rows, which are not all read where they are streamed."
+
+
+def measures_of_an_adapter_have_one(step: ResolvedStep) -> Complaints:
+    # among the defaults they are left out where there is no adapter, and a job that repeats the defaults is no other job
+    names = _named_on(step, "adapter")
+    if names and step.finetuning.finetuning_type != "lora" and step.measures.names != DEFAULT_NAMES:
+        yield "measures.names", f"{names} on a LoRA adapter, and finetuning_type is {step.finetuning.finetuning_type}."
+
+
+def _named_on(step: ResolvedStep, *objects: Object) -> str:
+    """The measures taken on these things, as a sentence begins; empty where none is named."""
+    names = [name for name in step.measures.names if name in MEASURES and MEASURES[name].on in objects]
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} taken" * bool(names)
 
 
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
@@ -322,6 +402,14 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     precision_is_one,
     max_steps_is_positive,
     measures_are_known,
+    anchor_is_measured,
+    guards_watch_what_is_measured,
+    guards_do_one_thing_each,
+    measures_of_a_task_have_one,
+    measures_of_conversations_have_them,
+    membership_has_rows_of_both_kinds,
+    streams_are_not_read_for_measures,
+    measures_of_an_adapter_have_one,
     some_layer_is_trainable,
 )
 
@@ -343,6 +431,8 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
+    "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
+    "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
@@ -25,6 +25,8 @@ class Kind(StrEnum):
     RESUMED = "resumed"  # from which checkpoint
     CHECKPOINT_SAVED = "checkpoint_saved"
     MEASURED = "measured"
+    ALERT = "alert"  # a checkpoint is not as it should be: what was tested, at which threshold, and what it suggests
+    GUARDED = "guarded"  # what the job's own guards made of that: stop, pause, keep_best
     STEP_FINISHED = "step_finished"
     FILES_REMOVED = "files_removed"  # checkpoints that are kept no longer, or all that an ended job made
     CANCEL_REQUESTED = "cancel_requested"
@@ -46,11 +48,20 @@ class Kind(StrEnum):
 _INSERT = insert(cast(Table, Event.__table__))
 
 
-def begin(session: Session, job_id: str, at: float, told: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
-    """The first events of a job that is made in this transaction: kind, message and data of each."""
+class Told(NamedTuple):
+    """What an event says."""
+
+    kind: str
+    message: str
+    data: dict[str, Any]
+
+
+def begin(session: Session, made: Sequence[tuple[str, float, Sequence[Told]]]) -> None:
+    """The first events of jobs that are made in this transaction: of each its id, the moment, and what is told."""
     rows = [
-        {"job_id": job_id, "number": number, "at": at, "attempt": 0, "kind": str(kind), "message": message, "data": data}
-        for number, (kind, message, data) in enumerate(told, 1)
+        {"job_id": job_id, "number": number, "at": at, "attempt": 0, **told._asdict(), "kind": str(told.kind)}
+        for job_id, at, first in made
+        for number, told in enumerate(first, 1)
     ]
     session.execute(_INSERT, rows)
 

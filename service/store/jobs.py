@@ -30,8 +30,18 @@ _JOBS = cast(Table, Job.__table__)
 _INSERT = (
     insert(_JOBS)
     .values(created_at=now(), changed_at=now(), bell_rung_at=now())
-    .returning(_JOBS.c.created_at, _JOBS.c.changed_at, _JOBS.c.bell_rung_at)
+    .returning(_JOBS.c.id, _JOBS.c.created_at, _JOBS.c.changed_at, _JOBS.c.bell_rung_at)
 )
+
+
+class New(NamedTuple):
+    """A job that is to be made: as it came, as it was read, and the key that encrypts its tokens."""
+
+    owner: str
+    document: dict[str, Any]
+    read: ReadJob
+    key: SecretStr | None = None
+    artifacts_ttl_seconds: float | None = None
 
 
 class Listed(NamedTuple):
@@ -55,15 +65,31 @@ def create(
 
     The answer is no part of the session: it shows what was stored.
     """
-    spec, resources = read.spec, read.spec.resources
-    job: dict[str, Any] = {
+    return create_all(session, [New(owner, document, read, key, artifacts_ttl_seconds)])[0]
+
+
+def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
+    """The same for several, in their order: however many they are, two statements go to the database."""
+    rows = [_row(new) for new in asked]
+    stored = {row.id: row._mapping for row in session.execute(_INSERT, rows)}
+    for new, row in zip(asked, rows, strict=True):
+        row |= stored[row["id"]]
+        if new.key is not None:
+            tokens.keep(session, row["id"], tokens_of(new.read.resolved), new.key)
+    events.begin(session, [(row["id"], row["created_at"], _told(row)) for row in rows])
+    return [Job(**row) for row in rows]
+
+
+def _row(new: New) -> dict[str, Any]:
+    spec, resources = new.read.spec, new.read.spec.resources
+    return {
         "id": f"job-{secrets.token_hex(12)}",
-        "owner": owner,
+        "owner": new.owner,
         "name": spec.name,
         "labels": dict(spec.labels),
-        "document": hidden(document),
-        "resolved": read.resolved.model_dump(mode="json"),
-        "notices": [{"pointer": notice.pointer, "detail": notice.detail} for notice in read.notices],
+        "document": hidden(new.document),
+        "resolved": new.read.resolved.model_dump(mode="json"),
+        "notices": [{"pointer": notice.pointer, "detail": notice.detail} for notice in new.read.notices],
         "state": str(State.QUEUED),
         "queue": resources.queue,
         "priority": resources.priority,
@@ -71,23 +97,23 @@ def create(
         "max_retries": resources.max_retries,
         "max_seconds": resources.max_seconds,
         "deadline": None if resources.deadline is None else moment(resources.deadline),
-        "artifacts_ttl_seconds": resources.artifacts_ttl_seconds or artifacts_ttl_seconds,
+        "artifacts_ttl_seconds": resources.artifacts_ttl_seconds or new.artifacts_ttl_seconds,
         "attempt": 0,
         "lost": 0,
         "retries": 0,
         "ran_seconds": 0.0,
         "version": 1,
-        "event_count": 1 + len(read.notices),
+        "event_count": 1 + len(new.read.notices),
     }
-    job |= session.execute(_INSERT, job).one()._mapping
-    if key is not None:
-        tokens.keep(session, job["id"], tokens_of(read.resolved), key)
-    told: list[tuple[str, str, dict[str, Any]]] = [
-        (Kind.SUBMITTED, f"Queued on {job['queue']} with priority {job['priority']}.", {})
+
+
+def _told(row: dict[str, Any]) -> list[events.Told]:
+    """A new job's first events."""
+    queued = events.Told(Kind.SUBMITTED, f"Queued on {row['queue']} with priority {row['priority']}.", {})
+    return [
+        queued,
+        *(events.Told(Kind.NOTICE, f"{one['pointer']}: {one['detail']}", {"pointer": one["pointer"]}) for one in row["notices"]),
     ]
-    told += [(Kind.NOTICE, f"{notice.pointer}: {notice.detail}", {"pointer": notice.pointer}) for notice in read.notices]
-    events.begin(session, job["id"], job["created_at"], told)
-    return Job(**job)
 
 
 def get(session: Session, owner: str, job_id: str) -> Job:

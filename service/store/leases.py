@@ -143,6 +143,16 @@ def lease_until(session: Session, held: Claim) -> float:
     return until
 
 
+def ask_to_pause(session: Session, held: Claim) -> None:
+    """The job's own wish, by a guard of its spec; a client's `resume` takes it back as it does another client's."""
+    session.execute(
+        update(Job)
+        .where(*_fence(held), Job.cancel_requested_at.is_(None))
+        .values(pause_requested_at=func.coalesce(Job.pause_requested_at, now()))
+        .execution_options(synchronize_session=False)
+    )
+
+
 def succeed(session: Session, held: Claim) -> None:
     """The attempt did every step. A finish that comes before the wish to cancel is heard wins."""
     _end(session, held, State.SUCCEEDED, "All steps are done.")

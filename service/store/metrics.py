@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from service.store.clock import now
@@ -56,16 +56,17 @@ def of_job(
     measure: str | None = None,
     split: str | None = None,
 ) -> Sequence[Metric]:
-    """A job's measures, the base first, then checkpoint by checkpoint."""
+    """A job's measures, the base first, then checkpoint by checkpoint. A measure comes with all its places."""
     wanted = select(Metric).where(Metric.job_id == job_id)
     for column, value in (
         (Metric.step, step),
         (Metric.global_step, global_step),
-        (Metric.measure, measure),
         (Metric.split, split),
     ):
         if value is not None:
             wanted = wanted.where(column == value)
+    if measure is not None:
+        wanted = wanted.where(or_(Metric.measure == measure, Metric.measure.startswith(f"{measure}:", autoescape=True)))
     return session.scalars(wanted.order_by(Metric.step, Metric.global_step, Metric.split, Metric.measure)).all()
 
 

@@ -69,7 +69,9 @@ def _expire_job(session: Session, job_id: str) -> None:
 
 def _best(session: Session, job_id: str, step: str, among: Sequence[int], number: int) -> list[int]:
     rows = metrics.of_job(session, job_id, step=step, measure=BEST_BY) if number else []
-    bits = {row.global_step: row.value for row in rows if row.global_step in among and row.value is not None}
+    bits = {
+        row.global_step: row.value for row in rows if row.global_step in among and row.value is not None and row.split != "anchor"
+    }
     return heapq.nsmallest(number, bits, key=lambda global_step: (bits[global_step], global_step))
 
 

@@ -218,6 +218,36 @@ class Metric(Base):
     estimator: Mapped[str]
     versus_base: Mapped[dict[str, Any] | None] = mapped_column(Document)
     versus_best: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    versus_leader: Mapped[dict[str, Any] | None] = mapped_column(Document)  # than which none is better by this measure
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["job_id", "step", "global_step", "split"],
+            ["measurements.job_id", "measurements.step", "measurements.global_step", "measurements.split"],
+            ondelete="CASCADE",
+        ),
+    )
+
+
+class AlertTest(Base):
+    """One alert's test of one checkpoint on one text: what was found, and whether it fired."""
+
+    __tablename__ = "alert_tests"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[str] = mapped_column(String(64), primary_key=True)
+    global_step: Mapped[int] = mapped_column(primary_key=True)
+    split: Mapped[str] = mapped_column(String(64), primary_key=True)
+    alert: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fires: Mapped[bool | None]  # None where it could not be tested
+    statistic: Mapped[float | None]
+    bound: Mapped[float | None]
+    threshold: Mapped[float]
+    unit: Mapped[str] = mapped_column(String(40))
+    k: Mapped[int]  # the step's k-th measured checkpoint
+    alpha: Mapped[float]  # its part of the step's
+    n_documents: Mapped[int]
+    reason: Mapped[str | None]  # why it was not tested, or what else is to be known of it
 
     __table_args__ = (
         ForeignKeyConstraint(

@@ -33,6 +33,8 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "concat", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
+    "a measure taken on a task is named": {"measures": {"names": "entropy"}},
+    "a measure taken on generations is named": {"measures": {"names": "entropy"}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -48,6 +50,8 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "interleave_under", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
+    "a measure taken on a task is named": {"measures": {"names": "mutual_information"}},
+    "a measure taken on generations is named": {"measures": {"names": "compression_ratio"}, "generating": {}},
     "the worker has a GPU": {},
 }
 

@@ -525,6 +525,10 @@ def a_stream(data: dict[str, Any] | None = None, training: dict[str, Any] | None
 
 # For each rule, documents that break it and no other rule: (document, pointer, part of the sentence). What an argument's
 # fate refuses as well is refused twice, once for each reason; FATES holds the pointers that the ledger adds.
+def guarded(*when: str, **measures: Any) -> dict[str, Any]:
+    return a_job(measures={**measures, "guards": [{"when": it, "then": "stop"} for it in when]})
+
+
 BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.template_is_given: [
         (without(a_job(), "data", "template"), "/data/template", "stage sft needs a template"),
@@ -648,7 +652,51 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.precision_is_one: [(a_job(training={"bf16": True, "fp16": True}), "/training/fp16", "not both")],
     rules.max_steps_is_positive: [(a_job(training={"max_steps": 0}), "/training/max_steps", "at least 1, or -1")],
     rules.measures_are_known: [
-        (a_job(measures={"names": "entropy,loss"}), "/measures/names", "no measure loss; there are cross_entropy"),
+        (a_job(measures={"names": "entropy,loss"}), "/measures/names", "no measure 'loss'; there are cross_entropy"),
+        (
+            a_job(measures={"names": "crossentropy"}),
+            "/measures/names",
+            "no measure 'crossentropy'; the nearest are cross_entropy",
+        ),
+    ],
+    rules.anchor_is_measured: [(a_job(measures={"names": "", "anchor": "letters"}), "/measures/anchor", "names is empty")],
+    rules.guards_watch_what_is_measured: [
+        (guarded("overfit"), "/measures/guards/0/when", "no alert 'overfit'; the nearest is over_fit. Or a measure, < or >"),
+        (guarded("kl_form_base > 1"), "/measures/guards/0/when", "no measure 'kl_form_base'; the nearest are kl_from_base"),
+        (guarded("over_confidence", names="entropy"), "/measures/guards/0/when", "looks at cross_entropy, which is not measured"),
+        (guarded("entropy < 1.5", names="perplexity"), "/measures/guards/0/when", "looks at entropy, which is not measured"),
+        (guarded("forgetting"), "/measures/guards/0/when", "name a data set in measures.anchor"),
+        (guarded("kl_from_base on anchor > .5"), "/measures/guards/0/when", "name a data set in measures.anchor"),
+        (guarded("numeric", names=""), "/measures/guards/0/when", "Nothing is measured"),
+        (guarded("numeric", "over_fit > 2"), "/measures/guards/1/when", "no measure 'over_fit'"),
+    ],
+    rules.guards_do_one_thing_each: [(guarded("numeric", "numeric"), "/measures/guards/1/when", "say once what is to be done")],
+    rules.measures_of_a_task_have_one: [
+        (a_job(measures={"names": "mutual_information,fano_bound"}), "/measures/task", "fano_bound are taken on labels"),
+    ],
+    rules.measures_of_conversations_have_them: [
+        (
+            a_job(finetuning={"stage": "pt"}, measures={"names": "usable_information"}),
+            "/measures/names",
+            "taken on conversations",
+        ),
+    ],
+    rules.membership_has_rows_of_both_kinds: [
+        (a_job(measures={"names": "membership_auroc"}), "/measures/names", "set data.val_size, or name measures.dataset"),
+    ],
+    rules.streams_are_not_read_for_measures: [
+        (
+            a_job(measures={"names": "empirical_entropy"}, data={"streaming": True}, training={"max_steps": 9}),
+            "/measures/names",
+            "not all read where they are streamed",
+        ),
+    ],
+    rules.measures_of_an_adapter_have_one: [
+        (
+            a_job(finetuning={"finetuning_type": "full"}, measures={"names": "entropy,spectral_entropy"}),
+            "/measures/names",
+            "spectral_entropy is taken on a LoRA adapter, and finetuning_type is full",
+        ),
     ],
     rules.some_layer_is_trainable: [
         (
@@ -714,6 +762,8 @@ def test_no_other_rule_complains(rule: Callable[..., Any], document: Any, pointe
         a_job(data={"dataset": "a,b", "mix_strategy": "interleave_over", "interleave_probs": "0.999999,0.000001"}),
         a_job(training={"warmup_steps": 10}),
         a_job(measures={"names": []}),
+        guarded("entropy_collapse", "over_confidence", "over_fit", "numeric", "kl_from_base>1e-2", "entropy < +1"),
+        guarded("forgetting", "kl_from_base on anchor > 0.5", anchor="letters"),
         a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": -3}),
     ],
 )
@@ -818,3 +868,26 @@ def test_a_token_is_not_shown_in_what_is_said_or_printed_of_a_job() -> None:
     spec = JobSpec.model_validate(document)
     assert "verysecret" not in repr(spec)
     assert "verysecret" not in spec.model_dump_json()
+
+
+def test_a_guard_is_refused_where_it_stands_in_its_step() -> None:
+    guards = [{"when": "numeric", "then": "stop"}, {"when": "over_fitt", "then": "stop"}]
+    document = a_job(steps=[{"name": "one"}, {"name": "two", "measures": {"guards": guards}}])
+    assert pointers_of(document) == ["/steps/1/measures/guards/1/when"]
+
+
+@pytest.mark.parametrize(
+    ("guards", "pointers"),
+    [
+        ([{"when": "numeric", "then": "halt"}], ["/measures/guards/0/then"]),
+        ([{"when": "numeric"}], ["/measures/guards/0/then"]),
+        ([{"when": "numeric", "then": "stop", "else": "go"}], ["/measures/guards/0/else"]),
+        ({"numeric": "stop"}, ["/measures/guards"]),
+    ],
+)
+def test_a_guard_of_another_shape_is_refused(guards: Any, pointers: list[str]) -> None:
+    assert pointers_of(a_job(measures={"guards": guards})) == pointers
+
+
+def test_a_guard_in_a_flat_file_is_refused_under_its_own_name() -> None:
+    assert pointers_of(a_flat_job(guards=[{"when": "joy", "then": "stop"}])) == ["/guards/0/when"]

@@ -59,7 +59,14 @@ def saved(held: Claim, global_step: int) -> dict[str, Any]:
 
 def measured(global_step: int, bits: float) -> dict[str, Any]:
     row = a_metric(global_step, "cross_entropy", bits)
-    told = {"message": "measurement", "step": "sft", "global_step": global_step, "split": "validation"}
+    told = {
+        "message": "measurement",
+        "step": "sft",
+        "global_step": global_step,
+        "split": "validation",
+        "alerts": [],
+        "guards": [],
+    }
     return told | {"documents": {}, "metrics": [row]}
 
 
@@ -161,3 +168,21 @@ def test_a_fork_server_that_dies_while_it_starts_a_child_leaves_no_pipe_open(mon
     with pytest.raises(warm.NotStarted, match="unexpected EOF"):
         warm.start({"job_id": "job-1"})
     assert [end.closed for end in ends] == [True, True]
+
+
+def test_a_guard_that_pauses_is_told_and_heard_with_the_next_heartbeat(database: Database) -> None:
+    held = claimed(database)
+    guard = {"text": "Guard 'numeric' at checkpoint 10: the job pauses.", "data": {"when": "numeric", "then": "pause"}}
+    said(database, held, saved(held, 10), {**measured(10, 2.0), "guards": [guard]})
+    assert said(database, held) is leases.Wish.PAUSE
+    with database.transaction() as session:
+        told = [event.message for event in events.after(session, held.job_id, 0, 100) if event.kind == "guarded"]
+        assert told == [guard["text"]]
+        assert leases.give_back(session, held, "It stops.") == "paused"
+
+
+def test_a_guard_that_stops_a_step_does_not_pause_the_job(database: Database) -> None:
+    held = claimed(database)
+    guard = {"text": "Guard.", "data": {"when": "numeric", "then": "stop"}}
+    said(database, held, saved(held, 10), {**measured(10, 2.0), "guards": [guard]})
+    assert said(database, held) is None

@@ -75,9 +75,24 @@ def load_pretraining(places: Places, wanted: Wanted, tokenizer: PreTrainedTokeni
     return _streamed(wanted, parts, encode, _measured_texts(parts.evaluation, wanted.data, tokenizer))
 
 
+def load_anchor(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """What the model should not forget, encoded as what is measured; nothing where the job names no anchor."""
+    measures = wanted.measures
+    if not measures.anchor:
+        return []
+    rows = [*chain.from_iterable(load_rows(places, wanted, measures.anchor))]
+    rows = sample(rows, measures.max_documents, wanted.seed)
+    return (_measured_texts if wanted.stage == "pt" else _measured_conversations)(rows, wanted.data, tokenizer)
+
+
 def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list[Row]]:
     """The rows of each of the named data sets, of every one the first max_samples."""
     return [list(islice(source.read(), wanted.data.max_samples)) for source in _sources(places, wanted, names)]
+
+
+def measured_rows(places: Places, wanted: Wanted) -> list[Row]:
+    """The rows that are measured, as they are read: held out, of a data set of their own, or standing in."""
+    return (_streamed_parts if wanted.data.streaming else _parts)(places, wanted).evaluation
 
 
 def _conversations(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:

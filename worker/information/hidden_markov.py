@@ -6,6 +6,7 @@ In bits.
 Sources: Blackwell 1957; Cover and Thomas, Elements of Information Theory, 2nd ed. 2006, §4.5; Hernando, Crespi and Cybenko 2005.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,3 +96,76 @@ def _observations(observations_T: ArrayLike, Y: int) -> np.ndarray:
             f"observations must lie in 0 to {Y - 1}, those here go from {observations_T.min()} to {observations_T.max()}"
         )
     return observations_T
+
+
+@dataclass(frozen=True, eq=False)
+class FittedChain:
+    """Of greatest likelihood, as far as it was climbed: the parameters, and lg of the likelihood."""
+
+    initial_S: np.ndarray
+    transitions_SS: np.ndarray
+    emissions_SY: np.ndarray
+    log_likelihood_bits: float
+
+
+def fitted_chain(sequences: Sequence[ArrayLike], states: int, symbols: int, iterations: int = 50) -> FittedChain:
+    """Expectation–maximisation from a fixed start: states that stay with .8, each with symbols of its own preferred.
+
+    It climbs to a stationary point of the likelihood, not always its greatest. Baum et al. 1970; Rabiner 1989 (scaling).
+    """
+    y_DT, lengths_D = _padded(sequences, symbols)
+    stay = 0.8 if states > 1 else 1.0
+    transitions_SS = np.full((states, states), (1 - stay) / max(states - 1, 1))
+    np.fill_diagonal(transitions_SS, stay)
+    near_SY = 1 / (1 + np.abs(np.linspace(0, 1, states)[:, None] - np.linspace(0, 1, symbols)[None, :]) * symbols)
+    emissions_SY, initial_S = near_SY / near_SY.sum(axis=1, keepdims=True), np.full(states, 1 / states)
+    log_likelihood = -np.inf
+    for _ in range(iterations):
+        before = log_likelihood
+        counts, log_likelihood = _expected_counts(y_DT, lengths_D, initial_S, transitions_SS, emissions_SY)
+        initial_S, transitions_SS, emissions_SY = (_shares(count) for count in counts)
+        if log_likelihood - before < 1e-9 * abs(log_likelihood):
+            break
+    return FittedChain(initial_S, transitions_SS, emissions_SY, float(log_likelihood) / LN2)
+
+
+def _padded(sequences: Sequence[ArrayLike], symbols: int) -> tuple[np.ndarray, np.ndarray]:
+    checked = [_observations(np.asarray(sequence), symbols) for sequence in sequences]
+    if not checked:
+        raise ValueError("there must be a sequence to fit a chain to")
+    lengths_D = np.array([len(sequence) for sequence in checked])
+    y_DT = np.zeros((len(checked), lengths_D.max()), dtype=np.int64)
+    for row, sequence in zip(y_DT, checked, strict=True):
+        row[: len(sequence)] = sequence
+    return y_DT, lengths_D
+
+
+def _expected_counts(
+    y_DT: np.ndarray, lengths_D: np.ndarray, initial_S: np.ndarray, transitions_SS: np.ndarray, emissions_SY: np.ndarray
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], float]:
+    """Forwards and backwards over all sequences at once; what stands behind the end of one counts nothing."""
+    D, T = y_DT.shape
+    there_DT = np.arange(T) < lengths_D[:, None]
+    emitted_DTS = np.where(there_DT[:, :, None], emissions_SY.T[y_DT], 1.0)
+    forward_DTS, scale_DT = np.empty_like(emitted_DTS), np.ones((D, T))
+    for t in range(T):
+        reached_DS = np.broadcast_to(initial_S, (D, len(initial_S))) if t == 0 else forward_DTS[:, t - 1] @ transitions_SS
+        joint_DS = reached_DS * emitted_DTS[:, t]
+        scale_DT[:, t] = joint_DS.sum(axis=1)
+        forward_DTS[:, t] = joint_DS / scale_DT[:, t, None]
+    backward_DTS = np.ones_like(forward_DTS)
+    moves_SS = np.zeros_like(transitions_SS)
+    for t in range(T - 2, -1, -1):
+        ahead_DS = emitted_DTS[:, t + 1] * backward_DTS[:, t + 1] / scale_DT[:, t + 1, None]
+        goes_on_D = there_DT[:, t + 1, None]
+        backward_DTS[:, t] = np.where(goes_on_D, ahead_DS @ transitions_SS.T, 1.0)
+        moves_SS += transitions_SS * ((forward_DTS[:, t] * goes_on_D).T @ ahead_DS)
+    posterior_DTS = np.where(there_DT[:, :, None], forward_DTS * backward_DTS, 0.0)
+    shown_SY = np.stack([posterior_DTS[y_DT == y].sum(axis=0) for y in range(emissions_SY.shape[1])], axis=1)
+    return (posterior_DTS[:, 0].sum(axis=0), moves_SS, shown_SY), float(np.log(scale_DT[there_DT]).sum())
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    """Of rows that sum to 1; a state that is never left, or never reached, is uniform."""
+    total = counts.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, counts / np.where(total > 0, total, 1), 1 / counts.shape[-1])

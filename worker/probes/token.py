@@ -11,7 +11,7 @@ product for each checkpoint instead of a forward pass.
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,15 @@ from worker.information.vocabulary.tokens import token_statistics
 
 UNSCORED = -100
 DIVERGENCES = ("kl_from_base", "kl_to_base")
+# The statistics of a pass that compare with a base.
+WITH_A_BASE = (
+    *DIVERGENCES,
+    "base_nll",
+    "bhattacharyya_coefficient",
+    "renyi_divergence_2",
+    "total_variation",
+    "jensen_shannon",
+)
 
 Model = Any  # a transformers causal language model, or peft's wrapper around one
 
@@ -40,6 +49,12 @@ class Document:
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.input_ids):
             raise ValueError(f"{len(self.input_ids)} tokens have {len(self.labels)} labels: each token needs its own")
+
+    @property
+    def prompt(self) -> list[int]:
+        """What stands before all that is scored; the first half where that is nearly everything."""
+        first = self.scored[0] if self.scored else len(self.input_ids)
+        return self.input_ids[: first if first > 1 else max(1, len(self.input_ids) // 2)]
 
     @cached_property
     def scored(self) -> list[int]:
@@ -57,6 +72,20 @@ class DocumentSums:
     entropy: list[float]
     kl_from_base: list[float] | None = None  # Σ D(base‖model)
     kl_to_base: list[float] | None = None  # Σ D(model‖base)
+    most_entropy: list[float] | None = None  # Σ lg V
+    varentropy: list[float] | None = None  # in bits², of each token's own distribution
+    min_entropy: list[float] | None = None
+    renyi_entropy_2: list[float] | None = None
+    tsallis_entropy_2: list[float] | None = None  # Σ (1 − Σp²), and from here on no bits where nothing is said
+    brier_score: list[float] | None = None
+    mass_above_target: list[float] | None = None
+    first_choice: list[float] | None = None  # how many targets no token is likelier than
+    reciprocal_rank: list[float] | None = None
+    top_probability: list[float] | None = None  # Σ max p
+    bhattacharyya_coefficient: list[float] | None = None
+    renyi_divergence_2: list[float] | None = None  # in bits
+    total_variation: list[float] | None = None
+    jensen_shannon: list[float] | None = None  # in bits
 
     def to_json(self) -> dict[str, list[int] | list[float | None] | None]:
         """Plain lists; a sum that is not finite, of a model that diverged, is null, since JSON has no nan."""
@@ -64,7 +93,9 @@ class DocumentSums:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "DocumentSums":
-        return cls(**{name: values and [math.nan if x is None else x for x in values] for name, values in kept.items()})
+        """What else is kept beside the sums is left alone."""
+        known = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
+        return cls(**{name: values and [math.nan if x is None else x for x in values] for name, values in known.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +115,41 @@ class Base:
         return cls(final_hidden_states(model, documents, batch_documents), head)
 
 
-def measure(
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What one pass of documents through a model gave, token after scored token."""
+
+    documents: list[Document]
+    hidden_ND: torch.Tensor
+    head: Head
+    statistics: TokenStatistics
+
+    @property
+    def targets_N(self) -> torch.Tensor:
+        return _targets(self.documents)
+
+    @cached_property
+    def document_N(self) -> np.ndarray:
+        """Which document each token is of, by its place."""
+        return np.repeat(np.arange(len(self.documents)), [len(document.scored) for document in self.documents])
+
+    @cached_property
+    def sums(self) -> DocumentSums:
+        return _sums(self.documents, self.statistics, self.head.size)
+
+
+def one_pass(
     model: Model,
     documents: list[Document],
     tokenizer_size: int,
     base: Base | None = None,
     batch_documents: int | None = None,
-) -> DocumentSums:
-    """One pass of the documents through the model, and its divergences from the base where one is given."""
+    want: tuple[str, ...] = (),
+) -> Pass:
+    """The documents through the model once, and its divergences from the base where one is given.
+
+    `want` names statistics beside loss and entropy; those that compare with a base are left out where there is none.
+    """
     head = _checked_head(model, documents, tokenizer_size)
     if base is not None and base.head.size != head.size:
         raise ValueError(
@@ -100,15 +158,40 @@ def measure(
         )
     hidden_ND, targets_N = final_hidden_states(model, documents, batch_documents), _targets(documents)
     if base is None:
-        return _sums(documents, token_statistics(hidden_ND, head, targets_N))
-    statistics = token_statistics(hidden_ND, head, targets_N, base.hidden_ND, base.head, want=DIVERGENCES)
-    return _sums(documents, statistics)
+        statistics = token_statistics(hidden_ND, head, targets_N, want=_of_one_model(want))
+    else:
+        every = (*DIVERGENCES, *(name for name in want if name not in DIVERGENCES))
+        statistics = token_statistics(hidden_ND, head, targets_N, base.hidden_ND, base.head, want=every)
+    return Pass(documents, hidden_ND, head, statistics)
 
 
-def measure_base(base: Base, documents: list[Document]) -> DocumentSums:
-    """The base's own sums from its cached states; its divergence from itself is 0 exactly."""
-    sums = _sums(documents, token_statistics(base.hidden_ND, base.head, _targets(documents)))
-    return replace(sums, kl_from_base=[0.0] * len(documents), kl_to_base=[0.0] * len(documents))
+def measure(
+    model: Model,
+    documents: list[Document],
+    tokenizer_size: int,
+    base: Base | None = None,
+    batch_documents: int | None = None,
+    want: tuple[str, ...] = (),
+) -> DocumentSums:
+    """The sums of one pass."""
+    return one_pass(model, documents, tokenizer_size, base, batch_documents, want).sums
+
+
+def base_pass(base: Base, documents: list[Document], want: tuple[str, ...] = ()) -> Pass:
+    """The base's own, from its cached states. It is no distance from itself, exactly."""
+    statistics = token_statistics(base.hidden_ND, base.head, _targets(documents), want=_of_one_model(want))
+    none_N = np.zeros(len(base.hidden_ND))
+    itself = {name: none_N for name in (*DIVERGENCES, *want) if name in WITH_A_BASE}
+    if "bhattacharyya_coefficient" in itself:
+        itself["bhattacharyya_coefficient"] = none_N + 1
+    if "base_nll" in itself:
+        itself["base_nll"] = statistics.nll
+    return Pass(documents, base.hidden_ND, base.head, replace(statistics, **itself))
+
+
+def measure_base(base: Base, documents: list[Document], want: tuple[str, ...] = ()) -> DocumentSums:
+    """The sums of the base's own pass."""
+    return base_pass(base, documents, want).sums
 
 
 def adapter_off(model: Model) -> AbstractContextManager[None]:
@@ -127,7 +210,7 @@ def final_hidden_states(
     Batches are of like lengths, right-padded, at most batch_documents where that is given, and at most batch_tokens with the
     padding (one longer document goes alone).
     """
-    transformer, device = _transformer(model), next(model.parameters()).device
+    transformer, device = transformer_of(model), next(model.parameters()).device
     states: dict[int, torch.Tensor] = {}
     with evaluating(model):
         for batch in _batches(documents, batch_documents or len(documents), batch_tokens):
@@ -139,14 +222,25 @@ def final_hidden_states(
                 before = torch.tensor(documents[i].scored) - 1  # the state at t−1 predicts the token at t
                 states[i] = output.last_hidden_state[row, before.to(device)].cpu()
     if not states:
-        return torch.empty(0, _hf_model(model).config.get_text_config().hidden_size, dtype=next(model.parameters()).dtype)
+        return torch.empty(0, hf_model_of(model).config.get_text_config().hidden_size, dtype=next(model.parameters()).dtype)
     return torch.cat([states[i] for i in sorted(states)])
+
+
+def first_documents(documents: list[Document], most_tokens: int) -> list[Document]:
+    """As many from the first on as have so many tokens together, and one at least. For what grows faster than its text."""
+    taken: list[Document] = []
+    for document in documents:
+        most_tokens -= len(document.input_ids)
+        if taken and most_tokens < 0:
+            break
+        taken.append(document)
+    return taken
 
 
 def head_of(model: Model, tokenizer_size: int) -> Head:
     """The output head as it acts now, adapter included if it is on, with the logit transform that the model's config names."""
-    hf_model = _hf_model(model)
-    weight_VD, bias_V = _effective_weight(hf_model.get_output_embeddings())
+    hf_model = hf_model_of(model)
+    weight_VD, bias_V = effective_weight(hf_model.get_output_embeddings())
     config = hf_model.config.get_text_config()
     softcap = getattr(config, "final_logit_softcapping", None)
     return Head(weight_VD, bias_V, _logit_scale(config), softcap, vocabulary=tokenizer_size)
@@ -165,7 +259,7 @@ def _logit_scale(config: Any) -> float:
     return scale * scaling if config.model_type.startswith("hyperclovax") else scale / scaling
 
 
-def _effective_weight(module: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+def effective_weight(module: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The W and b for which module(h) = h W^T + b in the present state of its adapters."""
     if hasattr(module, "modules_to_save"):
         module = _present_copy(module)
@@ -232,7 +326,7 @@ def _require_same_logits(model: Model, head: Head, sample: list[int]) -> None:
     ids_1T = torch.tensor([sample], device=next(model.parameters()).device)
     with evaluating(model), full_precision_products():
         own_TV = model(input_ids=ids_1T, use_cache=False).logits[0].float()
-        hidden_TD = _transformer(model)(input_ids=ids_1T, use_cache=False, return_dict=True).last_hidden_state[0]
+        hidden_TD = transformer_of(model)(input_ids=ids_1T, use_cache=False, return_dict=True).last_hidden_state[0]
     if not own_TV.isfinite().all():
         return  # a model that diverged says so in its numbers
     made_TV = head.logits(hidden_TD)
@@ -241,7 +335,7 @@ def _require_same_logits(model: Model, head: Head, sample: list[int]) -> None:
     apart = float((made_TV - own_TV).abs().max())
     if not apart <= tolerance:
         raise ValueError(
-            f"{type(_hf_model(model)).__name__} makes its logits in a way that is not known here (they are {apart:.2g} apart),"
+            f"{type(hf_model_of(model)).__name__} makes its logits in a way that is not known here (they are {apart:.2g} apart),"
             " so it cannot be measured"
         )
 
@@ -257,7 +351,7 @@ def _is_trained(model: Model, weight_VD: torch.Tensor) -> bool:
     return any(p.requires_grad and p.data_ptr() == weight_VD.data_ptr() for p in model.parameters())
 
 
-def _hf_model(model: Model) -> Any:
+def hf_model_of(model: Model) -> Any:
     """The transformers model inside; peft's layers stay in their places, so it acts as the adapter's state says."""
     if not _is_adapted(model):
         return model
@@ -266,9 +360,9 @@ def _hf_model(model: Model) -> Any:
     return model.get_base_model()
 
 
-def _transformer(model: Model) -> Any:
+def transformer_of(model: Model) -> Any:
     """All but the head; its last_hidden_state is after the final norm."""
-    hf_model = _hf_model(model)
+    hf_model = hf_model_of(model)
     return getattr(hf_model, hf_model.base_model_prefix)
 
 
@@ -313,7 +407,11 @@ def _targets(documents: list[Document]) -> torch.Tensor:
     return torch.tensor([document.labels[t] for document in documents for t in document.scored], dtype=torch.long)
 
 
-def _sums(documents: list[Document], statistics: TokenStatistics) -> DocumentSums:
+def _of_one_model(want: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in want if name not in WITH_A_BASE)
+
+
+def _sums(documents: list[Document], statistics: TokenStatistics, vocabulary: int) -> DocumentSums:
     """Per-token bits to per-document sums."""
     n_tokens = [len(document.scored) for document in documents]
     ends = np.cumsum(n_tokens)
@@ -321,11 +419,16 @@ def _sums(documents: list[Document], statistics: TokenStatistics) -> DocumentSum
     def per_document(bits_N: np.ndarray) -> list[float]:
         return [float(bits_N[end - n : end].sum()) for n, end in zip(n_tokens, ends, strict=True)]
 
+    names = {field.name for field in fields(DocumentSums)}
+    told = {name: bits_N for name, bits_N in vars(statistics).items() if name in names and bits_N is not None}
+    if statistics.target_rank is not None:
+        told["first_choice"] = statistics.target_rank == 0
+        told["reciprocal_rank"] = 1 / (1 + statistics.target_rank)
+    if statistics.min_entropy is not None:
+        told["top_probability"] = np.exp2(-statistics.min_entropy)
     return DocumentSums(
         n_tokens=n_tokens,
         n_bytes=[document.n_bytes for document in documents],
-        nll=per_document(statistics.nll),
-        entropy=per_document(statistics.entropy),
-        kl_from_base=None if statistics.kl_from_base is None else per_document(statistics.kl_from_base),
-        kl_to_base=None if statistics.kl_to_base is None else per_document(statistics.kl_to_base),
+        most_entropy=[n * math.log2(vocabulary) for n in n_tokens],
+        **{name: per_document(bits_N) for name, bits_N in told.items()},
     )

@@ -182,7 +182,9 @@ class Saving(TrainerCallback):
         number = planned_number(self._work.step.training, state.global_step, state.epoch or 0.0)
         if self._measuring is not None and self._measuring.is_due(number, is_last) and self._run.wish is None:
             self._run.progress(phase="measuring")
-            self._measuring.checkpoint(model, state.global_step)
+            self._measuring.checkpoint(model, state.global_step, state.log_history)
+            if self._measuring.stops or self._run.wish is not None:
+                control.should_training_stop = True
         self._run.progress(phase="training")
 
 

@@ -1,75 +1,132 @@
 """Measures the base once and every checkpoint as it comes, and tells what each new number changes in the old ones."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from service.specs.measures import MeasureArguments
-from worker.data.prepared import Prepared, Streamed
+from service.specs.measures import measure_of
+from worker.data.tokenize import Example
 from worker.models.adapters import Model
-from worker.probes.report import report
-from worker.probes.token import Base, Document, DocumentSums, measure, measure_base
+from worker.probes.alerts import Test, alert_tests
+from worker.probes.finding import Finding, Findings
+from worker.probes.report import Row, best_checkpoint, chosen_checkpoint, report, report_findings
+from worker.probes.token import Base, Document, DocumentSums, base_pass, final_hidden_states, one_pass
 from worker.run import Run
+from worker.stages.guarding import Guarding
+from worker.stages.probing import Probed, Probing
+
+FINDINGS = "findings"  # where they stand among a checkpoint's sums
 
 
 class Measuring:
-    """One step's measurements on one text. `begin` with the base before training starts, then `checkpoint` after each."""
+    """One step's measurements. `begin` with the base before training starts, then `checkpoint` after each.
+
+    Each text is measured by itself: that of the task, and the anchor where the job names one.
+    """
 
     def __init__(
         self,
         run: Run,
         step: str,
-        measures: MeasureArguments,
-        data: Prepared | Streamed,
-        tokenizer: PreTrainedTokenizerBase,
-        batch_documents: int,
+        probed: Probed,
         measured: list[dict[str, Any]],
+        anchor: Sequence[Example] = (),
     ):
         self._run = run
         self._step = step
-        self._measures = measures
-        self._split = data.split
-        self._windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in data.evaluation]
-        self._document_of = [example.document for example in data.evaluation]
-        self._tokenizer_size = len(tokenizer)
-        self._batch_documents = batch_documents
-        self._base: Base | None = None
-        self._base_sums: DocumentSums | None = None
-        self._sums = _earlier(measured, self._split)
-        self._told: dict[tuple[int | None, str], dict[str, Any]] = {}
+        self._names = set(probed.measures.names)
+        self._every = probed.measures.every
+        self._task = _Text(probed.data.split, probed.data.evaluation, measured)
+        self._texts = [self._task, *([_Text("anchor", anchor, measured)] if anchor else [])]
+        self._tokenizer_size = len(probed.tokenizer)
+        self._batch_documents = probed.batch_documents
+        self._probing = Probing(probed, self._task.windows, self._task.document_of)
+        self._guards = Guarding(probed.measures.guards)
 
     def begin(self, base_model: Model) -> None:
         """Measures the base, whose tokenizer is the checkpoints' own."""
-        self._base = Base.of(base_model, self._windows, self._tokenizer_size, self._batch_documents)
-        self._base_sums = by_document(measure_base(self._base, self._windows), self._document_of)
-        self._tell(None, self._base_sums)
+        for text in self._texts:
+            text.base = self._base_on(base_model, text)
+            one = base_pass(text.base, text.windows, self._probing.statistics)
+            text.base_sums = by_document(one.sums, text.document_of)
+            text.findings[None] = self._probing.base(base_model, one) if text is self._task else {}
+        for text in self._texts:
+            self._tell(text, None)
+            for global_step in sorted(text.sums):
+                self._guards.see(text.split, global_step, self._tests(text, global_step), self._rows(text))
 
     def is_due(self, number: int | None, is_last: bool) -> bool:
         """Whether a checkpoint's turn has come. `number` counts the planned ones; None: made because the worker had to stop."""
-        every = self._measures.every
-        return is_last or every == 1 or (number is not None and number % every == 0)
+        return is_last or self._every == 1 or (number is not None and number % self._every == 0)
 
     def has(self, global_step: int) -> bool:
-        return global_step in self._sums
+        return all(global_step in text.sums for text in self._texts)
 
-    def checkpoint(self, model: Model, global_step: int) -> None:
-        """Measures the model as it is."""
-        windows = measure(model, self._windows, self._tokenizer_size, self._base, self._batch_documents)
-        self._sums[global_step] = by_document(windows, self._document_of)
-        self._tell(global_step, self._sums[global_step])
+    def checkpoint(self, model: Model, global_step: int, history: list[dict[str, Any]]) -> None:
+        """Measures the model as it is, on each text on which an earlier attempt has not. `history` is the trainer's log."""
+        size, wanted = self._tokenizer_size, self._probing.statistics
+        for text in self._texts:
+            if global_step in text.sums:
+                continue
+            one = one_pass(model, text.windows, size, text.base, self._batch_documents, wanted)
+            text.sums[global_step] = by_document(one.sums, text.document_of)
+            text.findings[global_step] = self._probing.checkpoint(model, one, history) if text is self._task else {}
+            self._tell(text, global_step)
 
-    def _tell(self, global_step: int | None, sums: DocumentSums) -> None:
-        """The new sums, and every row that they make or change: another best checkpoint changes the others' distance to it."""
-        assert self._base_sums is not None, "the base is measured first"
-        changed = []
-        for row in report(self._sums, self._base_sums):
-            place = (row["global_step"], row["measure"])
-            if row["measure"] in self._measures.names and self._told.get(place) != row:
-                self._told[place] = row
-                changed.append(row)
-        self._run.measurement(self._step, global_step, self._split, sums.to_json(), changed)
-        self._run.event("measured", _sentence(global_step, self._told), step=self._step, global_step=global_step)
+    @property
+    def stops(self) -> bool:
+        """Whether a guard ends the step."""
+        return "stop" in self._guards.acted
+
+    def kept(self) -> int | None:
+        """The checkpoint that the step ends with by its guards; None: its last."""
+        return chosen_checkpoint(self._task.sums) if self._guards.acted & {"stop", "keep_best"} else None
+
+    def _base_on(self, base_model: Model, text: "_Text") -> Base:
+        known = self._task.base
+        if known is None:
+            return Base.of(base_model, text.windows, self._tokenizer_size, self._batch_documents)
+        return Base(final_hidden_states(base_model, text.windows, self._batch_documents), known.head)
+
+    def _tell(self, text: "_Text", global_step: int | None) -> None:
+        """The new sums, every row that they make or change (another best changes the others' distance), and what they set off."""
+        sums = text.base_sums if global_step is None else text.sums[global_step]
+        assert sums is not None, "the base is measured first"
+        rows = self._rows(text)
+        changed = [row for row in rows if text.told.get((row["global_step"], row["measure"])) != row]
+        text.told |= {(row["global_step"], row["measure"]): row for row in changed}
+        tests = [] if global_step is None else self._tests(text, global_step)
+        guards = [] if global_step is None else self._guards.see(text.split, global_step, tests, rows)
+        found = {name: finding.to_json() for name, finding in text.findings[global_step].items()}
+        documents = sums.to_json() | {FINDINGS: found}
+        self._run.measurement(self._step, global_step, text.split, documents, changed, tests, guards)
+        if any(guard["data"]["then"] == "pause" for guard in guards) and self._run.wish is None:
+            self._run.wish = "stop"  # what the supervisor would say with its next heartbeat, now that it has heard of the guard
+        sentence = _sentence(global_step, text)
+        self._run.event("measured", sentence, step=self._step, global_step=global_step, split=text.split)
+
+    def _rows(self, text: "_Text") -> list[Row]:
+        assert text.base_sums is not None, "the base is measured first"
+        rows = report(text.sums, text.base_sums) + report_findings(text.findings, best_checkpoint(text.sums))
+        return [row for row in rows if measure_of(row["measure"]) in self._names]
+
+    def _tests(self, text: "_Text", global_step: int) -> list[Test]:
+        assert text.base_sums is not None, "the base is measured first"
+        return alert_tests(text.base_sums, text.sums, global_step, text.split, self._names, text.findings)
+
+
+class _Text:
+    """What is measured on: its windows, and what the base and each checkpoint make of it."""
+
+    def __init__(self, split: str, examples: Sequence[Example], measured: list[dict[str, Any]]):
+        self.split = split
+        self.windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in examples]
+        self.document_of = [example.document for example in examples]
+        self.base: Base | None = None
+        self.base_sums: DocumentSums | None = None
+        self.sums = _earlier_sums(measured, split)
+        self.findings = _earlier_findings(measured, split)
+        self.told: dict[tuple[int | None, str], Row] = {}
 
 
 def by_document(sums: DocumentSums, document_of: list[int]) -> DocumentSums:
@@ -88,14 +145,22 @@ def by_document(sums: DocumentSums, document_of: list[int]) -> DocumentSums:
     return DocumentSums(**merged)  # type: ignore[arg-type]
 
 
-def _earlier(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSums]:
+def _earlier_sums(measured: list[dict[str, Any]], split: str) -> dict[int, DocumentSums]:
     """What earlier attempts measured on the same text."""
     return {kept["global_step"]: DocumentSums.from_json(kept["documents"]) for kept in measured if kept["split"] == split}
 
 
-def _sentence(global_step: int | None, told: dict[tuple[int | None, str], dict[str, Any]]) -> str:
-    who = "The base" if global_step is None else f"Checkpoint {global_step}"
-    row = told.get((global_step, "cross_entropy"))
+def _earlier_findings(measured: list[dict[str, Any]], split: str) -> dict[int | None, Findings]:
+    return {
+        kept["global_step"]: {name: Finding.from_json(found) for name, found in kept["documents"].get(FINDINGS, {}).items()}
+        for kept in measured
+        if kept["split"] == split
+    }
+
+
+def _sentence(global_step: int | None, text: _Text) -> str:
+    who = ("The base" if global_step is None else f"Checkpoint {global_step}") + (", anchor" if text.split == "anchor" else "")
+    row = text.told.get((global_step, "cross_entropy"))
     if row is None or row["value"] is None:
         return f"{who} is measured."
     error = row["standard_error"]

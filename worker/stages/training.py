@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from worker import checkpoints
 from worker.data.collate import Collator, collator_for, features
+from worker.data.load import load_anchor
 from worker.data.prepared import Prepared, Streamed
 from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import Coverage
@@ -25,6 +26,7 @@ from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss
 from worker.stages.measuring import Measuring
+from worker.stages.probing import Probed
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
@@ -114,7 +116,8 @@ def begin_measuring(
         return None
     run.progress(phase="measuring")
     batch_documents = step.training.per_device_eval_batch_size
-    measuring = Measuring(run, step.name, step.measures, data, tokenizer, batch_documents, work.measured)
+    probed = Probed(step.measures, step.generating, work.places, work.wanted, data, tokenizer, batch_documents)
+    measuring = Measuring(run, step.name, probed, work.measured, load_anchor(work.places, work.wanted, tokenizer))
     if step.measures.base == "job" and not work.begins_like_the_job:
         base_tokenizer = load_tokenizer(work.job_model, step.model.split_special_tokens)
         if work.job_step.data.template is not None:
@@ -148,13 +151,15 @@ def callbacks(run: Run, work: StepWork, measuring: Measuring | None) -> list[Tra
 
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
-    """Trains on from the last complete checkpoint, and answers the folder of the step's last one."""
+    """Trains on from the last complete checkpoint, until the end or a guard's stop; the folder of the step's last one."""
     saved, last = _newest_whole(run, work, [*work.saved, *_taken_over(run, work)])
     if last is not None:
         state = trainer_state(last)
         if measuring is not None:
             _measure_what_was_missed(run, trainer, measuring, work, saved, last, state["max_steps"])
-        if state["global_step"] >= state["max_steps"]:
+            run.check()
+        if state["global_step"] >= state["max_steps"] or (measuring is not None and measuring.stops):
+            _keep(run, work, measuring)
             return last
         run.event(
             "resumed",
@@ -165,7 +170,14 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
     trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     run.check()
+    _keep(run, work, measuring)
     return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+
+
+def _keep(run: Run, work: StepWork, measuring: Measuring | None) -> None:
+    """Says which checkpoint the step ends with, where a guard wants another than the last."""
+    if measuring is not None and (kept := measuring.kept()) is not None:
+        run.kept[work.name] = kept
 
 
 def trainer_state(folder: Path) -> dict[str, Any]:
@@ -224,4 +236,5 @@ def _measure_what_was_missed(
         if folder is not None:
             # transformers' own way to put a checkpoint's weights into the model, adapter or whole, sharded or not
             trainer._load_from_checkpoint(str(folder))
-            measuring.checkpoint(trainer.model, checkpoint.global_step)
+            history = trainer_state(folder)["log_history"]
+            measuring.checkpoint(trainer.model, checkpoint.global_step, history)

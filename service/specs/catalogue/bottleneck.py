@@ -40,6 +40,8 @@ ROWS: tuple[Measure, ...] = (
         function="bottleneck.relevance_lower_bound",
         aliases=("variational_information_bound",),
         estimator="a lower bound, on held-out data",
+        on="hidden",
+        in_jobs=True,
     ),
     Measure(
         name="usable_information",
@@ -55,6 +57,8 @@ ROWS: tuple[Measure, ...] = (
             "predictive_v_information",
         ),
         estimator="mean of held-out differences; may be negative",
+        on="prompts",
+        in_jobs=True,
     ),
     Measure(
         name="pointwise_usable_information",

@@ -19,6 +19,9 @@ ROWS: tuple[Measure, ...] = (
             verdict="incomplete",
             why="right as the special case of Shannon and Hartley; the general definition is a maximum over inputs",
         ),
+        on="task",
+        in_jobs=True,
+        better="higher",
     ),
     Measure(
         name="shannon_hartley",
@@ -81,6 +84,8 @@ ROWS: tuple[Measure, ...] = (
         computed_on=_EXPORT,
         function="channels.gaussian_rate_distortion",
         aliases=("reverse_water_filling",),
+        on="weights",
+        in_jobs=True,
     ),
     Measure(
         name="gaussian_distortion_rate",

@@ -25,6 +25,8 @@ ROWS: tuple[Measure, ...] = (
             why="right, but the lower half alone: the best prefix code has H ≤ L < H + 1; and codes that are only "
             "one-to-one can beat H",
         ),
+        on="data",
+        in_jobs=True,
     ),
     Measure(
         name="expected_length",
@@ -88,6 +90,9 @@ ROWS: tuple[Measure, ...] = (
         source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §5.9 and §13.3",
         computed_on="a text scored by a checkpoint, against zlib, lzma and bz2",
         function="coding.arithmetic_code_bits",
+        on="tokens",
+        in_jobs=True,
+        better="lower",
     ),
     Measure(
         name="kolmogorov_upper_bound",
@@ -109,6 +114,8 @@ ROWS: tuple[Measure, ...] = (
             why='with s free the programme "print s" makes it a constant; s is given in K(x|s) and absent in K(x)',
         ),
         estimator="an upper bound; compressors stay well above the entropy of a short text",
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="conditional_kolmogorov_upper_bound",
@@ -137,6 +144,8 @@ ROWS: tuple[Measure, ...] = (
         source="Li & Vitányi, 3rd ed. 2008",
         computed_on="generations of a checkpoint: near 0 where they loop",
         function="coding.compression_ratio",
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="normalized_compression_distance",
@@ -147,5 +156,7 @@ ROWS: tuple[Measure, ...] = (
         computed_on="pairs of training and evaluation texts: near 0 for copies",
         function="coding.normalized_compression_distance",
         aliases=("ncd",),
+        on="data",
+        in_jobs=True,
     ),
 )

@@ -23,6 +23,8 @@ ROWS: tuple[Measure, ...] = (
             why="it is relative entropy again, and in the reverse direction; what Blackwell compared are experiments",
         ),
         estimator="linear programme; bootstrap the rows",
+        on="task",
+        in_jobs=True,
     ),
     Measure(
         name="le_cam_distance",

@@ -26,6 +26,8 @@ ROWS: tuple[Measure, ...] = (
         computed_on=_HIDDEN,
         estimator="of the shrunk covariance of Ledoit & Wolf",
         function="continuous.gaussian_entropy",
+        on="hidden",
+        in_jobs=True,
     ),
     Measure(
         name="uniform_entropy",
@@ -133,5 +135,7 @@ ROWS: tuple[Measure, ...] = (
         aliases=("gaussian_total_correlation",),
         estimator="of the shrunk covariance of Ledoit & Wolf",
         function="continuous.gaussian_multi_information",
+        on="hidden",
+        in_jobs=True,
     ),
 )

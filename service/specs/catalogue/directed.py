@@ -85,5 +85,7 @@ ROWS: tuple[Measure, ...] = (
         computed_on="conversations: the answers' tokens, with and without the user's turns",
         function="directed.model_directed_information",
         estimator="two forward passes; a sample under the model",
+        on="prompts",
+        in_jobs=True,
     ),
 )

@@ -21,6 +21,9 @@ ROWS: tuple[Measure, ...] = (
             why="of the total variation; the name suggests the variation of information, which is variation_of_information here",
         ),
         function="divergences.total_variation",
+        on="tokens",
+        in_jobs=True,
+        better="lower",
     ),
     Measure(
         name="jensen_shannon_divergence",
@@ -31,6 +34,9 @@ ROWS: tuple[Measure, ...] = (
         computed_on=_TWO_MODELS,
         aliases=("jensen_shannon",),
         function="divergences.jensen_shannon_divergence",
+        on="tokens",
+        in_jobs=True,
+        better="lower",
     ),
     Measure(
         name="jensen_shannon_distance",
@@ -49,6 +55,10 @@ ROWS: tuple[Measure, ...] = (
         source="Bhattacharyya 1943",
         computed_on=_TWO_MODELS,
         function="divergences.bhattacharyya_coefficient",
+        on="tokens",
+        in_jobs=True,
+        default=True,
+        better="higher",
     ),
     Measure(
         name="bhattacharyya_distance",

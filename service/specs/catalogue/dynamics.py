@@ -18,6 +18,8 @@ ROWS: tuple[Measure, ...] = (
             verdict="wrong",
             why="covers of f^n are not it: Bowen counts (n,ε)-separated orbits",
         ),
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="word_growth",
@@ -29,6 +31,8 @@ ROWS: tuple[Measure, ...] = (
         function="dynamics.word_growth",
         aliases=("distinct_k_growth",),
         estimator="counts; says nothing of words longer than the sample can show",
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="distinct_words",

@@ -18,6 +18,8 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(formula="−Σ p̂ lg p̂", verdict="correct", why="its bias, about −(K−1)/(2N ln 2) bits, goes unmentioned"),
         estimator="itself; too low wherever categories are rare",
         function="estimators.empirical_entropy",
+        on="data",
+        in_jobs=True,
     ),
     Measure(
         name="empirical_entropy_bias",
@@ -93,6 +95,8 @@ ROWS: tuple[Measure, ...] = (
         computed_on=_COUNTS,
         estimator=_CORRECTED,
         function="estimators.entropy_from_counts",
+        on="data",
+        in_jobs=True,
     ),
     Measure(
         name="sample_coverage",
@@ -104,6 +108,8 @@ ROWS: tuple[Measure, ...] = (
         aliases=("good_turing_coverage",),
         estimator="itself; an entropy with less than 0.9 is called a lower bound",
         function="estimators.coverage",
+        on="data",
+        in_jobs=True,
     ),
     Measure(
         name="conditional_entropy_from_counts",
@@ -144,5 +150,7 @@ ROWS: tuple[Measure, ...] = (
         computed_on="counts of the k-grams of a data set or of generated text, one list for every k",
         estimator=_CORRECTED,
         function="estimators.entropy_rate_from_counts",
+        on="generations",
+        in_jobs=True,
     ),
 )

@@ -20,6 +20,8 @@ ROWS: tuple[Measure, ...] = (
         ),
         estimator="mean of the scores' outer products",
         function="fisher.fisher_information",
+        on="gradient",
+        in_jobs=True,
     ),
     Measure(
         name="bernoulli_fisher_information",
@@ -58,6 +60,9 @@ ROWS: tuple[Measure, ...] = (
         source="Cover & Thomas 2006, §11.10; Brown, Fundamentals of Statistical Exponential Families, 1986, ch. 1",
         computed_on="a checkpoint's logits",
         function="fisher.temperature_fisher_information",
+        on="tokens",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="fisher_predicted_kl",
@@ -85,6 +90,8 @@ ROWS: tuple[Measure, ...] = (
         ),
         estimator="least squares; difference series that wander, and have 100 points at least",
         function="fisher.granger_causality",
+        on="series",
+        in_jobs=True,
     ),
     Measure(
         name="gaussian_transfer_entropy",

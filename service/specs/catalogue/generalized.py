@@ -24,6 +24,9 @@ ROWS: tuple[Measure, ...] = (
         source="Rényi 1961",
         computed_on=_NEXT_TOKEN + ": two samples agree with probability 2^(−H_2)",
         function="generalized.collision_entropy",
+        on="tokens",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="min_entropy",
@@ -33,6 +36,9 @@ ROWS: tuple[Measure, ...] = (
         source="Rényi 1961",
         computed_on=_NEXT_TOKEN + ": greedy decoding takes a symbol of probability 2^(−H_inf)",
         function="generalized.min_entropy",
+        on="tokens",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="hill_number",
@@ -43,11 +49,13 @@ ROWS: tuple[Measure, ...] = (
         computed_on="shares of categories, languages, sources or clusters in a data set or among generations",
         aliases=("diversity", "effective_number"),
         function="generalized.hill_number",
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="tsallis_entropy",
         row=19,
-        unit="1 (nats at q = 1)",
+        unit="1",
         definition="S_q = (1 − Σ p^q)/(q − 1); −Σ p ln p at q = 1",
         source="Tsallis 1988",
         computed_on=_NEXT_TOKEN + ": q = 2 is the Gini index 1 − Σp², a part of the Brier score",
@@ -57,6 +65,8 @@ ROWS: tuple[Measure, ...] = (
             why="the −1 is missing: four equal symbols and q = 2 give −0.25 for 0.75, and there is no limit at q = 1",
         ),
         function="generalized.tsallis_entropy",
+        on="tokens",
+        in_jobs=True,
     ),
     Measure(
         name="havrda_charvat_entropy",
@@ -72,6 +82,8 @@ ROWS: tuple[Measure, ...] = (
             why="with its brackets set it is Tsallis's entropy; the normalisation to a fair coin is missing",
         ),
         function="generalized.havrda_charvat_entropy",
+        on="tokens",
+        in_jobs=True,
     ),
     Measure(
         name="participation_entropy",
@@ -86,6 +98,9 @@ ROWS: tuple[Measure, ...] = (
             why="the logarithm is missing: it is minus the inverse participation ratio",
         ),
         function="generalized.participation_entropy",
+        on="adapter",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="participation_ratio",
@@ -107,6 +122,9 @@ ROWS: tuple[Measure, ...] = (
         computed_on="the policy that sampled and the one that learns: 2^(−D_2) is the effective share of off-policy samples",
         notebook=Notebook(formula="(1/(α−1)) lg Σ p^α q^(1−α)", verdict="correct"),
         function="generalized.renyi_divergence",
+        on="tokens",
+        in_jobs=True,
+        better="lower",
     ),
     Measure(
         name="conditional_renyi_entropy",
@@ -122,6 +140,9 @@ ROWS: tuple[Measure, ...] = (
             why="no weight p(y): a binary symmetric channel of .1 gives −0.714 at α = 2, and an entropy is not negative",
         ),
         function="generalized.conditional_renyi_entropy",
+        on="tokens",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="sibson_mutual_information",
@@ -176,5 +197,8 @@ ROWS: tuple[Measure, ...] = (
         computed_on="the channel from membership in the training set, or from a canary, to the output",
         estimator="counts, with a bootstrap interval",
         function="generalized.maximal_leakage",
+        on="membership",
+        in_jobs=True,
+        better="lower",
     ),
 )

@@ -52,6 +52,8 @@ ROWS: tuple[Measure, ...] = (
         aliases=("intrinsic_dimension",),
         estimator="itself, without the largest tenth of the ratios",
         function="geometry.twonn_dimension",
+        on="hidden",
+        in_jobs=True,
     ),
     Measure(
         name="spectral_entropy",
@@ -63,6 +65,9 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(formula="−Σ P(f) lg P(f)", verdict="correct"),
         estimator="the periodogram",
         function="geometry.spectral_entropy",
+        on="adapter",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="effective_rank",
@@ -72,6 +77,9 @@ ROWS: tuple[Measure, ...] = (
         source="Roy & Vetterli 2007, The effective rank: a measure of effective dimensionality, EUSIPCO",
         computed_on="singular values of an adapter's update, from its factors, or of centred hidden states",
         function="geometry.effective_rank",
+        on="hidden",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="spectral_participation_ratio",
@@ -82,6 +90,9 @@ ROWS: tuple[Measure, ...] = (
         computed_on="covariance of a layer's hidden states, without an eigensolve; squared singular values of an update",
         estimator="raw, or corrected where the number of samples is given",
         function="geometry.spectral_participation_ratio",
+        on="hidden",
+        in_jobs=True,
+        default=True,
     ),
     Measure(
         name="matrix_entropy_bias",

@@ -23,6 +23,8 @@ ROWS: tuple[Measure, ...] = (
             verdict="wrong",
             why="the marginal entropy of the states ignores both their dynamics and the emissions: 0.811 for a chain of 0.572",
         ),
+        on="tokens",
+        in_jobs=True,
     ),
     Measure(
         name="state_posterior_entropy",

@@ -4,6 +4,26 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+# What a measure at checkpoints is taken on. tokens: the scored ones of the evaluation text; prompts, systems: its answers with
+# and without them; hidden, attention: of three layers on that text; adapter, weights: of the checkpoint itself; gradient: of what
+# trains, on that text; membership: training rows against held-out ones; generations: sampled text; task: labelled rows; data: the
+# text that is trained on; series: the run's own, up to the checkpoint.
+Object = Literal[
+    "tokens",
+    "prompts",
+    "systems",
+    "hidden",
+    "attention",
+    "adapter",
+    "weights",
+    "gradient",
+    "membership",
+    "generations",
+    "task",
+    "data",
+    "series",
+]
+
 
 class Notebook(BaseModel):
     """What the notebook that this project began with wrote, and whether it was right."""
@@ -30,5 +50,7 @@ class Measure(BaseModel):
     notebook: Notebook | None = None  # on exactly one measure of each row: the one that the notebook meant
     estimator: str = ""  # how it is had from a sample, where that is a question
     function: str | None = None  # below worker.information, "shannon.entropy"; None: computed by a probe alone
+    on: Object | None = None  # what it is taken on at checkpoints
     in_jobs: bool = False  # whether a job may name it in measures.names
     default: bool = False  # whether a job that names none gets it
+    better: Literal["lower", "higher"] | None = None  # by which checkpoints are ranked; None: neither is

@@ -16,6 +16,8 @@ ROWS: tuple[Measure, ...] = (
         aliases=("entropy_rate", "information_entropy_rate"),
         notebook=Notebook(formula="lim H(X_1..X_n)/n", verdict="correct"),
         estimator="counts of blocks; too small where blocks are longer than the sample can show",
+        on="data",
+        in_jobs=True,
     ),
     Measure(
         name="block_entropies",
@@ -85,6 +87,8 @@ ROWS: tuple[Measure, ...] = (
             why="almost surely, and for stationary ergodic processes; it is about the likelihood of the sample, not "
             "the empirical distribution",
         ),
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="self_consistency",

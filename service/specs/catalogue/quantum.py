@@ -23,6 +23,8 @@ ROWS: tuple[Measure, ...] = (
         ),
         estimator="of N samples in d dimensions it is about d/(2N) nats too low: take N ≥ 10 d",
         function="quantum.von_neumann_entropy",
+        on="hidden",
+        in_jobs=True,
     ),
     Measure(
         name="quantum_effective_rank",
@@ -42,6 +44,8 @@ ROWS: tuple[Measure, ...] = (
         source=f"Umegaki 1962; {_NC}, §11.3.1",
         computed_on=_STATES + ", of a checkpoint (ρ) and of its base (σ), with a little of the identity added to both",
         function="quantum.quantum_relative_entropy",
+        on="hidden",
+        in_jobs=True,
     ),
     Measure(
         name="reversed_quantum_relative_entropy",

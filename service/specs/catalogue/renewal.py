@@ -17,6 +17,8 @@ ROWS: tuple[Measure, ...] = (
             verdict="incomplete",
             why="that is the entropy of one gap, not a rate; and more variable gaps need not have more of it",
         ),
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="empirical_renewal_entropy_rate",

@@ -17,6 +17,9 @@ ROWS: tuple[Measure, ...] = (
         ),
         estimator="counts of secrets and outputs, corrected as conditional_entropy is; with fano_bound, a bound on every guess",
         function="secrecy.equivocation",
+        on="task",
+        in_jobs=True,
+        better="lower",
     ),
     Measure(
         name="message_equivocation",
@@ -44,6 +47,9 @@ ROWS: tuple[Measure, ...] = (
         source="Cover & Thomas, Elements of Information Theory, 2nd ed. 2006, §2.10",
         computed_on="an equivocation: of labels given predictions it is the task's ceiling",
         function="secrecy.fano_bound",
+        on="task",
+        in_jobs=True,
+        better="lower",
     ),
     Measure(
         name="exposure",

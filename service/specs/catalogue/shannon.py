@@ -21,8 +21,10 @@ ROWS: tuple[Measure, ...] = (
             "where there are two distributions of one",
         ),
         function="shannon.cross_entropy",
+        on="tokens",
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="perplexity",
@@ -37,8 +39,10 @@ ROWS: tuple[Measure, ...] = (
             why="that is a distribution's own perplexity; a model is scored by its cross-entropy on data",
         ),
         function="shannon.perplexity",
+        on="tokens",
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="bits_per_byte",
@@ -47,8 +51,10 @@ ROWS: tuple[Measure, ...] = (
         definition="−Σ lg p(y_t | y_<t) / Σ UTF-8 bytes of the scored text; comparable across tokenizers",
         source="Cover & Thomas 2006, §5.4; Gao et al. 2020, The Pile (arXiv 2101.00027), §3.1",
         computed_on=_HELD_OUT,
+        on="tokens",
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="entropy",
@@ -60,6 +66,7 @@ ROWS: tuple[Measure, ...] = (
         aliases=("shannon_entropy", "information_entropy", "source_entropy"),
         notebook=Notebook(formula="−Σ p lg p", verdict="correct"),
         function="shannon.entropy",
+        on="tokens",
         in_jobs=True,
         default=True,
     ),
@@ -71,8 +78,10 @@ ROWS: tuple[Measure, ...] = (
         "and the checkpoint gave up; it predicts forgetting",
         source="Kullback & Leibler 1951; Cover & Thomas 2006, §2.3",
         computed_on=_HELD_OUT,
+        on="tokens",
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="kl_to_base",
@@ -82,8 +91,10 @@ ROWS: tuple[Measure, ...] = (
         "checkpoint's own predictions have moved",
         source="Kullback & Leibler 1951; Cover & Thomas 2006, §2.3",
         computed_on=_HELD_OUT,
+        on="tokens",
         in_jobs=True,
         default=True,
+        better="lower",
     ),
     Measure(
         name="varentropy",
@@ -93,6 +104,21 @@ ROWS: tuple[Measure, ...] = (
         source="Kontoyiannis & Verdú 2014",
         computed_on=_NEXT_TOKEN + "; in nats² it is the Fisher information about the inverse temperature",
         function="shannon.varentropy",
+        on="tokens",
+        in_jobs=True,
+        default=True,
+    ),
+    Measure(
+        name="attention_entropy",
+        row=1,
+        unit="bits",
+        definition="mean of H(a) over the scored positions and the heads, a the weights of a position on those up to itself; "
+        "a fall foretells instability",
+        source="Shannon 1948; Zhai et al. 2023, Stabilizing transformer training by preventing attention entropy collapse "
+        "(arXiv 2303.06296)",
+        computed_on="the attention maps of three layers on evaluation documents",
+        on="attention",
+        in_jobs=True,
     ),
     Measure(
         name="conditional_entropy",
@@ -104,6 +130,8 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(formula="−ΣΣ p(x,y) lg [p(x,y)/p(y)]", verdict="correct"),
         estimator="counts, corrected as an empirical entropy is; of tokens given their context, the mean of entropy",
         function="shannon.conditional_entropy",
+        on="data",
+        in_jobs=True,
     ),
     Measure(
         name="joint_entropy",
@@ -114,6 +142,8 @@ ROWS: tuple[Measure, ...] = (
         computed_on="k-grams of a data set; kinds of prompt together with kinds of answer",
         notebook=Notebook(formula="−ΣΣ p(x,y) lg p(x,y)", verdict="correct"),
         function="shannon.joint_entropy",
+        on="data",
+        in_jobs=True,
     ),
     Measure(
         name="relative_entropy",
@@ -146,6 +176,9 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(formula="Σ p(x,y) lg [p(x,y)/(p(x)p(y))] = H(X) + H(Y) − H(X,Y)", verdict="correct"),
         estimator="differences of corrected entropies of counts",
         function="shannon.mutual_information",
+        on="task",
+        in_jobs=True,
+        better="higher",
     ),
     Measure(
         name="pointwise_mutual_information",
@@ -176,6 +209,8 @@ ROWS: tuple[Measure, ...] = (
         notebook=Notebook(formula="H(X|Z) − H(X|Y,Z)", verdict="correct", why="the text forgets that all is given Z"),
         estimator="of one answer, the difference of its log-likelihoods with and without the context",
         function="shannon.conditional_mutual_information",
+        on="systems",
+        in_jobs=True,
     ),
     Measure(
         name="variation_of_information",
@@ -195,6 +230,8 @@ ROWS: tuple[Measure, ...] = (
         computed_on="a nucleus: how many tokens share 90 % of the probability; distinct k-grams",
         notebook=Notebook(formula="lg N", verdict="correct"),
         function="shannon.hartley_entropy",
+        on="tokens",
+        in_jobs=True,
     ),
     Measure(
         name="negentropy_from_uniform",
@@ -204,6 +241,8 @@ ROWS: tuple[Measure, ...] = (
         source=f"{_CT}, §2.6",
         computed_on=_NEXT_TOKEN,
         function="shannon.negentropy_from_uniform",
+        on="tokens",
+        in_jobs=True,
     ),
     Measure(
         name="shannon_wiener",
@@ -220,6 +259,8 @@ ROWS: tuple[Measure, ...] = (
         ),
         estimator="Chao, Wang & Jost's, with an interval",
         function="shannon.shannon_wiener",
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="partitioned_entropy",
@@ -235,6 +276,8 @@ ROWS: tuple[Measure, ...] = (
             why="but the A_i are the blocks of one partition, not partitions",
         ),
         function="shannon.partitioned_entropy",
+        on="generations",
+        in_jobs=True,
     ),
     Measure(
         name="normalized_entropy",
@@ -250,5 +293,8 @@ ROWS: tuple[Measure, ...] = (
             why="that is hartley_entropy; no standard quantity has the name, and the share H/lg|X| is what it can mean",
         ),
         function="shannon.normalized_entropy",
+        on="tokens",
+        in_jobs=True,
+        default=True,
     ),
 )

@@ -8,13 +8,15 @@ ROWS: tuple[Measure, ...] = (
     Measure(
         name="gibbs_entropy",
         row=18,
-        unit="k's, or nats",
+        unit="nats",
         definition="−k Σ p ln p = k ln 2 · H",
         source="Gibbs 1902; Jaynes 1957",
         computed_on="the next-token distribution",
         function="thermodynamics.gibbs_entropy",
         notebook=Notebook(formula="−k Σ p ln p", verdict="correct"),
         aliases=("statistical_entropy",),
+        on="tokens",
+        in_jobs=True,
     ),
     Measure(
         name="canonical_ensemble",

@@ -49,6 +49,7 @@ def a_metric(global_step: int, name: str, value: float) -> dict[str, Any]:
         "estimator": "documents",
         "versus_base": None if global_step == metrics.BASE else {"difference": -1.0},
         "versus_best": None,
+        "versus_leader": None,
     }
 
 

@@ -22,6 +22,8 @@ def test_a_job_that_is_not_there_is_not_found(door):
 def test_a_null_character_reaches_no_database(door):
     for path in ("/jobs/%00", "/jobs/a%00b/events", "/jobs/x/artifacts/a%00", "/jobs?label=a:%00", "/jobs?after=%00"):
         assert door.get(path).status_code == 422, path
+    assert [one["pointer"] for one in door.get("/jobs?state=queued&label=a:%00").json()["errors"]] == ["/query/label"]
+    assert [one["pointer"] for one in door.get("/jobs/%00?limit=1").json()["errors"]] == ["/path"]
 
 
 def test_a_strange_address_is_only_not_found(door):

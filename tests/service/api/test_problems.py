@@ -12,7 +12,6 @@ from service.library import errors as library_errors
 from service.storage import errors as storage_errors
 from service.store import errors as store_errors
 from service.store import jobs
-from tests.specs.job_documents import a_job
 
 
 def leaves(module: ModuleType) -> set[type]:
@@ -55,8 +54,8 @@ def test_a_database_that_is_away_is_unavailable_and_shows_no_sql(plain_door, mon
     def fail(*arguments):
         raise OperationalError("SELECT secret FROM jobs", {}, Exception("connection refused"))
 
-    monkeypatch.setattr(jobs, "create", fail)
-    response = plain_door.post("/jobs", json=a_job())
+    monkeypatch.setattr(jobs, "listing", fail)
+    response = plain_door.get("/jobs")
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert response.headers["retry-after"]
     assert "SELECT" not in response.text

@@ -2,8 +2,9 @@
 
 import pytest
 
+from service.specs.alerts import ALERTS, BY_NAME
 from service.specs.measures import CATALOGUE, REGISTRY
-from service.store import events, metrics
+from service.store import alerts, events, metrics
 from tests.service.api import made
 
 
@@ -91,6 +92,7 @@ def test_a_measure_has_its_interval_and_what_it_stands_on(door, with_measures):
     assert answer["data"][0]["measures"]["cross_entropy"] == {
         "value": 3.0,
         "unit": "bits/token",
+        "on": "tokens",
         "standard_error": 0.1,
         "interval": [2.8, 3.2],
         "interval_reason": None,
@@ -99,6 +101,7 @@ def test_a_measure_has_its_interval_and_what_it_stands_on(door, with_measures):
         "estimator": "documents",
         "versus_base": {"difference": -1.0},
         "versus_best": None,
+        "versus_leader": None,
     }
 
 
@@ -132,7 +135,10 @@ def test_bad_filters_are_refused(door, with_measures):
 
 
 def test_the_catalogue_is_served_as_it_stands(door):
-    assert door.get("/measures").json() == {"data": [measure.model_dump(mode="json") for measure in REGISTRY]}
+    assert door.get("/measures").json() == {
+        "data": [measure.model_dump(mode="json") for measure in REGISTRY],
+        "alerts": [alert.model_dump(mode="json") for alert in ALERTS],
+    }
     in_jobs = door.get("/measures", params={"in_jobs": True}).json()["data"]
     assert [measure["name"] for measure in in_jobs] == [measure.name for measure in CATALOGUE]
 
@@ -209,3 +215,82 @@ def test_checkpoints_come_with_their_files_and_measures(door, database, simple):
     odd = first["files"][1]
     assert odd["url"] == f"/jobs/{simple.job_id}/artifacts/sft/checkpoint-10/deep/odd%20name.json"
     assert {"name", "size", "sha256", "url"} == set(odd)
+
+
+@pytest.fixture
+def ranked(database, simple):
+    """Three checkpoints; the second cannot be told from the best, which is the third. The first two are on the front."""
+    rows = {10: (3.0, -1.0, 0.1, 0.9), 20: (2.1, -1.9, 0.2, 0.1), 30: (2.0, -1.85, 0.3, None), 40: (None, None, None, None)}
+    for at, (bits, gain, drift, apart) in rows.items():
+        made.checkpoint(database, simple, "sft", at, {"model.safetensors": b"weights"})
+        versus_leader = None if apart is None else {"value": apart, "standard_error": 0.15, "global_step": 30}
+        told = [
+            made.a_metric(at, "cross_entropy", bits or 0.0) | {"value": bits, "versus_leader": versus_leader},
+            made.a_metric(at, "kl_from_base", drift or 0.0) | {"value": drift},
+        ]
+        told[0]["versus_base"] = None if gain is None else {"value": gain, "standard_error": 0.1}
+        with made.behind_the_fence(database, simple) as session:
+            metrics.record_measurement(session, simple, "sft", at, "validation", {})
+            metrics.record(session, simple, "sft", "validation", told)
+    return simple.job_id
+
+
+def test_checkpoints_are_ranked_by_the_one_standard_error_rule(door, ranked):
+    answer = door.get(f"/jobs/{ranked}/checkpoints", params={"rank_by": "cross_entropy"}).json()
+    assert [one["global_step"] for one in answer["data"]] == [20, 30, 10, 40]
+    assert [one["rank"] and one["rank"]["place"] for one in answer["data"]] == [1, 2, 3, None]
+    assert [one["rank"]["within_one_standard_error"] for one in answer["data"][:3]] == [True, True, False]
+    assert answer["data"][0]["rank"] == {
+        "place": 1,
+        "measure": "cross_entropy",
+        "split": "validation",
+        "value": 2.1,
+        "within_one_standard_error": True,
+        "versus_leader": {"value": 0.1, "standard_error": 0.15, "global_step": 30},
+    }
+    unranked = door.get(f"/jobs/{ranked}/checkpoints").json()["data"]
+    assert [(one["global_step"], one["rank"]) for one in unranked] == [(10, None), (20, None), (30, None), (40, None)]
+
+
+def test_the_front_is_of_gain_against_drift(door, ranked):
+    answer = door.get(f"/jobs/{ranked}/checkpoints").json()
+    assert [one["pareto"] for one in answer["data"]] == [True, True, False, None]
+    assert [(it["step"], it["global_step"], it["gain"], it["drift"], it["drift_split"]) for it in answer["front"]] == [
+        ("sft", 10, 1.0, 0.1, "validation"),
+        ("sft", 20, 1.9, 0.2, "validation"),
+    ]
+
+
+def test_drift_is_that_on_the_anchor_where_there_is_one(door, database, simple, ranked):
+    for at, drift in ((10, 0.5), (20, 0.4), (30, 0.1)):
+        made.measure(database, simple, "sft", at, "anchor", kl_from_base=drift, cross_entropy=1.0)
+    answer = door.get(f"/jobs/{ranked}/checkpoints").json()
+    assert [(it["global_step"], it["drift"], it["drift_split"]) for it in answer["front"]] == [
+        (30, 0.1, "anchor"),
+        (20, 0.4, "anchor"),
+    ]
+    assert answer["data"][0]["metrics"]["cross_entropy"] == 3.0, "the task's, not the anchor's"
+
+
+def test_what_cannot_rank_is_refused_with_what_can(door, ranked):
+    for name, what in (("cross_entropi", "nearest are cross_entropy"), ("entropy", "rank by one of cross_entropy, perplexity")):
+        response = door.get(f"/jobs/{ranked}/checkpoints", params={"rank_by": name})
+        assert response.status_code == 422
+        assert [error["pointer"] for error in response.json()["errors"]] == ["/query/rank_by"]
+        assert what in response.json()["detail"], name
+
+
+def test_alerts_come_with_the_measures_of_their_checkpoint_and_all_tests_beside_them(door, database, running, with_measures):
+    common = {"statistic": 0.2, "bound": 0.1, "threshold": 0.05, "unit": "bits/token", "k": 1, "alpha": 0.006, "n_documents": 30}
+    tests = [
+        {"alert": "over_confidence", "global_step": 20, "fires": True, "reason": None, **common},
+        {"alert": "over_fit", "global_step": 20, "fires": None, **common, "reason": "Too few."},
+    ]
+    with made.behind_the_fence(database, running) as session:
+        alerts.record(session, running, "one", "validation", tests)
+    rows = door.get(f"/jobs/{with_measures}/metrics?step=one").json()["data"]
+    assert [[test["alert"] for test in row["alerts"]] for row in rows] == [[], ["over_confidence"], []]
+    assert [[test["alert"] for test in row["tests"]] for row in rows] == [[], ["over_confidence", "over_fit"], []]
+    told = {key: value for key, value in tests[0].items() if key != "global_step"}
+    assert rows[1]["alerts"] == [told | {"suggests": BY_NAME["over_confidence"].suggests}]
+    assert rows[1]["tests"][1]["suggests"] is None

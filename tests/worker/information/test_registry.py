@@ -15,6 +15,7 @@ from worker.probes.named import function, named
 HELPERS = {
     "distributions": "checks, and operations that the measures share",
     "intervals": "intervals of means over tokens",
+    "significance": "what alerts test",
     "vocabulary": "the statistics that measures at checkpoints are made of",
     "shannon.information_density": "the integrand, in nats, that measures of a joint distribution share",
     "quantum.density_matrix": "the check of what the measures take",
@@ -26,6 +27,7 @@ HELPERS = {
     "processes.adjacency": "the check of what a graph is",
     "processes.square_channel": "the check of what a chain is",
     "processes.iid_nll": "the surprisal whose mean the theorem of Shannon, McMillan and Breiman is about",
+    "hidden_markov.fitted_chain": "the chain of greatest likelihood, whose rate is then bounded",
     "processes.markov_nll": "the same, of a chain",
     "renewal.gaps": "what a renewal measure takes, of the times of events",
     "renewal.return_times": "what a renewal measure takes, of a sequence of symbols",

@@ -1,8 +1,9 @@
 import json
+import math
 
 import pytest
 
-from worker.probes.report import MEASURES, best_checkpoint, report
+from worker.probes.report import best_checkpoint, chosen_checkpoint, leading_checkpoints, report
 from worker.probes.token import DocumentSums
 
 
@@ -31,6 +32,9 @@ def test_a_fair_coin_is_one_bit_a_token_a_half_a_byte_and_perplexity_two():
         "entropy": (1.0, "bits/token"),
         "kl_from_base": (0.0, "bits/token"),
         "kl_to_base": (0.0, "bits/token"),
+        "gibbs_entropy": (pytest.approx(math.log(2)), "nats"),
+        "calibration_gap": (0.0, "bits/token"),
+        "arithmetic_code_bits": (pytest.approx((11 + 11 + 21) / 3), "bits"),
     }
     assert all(row["global_step"] is None and row["versus_base"] is None and row["versus_best"] is None for row in rows)
 
@@ -58,6 +62,7 @@ def test_a_row_by_hand():
         "estimator": "ratio of sums over documents; Student t, clustered by document",
         "versus_base": None,
         "versus_best": None,
+        "versus_leader": None,
     }
     assert row_of(rows, None, "perplexity")["standard_error"] == pytest.approx(0.6931472)
     assert row_of(rows, None, "bits_per_byte")["n_tokens"] == 4
@@ -85,7 +90,8 @@ def test_the_best_is_the_checkpoint_of_lowest_cross_entropy_and_not_the_base():
     checkpoints = {300: coin(1.5), 100: coin(2.0), 200: coin(1.25)}
     rows = report(checkpoints, coin(1.0))
     assert best_checkpoint(checkpoints) == 200
-    assert [row["global_step"] for row in rows[:: len(MEASURES)]] == [None, 100, 200, 300]
+    steps = [row["global_step"] for row in rows if row["measure"] == "cross_entropy"]
+    assert steps == list(dict.fromkeys(row["global_step"] for row in rows)) == [None, 100, 200, 300]
     for step, more in ((None, -0.25), (100, 0.75), (300, 0.25)):
         versus = row_of(rows, step, "cross_entropy")["versus_best"]
         assert (versus["global_step"], versus["value"]) == (200, pytest.approx(more))
@@ -118,6 +124,9 @@ def test_a_divergence_that_could_not_be_had_has_no_row():
         "perplexity",
         "bits_per_byte",
         "entropy",
+        "gibbs_entropy",
+        "calibration_gap",
+        "arithmetic_code_bits",
     ]
     assert row_of(rows, 2, "kl_from_base")["versus_best"] is None
 
@@ -150,3 +159,36 @@ def test_a_checkpoint_that_diverged_is_told_and_is_never_best():
 def test_rows_are_json():
     rows = report({1: coin(1.5, kl=0.2), 2: coin(1.25, kl=0.3)}, coin())
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_each_measure_has_a_leader_of_its_own():
+    checkpoints = {1: coin(2.0, kl=0.1), 2: coin(1.0, kl=0.5), 3: coin(1.5, kl=0.3)}
+    rows = report(checkpoints, coin(3.0))
+    leaders = leading_checkpoints(checkpoints)
+    assert {name: leaders.get(name) for name in ("cross_entropy", "bits_per_byte", "kl_from_base", "entropy")} == {
+        "cross_entropy": 2,
+        "bits_per_byte": 2,
+        "kl_from_base": 1,
+        "entropy": None,
+    }, "neither more nor less entropy is better"
+    drift = row_of(rows, 3, "kl_from_base")
+    assert drift["versus_leader"]["global_step"] == 1
+    assert drift["versus_leader"]["value"] == pytest.approx(0.2)
+    assert drift["versus_best"]["global_step"] == 2
+    assert row_of(rows, 1, "kl_from_base")["versus_leader"] is None, "it is the leader"
+    assert row_of(rows, None, "kl_from_base")["versus_leader"] is None, "the base is no checkpoint"
+    assert row_of(rows, 2, "entropy")["versus_leader"] is None
+
+
+def test_a_checkpoint_that_diverged_leads_in_nothing():
+    broken = coin(math.nan, kl=math.nan)
+    assert leading_checkpoints({1: broken, 2: coin(1.0, kl=0.5)})["kl_from_base"] == 2
+    assert leading_checkpoints({1: broken}) == {}
+
+
+def test_the_chosen_checkpoint_is_the_earliest_that_cannot_be_told_from_the_best():
+    best, near, far = sums([10, 20, 30]), sums([11, 19, 31]), sums([14, 24, 36])  # of 10, 10 and 20 tokens
+    assert best_checkpoint({1: far, 2: near, 3: best}) == 3
+    assert chosen_checkpoint({1: far, 2: near, 3: best}) == 2
+    assert chosen_checkpoint({1: far, 3: best}) == 3
+    assert chosen_checkpoint({1: coin(math.nan)}) is None

@@ -1,0 +1,54 @@
+"""finebits checkpoints JOB"""
+
+from typing import Any
+
+import typer
+
+from service.cli.connection import connected
+from service.cli.measured import number
+from service.cli.screen import Screen
+
+
+def checkpoints(
+    context: typer.Context,
+    job_id: str = typer.Argument(metavar="JOB", help="The job's id."),
+    rank_by: str = typer.Option("", help="A measure, such as cross_entropy: the one to choose comes first."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON, with the files and every measure."),
+) -> None:
+    """List the checkpoints: how far each had trained, where it ranks, and whether another gives more for less drift."""
+    with connected(context) as client:
+        found = client.checkpoints(job_id, rank_by=rank_by or None)
+    screen = Screen()
+    if as_json:
+        screen.json(found)
+    elif not found:
+        screen.say("There are no checkpoints yet.")
+    elif rank_by:
+        columns = ["checkpoint", rank_by, "from the best", "rank", "front"]
+        screen.numbers(f"Checkpoints by {rank_by}, ± standard error", columns, [_ranked(one) for one in found])
+    else:
+        columns = ["checkpoint", "epoch", "cross_entropy", "kl_from_base", "front"]
+        screen.numbers("Checkpoints", columns, [_listed(one) for one in found])
+
+
+def _listed(one: dict[str, Any]) -> list[str]:
+    values = one.get("metrics") or {}
+    measured = [number(values[name], None) if name in values else "" for name in ("cross_entropy", "kl_from_base")]
+    return [_name(one), f"{one['epoch']:.2f}", *measured, _front(one)]
+
+
+def _ranked(one: dict[str, Any]) -> list[str]:
+    rank = one.get("rank")
+    if rank is None:
+        return [_name(one), "–", "", "", _front(one)]
+    versus = rank.get("versus_leader") or {}
+    apart = number(versus["value"], versus.get("standard_error"), "+") if "value" in versus else "0"
+    return [_name(one), number(rank["value"], None), apart, str(rank["place"]), _front(one)]
+
+
+def _name(one: dict[str, Any]) -> str:
+    return f"{one['step']} {one['global_step']}"
+
+
+def _front(one: dict[str, Any]) -> str:
+    return {True: "yes", False: "no"}.get(one.get("pareto"), "")  # type: ignore[arg-type]
