@@ -77,15 +77,13 @@ def fill_disk_of_database(world: World, draw: random.Random) -> Healing | None:
     if seat is None or seat.process is None:
         return None
     worker = psutil.Process(seat.process.pid)
-    seat.is_hurt = True
+    seat.is_hurt = seat.may_end = True
     worker.rlimit(psutil.RLIMIT_FSIZE, (SMALL_FILE_BYTES, psutil.RLIM_INFINITY))
 
     def heal() -> bool:
         for process in (worker, *seat.below()):  # a fork server that began meanwhile has the limit from it
             with suppress(psutil.NoSuchProcess):
                 process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
-        if not seat.is_up:  # one that was just starting could not write what Celery prints at its start, and ended
-            seat.start()
         seat.is_hurt = False
         return True
 

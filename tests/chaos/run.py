@@ -59,6 +59,7 @@ class Report:
     n_lost_leases: int = 0
     n_fenced_writes: int = 0
     n_unknown_answers: int = 0
+    n_ended_of_a_full_disk: int = 0
     longest_pick_up_seconds: float = 0.0
     wall_seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Report:
             f"{self.n_attempts} attempts",
             f"{self.faults.total()} faults: {by_kind}",
             f"lost leases {self.n_lost_leases}, fenced writes {self.n_fenced_writes}, answers lost {self.n_unknown_answers}, "
+            f"workers that ended of a full disk {self.n_ended_of_a_full_disk}, "
             f"longest pick-up {self.longest_pick_up_seconds:.1f} s, wall {self.wall_seconds:.0f} s",
             f"{len(self.violations)} violations" + (f"; all that is left is in {self.home}" if self.violations else ""),
             *self.violations[:20],
@@ -193,9 +195,13 @@ def _look_after(world: World, clients: Clients, report: Report) -> None:
     if clients.failure is not None:
         raise clients.failure
     for seat in world.seats:
-        if not seat.is_up and not seat.is_hurt:
+        if seat.is_up or seat.is_hurt:
+            continue
+        if seat.may_end:
+            report.n_ended_of_a_full_disk += 1
+        else:
             report.violations.append(f"{seat.name} ended by itself: {seat.log()[-1000:]}")
-            seat.start()
+        seat.start()
 
 
 # -- afterwards --------------------------------------------------------------------------------------------------------

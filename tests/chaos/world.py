@@ -47,14 +47,14 @@ class Seat:
     broker_link: Link
     process: "subprocess.Popen[bytes] | None" = None
     is_hurt: bool = False  # until it is healed nothing more is done to it
-    n_started: int = 0
+    may_end: bool = False  # its own log could not grow: Celery may end of that, and says nothing, for it cannot
 
     @property
     def is_up(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
-        self.n_started += 1
+        self.may_end = False
         with (self.home / "logs" / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *self.command], env=self.environment, stdout=log, stderr=log, start_new_session=True
