@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.specs.job import ResolvedStep
 from service.store import jobs
 from service.store.session import Database
-from service.store.states import ENDED
-from service.store.tables import Artifact, Attempt, Checkpoint, Event, Job, Metric, Point, StepResult
+from service.store.states import ENDED, State
+from service.store.tables import Artifact, Attempt, Checkpoint, Event, Job, Metric, Point, Slot, StepResult, TakenSlot
 from tests.chaos import stub_work
 from tests.chaos.clients import KEY, REAL
 from worker import checkpoints
@@ -97,6 +97,7 @@ def violations(
             for check in OF_ALL if job.queue == REAL else (*OF_ALL, *OF_KNOWN_WORK):
                 found += [f"{job.id}: {check.__name__}: {complaint}" for complaint in check(story)]
         found += real_jobs_learned_the_same(session)
+        found += slots_are_held_by_what_runs(session)
     return found
 
 
@@ -234,6 +235,23 @@ def artifacts_are_what_is_said(story: Story) -> Complaints:
             yield f"{step.name} has no curve"
         if [row.position for row in story.results if row.name == step.name] != [position]:
             yield f"{step.name} was not done, and the job succeeded"
+
+
+def slots_are_held_by_what_runs(session: Session) -> Complaints:
+    """A slot counts what is taken of it, and nothing that has ended takes any."""
+    over = select(TakenSlot.job_id).join(Job, Job.id == TakenSlot.job_id).where(Job.state != State.RUNNING)
+    for job_id in session.scalars(over):
+        yield f"{job_id}: its slot is still taken, and it does not run"
+    taken = func.coalesce(func.sum(TakenSlot.permille), 0)
+    here = (TakenSlot.worker == Slot.worker) & (TakenSlot.position == Slot.position)
+    counted = (
+        select(Slot.worker, Slot.position, Slot.used_permille, taken)
+        .outerjoin(TakenSlot, here)
+        .group_by(Slot.worker, Slot.position)
+    )
+    for worker, position, used, held in session.execute(counted):
+        if used != held:
+            yield f"slot {position} of {worker} counts {used} thousandths as used, and {held} are taken"
 
 
 def real_jobs_learned_the_same(session: Session) -> Complaints:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from service.specs.read import read_job
 from service.store import artifacts, events, jobs, leases, schema
 from service.store.leases import Claim
+from service.store.scheduling import Placement
 from service.store.session import Database
 from tests.chaos import history, stub_work
 from tests.chaos.clients import document
@@ -60,7 +61,7 @@ class Past:
         with self.database.transaction() as session:
             held = leases.claim(session, ["default"], "worker-1", 60)
             assert held is not None
-            work = supervise._work(session, held, self.settings, None)
+            work = supervise._work(session, self.settings, Placement(held, (), 1.0))
         pipe = Pipe(stops_at)
         pipe.run = Run(pipe, self.settings.artifacts_root)
         with suppress(Stopped):
@@ -188,3 +189,17 @@ def test_what_may_not_be_is_seen(past: Past, damage: Callable[[Past], None] | st
 
 def test_every_check_has_seen_something() -> None:
     assert {check.__name__ for check in (*history.OF_ALL, *history.OF_KNOWN_WORK)} <= {seen_by for _, seen_by in DAMAGES}
+
+
+def test_a_slot_that_is_taken_by_what_is_over_is_seen(past: Past) -> None:
+    past.execute(
+        "INSERT INTO workers (name, instance, host, pid, machine, process_started_at, software, spec_versions, queues, sharing, "
+        "lease_seconds, started_at, heartbeat_at, draining, stop_jobs) "
+        "VALUES ('w', 'i', 'h', 1, 'm', 0, '0', '[]', '[]', 0, 3, 0, 0, 0, 0)"
+    )
+    past.execute("INSERT INTO slots (worker, position, used_permille) VALUES ('w', 0, 1000)")
+    past.execute(f"INSERT INTO taken_slots (job_id, worker, position, permille) VALUES ('{past.job_id}', 'w', 0, 900)")
+    assert [complaint.partition(":")[0] if "its slot" in complaint else complaint for complaint in past.complaints()] == [
+        past.job_id,
+        "slot 0 of w counts 1000 thousandths as used, and 900 are taken",
+    ]
