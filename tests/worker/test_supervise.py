@@ -1,5 +1,4 @@
 import multiprocessing
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from service.store.scheduling import Placement
 from service.store.session import Database
 from tests.running import job
 from tests.service.api.made import a_metric
+from tests.service.store.staffed import enter
 from worker import supervise, warm
 from worker.disk import Disk
 from worker.settings import WorkerSettings
@@ -151,7 +151,7 @@ def test_a_child_that_could_not_be_started_is_no_lease_to_wait_for(
 
     monkeypatch.setattr(warm, "start", start)
     settings = WorkerSettings(home=tmp_path, artifacts_root=tmp_path, min_free_bytes=0)
-    assert supervise.run_next(database, settings, Disk(tmp_path, 0), None, threading.Event())
+    assert supervise.run_next(database, settings, Disk(tmp_path, 0), enter(database), lambda: False)
     with database.reading() as session:
         found = jobs.get(session, "local", job_id)
     assert (found.state, found.attempt, found.lost) == ("queued", 1, 1)
