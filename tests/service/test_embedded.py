@@ -201,7 +201,8 @@ def test_the_start_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_api_itself_takes_what_the_client_sends(tmp_path: Path) -> None:
     examples = ROOT / "examples"
-    settings = in_home(tmp_path, models_root=examples / "models", datasets_root=examples, api_key="sixteen-or-more-characters")
+    own = {"api_key": "sixteen-or-more-characters", "reward_hosts": "127.0.0.1:8900"}
+    settings = in_home(tmp_path, models_root=examples / "models", datasets_root=examples, **own)
     files = sorted([*examples.glob("*.json"), *examples.glob("*.yaml")])
     with running(settings, worker=WORKER) as service, service.client() as client:
         ids = [client.submit(file)["id"] for file in files]
