@@ -194,12 +194,22 @@ def cross_entropy(sums: DocumentSums) -> Estimate:
 
 def perplexity(sums: DocumentSums) -> Estimate:
     """2^cross-entropy, of the corpus (not a mean of perplexities). Jelinek et al. 1977."""
-    return transform(cross_entropy(sums), _two_to_the, lambda bits: math.log(2) * _two_to_the(bits))
+    return _two_to(cross_entropy(sums))
 
 
 def bits_per_byte(sums: DocumentSums) -> Estimate | None:
     """Σ −lg p(y) / UTF-8 bytes of the scored text: comparable across tokenizers. None where no bytes were counted."""
     return ratio(np.array(sums.nll), np.array(sums.n_bytes)) if any(sums.n_bytes) else None
+
+
+def byte_perplexity(sums: DocumentSums) -> Estimate | None:
+    """2^(bits per byte), as lm-evaluation-harness has it: exp(−Σ ln p / Σ bytes). None where no bytes were counted."""
+    return _two_to(bits_per_byte(sums))
+
+
+def word_perplexity(sums: DocumentSums) -> Estimate | None:
+    """2^(Σ −lg p / Σ words), as lm-evaluation-harness has it; words are what white space divides. None where none was counted."""
+    return _two_to(ratio(np.array(sums.nll), np.array(sums.n_words))) if any(sums.n_words or ()) else None
 
 
 def entropy(sums: DocumentSums) -> Estimate:
@@ -364,6 +374,10 @@ def _mean(sums: DocumentSums, values_D: list[float] | None) -> Any:
     return None if values_D is None else ratio(np.array(values_D), np.array(sums.n_tokens))
 
 
+def _two_to(estimate: Estimate | None) -> Any:
+    return estimate and transform(estimate, _two_to_the, lambda bits: math.log(2) * _two_to_the(bits))
+
+
 def _times(estimate: Estimate | None, factor: float) -> Any:
     return estimate and transform(estimate, lambda value: factor * value, lambda _: factor)
 
@@ -396,6 +410,8 @@ MEASURES: dict[str, tuple[Callable[[DocumentSums], Estimate | None], str]] = {
     "cross_entropy": (cross_entropy, "bits/token"),
     "perplexity": (perplexity, "1"),
     "bits_per_byte": (bits_per_byte, "bits/byte"),
+    "byte_perplexity": (byte_perplexity, "1"),
+    "word_perplexity": (word_perplexity, "1"),
     "entropy": (entropy, "bits/token"),
     "kl_from_base": (kl_from_base, "bits/token"),
     "kl_to_base": (kl_to_base, "bits/token"),

@@ -12,11 +12,12 @@ from worker.probes.alerts import Test, alert_tests
 from worker.probes.finding import Finding, Findings
 from worker.probes.preference import measure_pairs
 from worker.probes.report import Row, best_checkpoint, chosen_checkpoint, report, report_findings
-from worker.probes.token import Base, Document, DocumentSums, base_pass, final_hidden_states, one_pass
+from worker.probes.token import Base, DocumentSums, base_pass, final_hidden_states, one_pass
 from worker.run import Run
 from worker.stages.guarding import Guarding
-from worker.stages.probing import Probed, Probing
+from worker.stages.probing import Probed, Probing, document_of_example
 
+OF_WHOLE_TEXTS = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 FINDINGS = "findings"  # where they stand among a checkpoint's sums
 
 
@@ -43,6 +44,8 @@ class Measuring:
         self._pairs = probed.data.pairs if self._names & set(OF_PAIRS) else ()
         self._tokenizer_size = len(probed.tokenizer)
         self._batch_documents = probed.batch_documents
+        # what stands before a text's first token decides what that costs
+        self._prefix = f"; behind {probed.tokenizer.eos_token}" if probed.wanted.stage == "pt" else ""
         self._probing = Probing(probed, self._task.windows, self._task.document_of)
         self._guards = Guarding(probed.measures.guards)
 
@@ -120,7 +123,10 @@ class Measuring:
     def _rows(self, text: "_Text") -> list[Row]:
         assert text.base_sums is not None, "the base is measured first"
         rows = report(text.sums, text.base_sums) + report_findings(text.findings, best_checkpoint(text.sums))
-        return [row for row in rows if measure_of(row["measure"]) in self._names]
+        return [self._with_prefix(row) for row in rows if measure_of(row["measure"]) in self._names]
+
+    def _with_prefix(self, row: Row) -> Row:
+        return row | {"estimator": row["estimator"] + self._prefix} if row["measure"] in OF_WHOLE_TEXTS else row
 
     def _tests(self, text: "_Text", global_step: int) -> list[Test]:
         assert text.base_sums is not None, "the base is measured first"
@@ -132,7 +138,7 @@ class _Text:
 
     def __init__(self, split: str, examples: Sequence[Example], measured: list[dict[str, Any]]):
         self.split = split
-        self.windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in examples]
+        self.windows = list(map(document_of_example, examples))
         self.document_of = [example.document for example in examples]
         self.base: Base | None = None
         self.base_sums: DocumentSums | None = None
