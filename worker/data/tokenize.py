@@ -148,7 +148,7 @@ def encode_document(text: str, tokenizer: PreTrainedTokenizerBase, cutoff_len: i
     """
     encoded = encode(text, tokenizer)
     ids: list[Any] = [tokenizer.eos_token_id, *encoded.ids]
-    windows = []
+    windows: list[Example] = []
     for start in range(1, len(ids), cutoff_len - 1):
         end = min(start + cutoff_len - 1, len(ids))
         context = max(0, end - cutoff_len) if windows else 0

@@ -1,6 +1,7 @@
 """What the training stages share: loading the model, measuring its base, and training on from wherever earlier attempts came."""
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,6 +29,7 @@ from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss, told_of
 from worker.stages.measuring import Measuring
+from worker.stages.pictures import pictures
 from worker.stages.probing import Probed
 from worker.stages.series import Series
 from worker.stages.step import StepWork
@@ -189,6 +191,7 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
         run.check()
         last = work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
     keep(run, work, measuring)
+    draw_pictures(run, work, measuring, last)
     return last
 
 
@@ -220,6 +223,16 @@ def keep(run: Run, work: StepWork, measuring: Measuring | None) -> None:
     """Says which checkpoint the step ends with, where a guard wants another than the last."""
     if measuring is not None and (kept := measuring.kept()) is not None:
         run.kept[work.name] = kept
+
+
+def draw_pictures(run: Run, work: StepWork, measuring: Measuring | None, last: Path) -> None:
+    """Of what was measured. The loss of training stands beside it where it is the same quantity: bits of a token."""
+    seen = measuring.seen if measuring is not None else None
+    if seen is None:
+        return
+    history = trainer_state(last)["log_history"] if work.step.finetuning.stage in ("pt", "sft") else []
+    losses = {entry["step"]: entry["loss"] / math.log(2) for entry in history if entry.get("window")}
+    pictures(run, work.name, seen, losses, work.folder)
 
 
 def trainer_state(folder: Path) -> dict[str, Any]:

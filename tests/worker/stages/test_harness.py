@@ -1,6 +1,6 @@
 """Word perplexity, byte perplexity and bits per byte are those of lm-evaluation-harness 0.4.13, on the same model and texts.
 
-HARNESS is what `harness.py` printed for `asked` below (Python 3.11, torch 2.13.0 on a CPU, transformers 5.23.0). To make it again,
+HARNESS is what `harness.py` printed for `asked` below (Python 3.11, torch 2.13.0 on a CPU, transformers 5.23.0). To make it anew,
 or to run the comparison with a harness that stands in another environment:
 
     FINEBITS_TEST_HARNESS=/path/to/python pytest tests/worker/stages/test_harness.py
