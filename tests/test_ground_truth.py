@@ -1,6 +1,6 @@
 """What the service reports of text whose entropy is known; `benchmarks/ground_truth.py` prints the figures of the page.
 
-Intervals are taken at 99.9 % where many are looked at: one of 18 checkpoints is outside for 1.8 % of all seeds, and seeds are fixed.
+Intervals are at 99.9 % where many are looked at: one of 18 checkpoints is outside for 1.8 % of all seeds, and seeds are set.
 """
 
 from pathlib import Path

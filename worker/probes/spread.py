@@ -15,6 +15,7 @@ from worker.probes.token import Model, Pass
 
 BINS = 32  # of the entropy, from 0 to lg V
 DIRECTIONS = 64  # of the covariance, at most: those of most variance
+LEAST = 1e-12  # of the variance: what is below is rounding
 MOST_STATES = 4096  # the covariance is taken of; evenly from the whole text
 
 
@@ -47,7 +48,7 @@ def _variances(hidden_NW: torch.Tensor) -> list[float]:
         return []
     variances_W = torch.linalg.svdvals(x_NW - x_NW.mean(0)).square()
     total = float(variances_W.sum())
-    return (variances_W[:DIRECTIONS] / total).tolist() if total > 0 else []
+    return [share for share in (variances_W[:DIRECTIONS] / total).tolist() if share > LEAST] if total > 0 else []
 
 
 def _adapter(model: Model) -> list[float] | None:

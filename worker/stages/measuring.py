@@ -98,7 +98,7 @@ class Measuring:
         task, drifts_on = self._task, self._texts[-1]
         if not self._plots or task.base_sums is None:
             return None
-        return Seen(task.base_sums, task.sums, drifts_on.sums, drifts_on.split, task.spreads)
+        return Seen(task.base_sums, task.sums, task.split, drifts_on.sums, drifts_on.split, task.spreads)
 
     def kept(self) -> int | None:
         """The checkpoint that the step ends with by its guards; None: its last."""

@@ -31,6 +31,7 @@ class Seen:
 
     base: DocumentSums
     sums: Mapping[int, DocumentSums]
+    split: str
     drift: Mapping[int, DocumentSums]  # on the anchor where there is one
     drift_split: str
     spreads: Mapping[int | None, Spread]
@@ -67,7 +68,7 @@ def _cross_entropy(step: str, seen: Seen, losses: dict[int, float]) -> Figure:
     if losses:
         axes.plot(list(losses), list(losses.values()), linewidth=1, color="tab:gray", label="training loss", gid="training-loss")
     measured = {0: cross_entropy(seen.base)} | {update: cross_entropy(seen.sums[update]) for update in sorted(seen.sums)}
-    _with_band(axes, measured, "held-out cross-entropy", "tab:blue", "cross-entropy")
+    _with_band(axes, measured, f"cross-entropy ({seen.split})", "tab:blue", "cross-entropy")
     axes.legend()
     return figure
 
@@ -103,6 +104,8 @@ def _gain_and_drift(step: str, seen: Seen) -> Figure:
     on_front = front([(gain.value, drift.value) for drift, gain in points.values()])
     for is_on_front, name in ((True, "on the front"), (False, "beaten by another")):
         of = [point for point, it in zip(points.values(), on_front, strict=True) if it == is_on_front]
+        if not of:
+            continue
         at = [drift.value for drift, _ in of], [gain.value for _, gain in of]
         widths = [_half_width(drift) for drift, _ in of], [_half_width(gain) for _, gain in of]
         axes.errorbar(*at, xerr=widths[0], yerr=widths[1], fmt="none", ecolor="tab:gray", elinewidth=1)

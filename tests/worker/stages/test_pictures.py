@@ -46,7 +46,14 @@ def test_each_measured_checkpoint_is_one_point_of_each_picture(host):
 
     drawn, texts = curves(found["sft/cross_entropy.svg"])
     assert points(drawn["cross-entropy"]) == 4, "the base and three checkpoints"
-    assert {"Cross-entropy of sft", "update", "bits/token", "95 % interval", "training loss"} <= texts
+    assert {
+        "Cross-entropy of sft",
+        "update",
+        "bits/token",
+        "95 % interval",
+        "training loss",
+        "cross-entropy (validation)",
+    } <= texts
     assert {"cross-entropy-interval", "training-loss"} <= set(drawn)
 
     drawn, texts = curves(found["sft/entropy.svg"])
@@ -112,7 +119,7 @@ def test_a_checkpoint_that_diverged_leaves_a_gap(tmp_path):
         DocumentSums([4, 4], [4, 4], [nll, nll + 1], [nll, nll], [kl, kl], [kl, kl]) for nll, kl in ((8.0, 0.0), (4.0, 1.0))
     )
     bad = DocumentSums([4, 4], [4, 4], [math.nan] * 2, [math.nan] * 2, [math.nan] * 2, [math.nan] * 2)
-    for name, figure in draw("sft", Seen(base, {1: good, 2: bad}, {1: good, 2: bad}, "validation", {}), {}):
+    for name, figure in draw("sft", Seen(base, {1: good, 2: bad}, "validation", {1: good, 2: bad}, "validation", {}), {}):
         save(figure, tmp_path / f"{name}.svg")
     drawn, _ = curves((tmp_path / "cross_entropy.svg").read_text())
     assert points(drawn["cross-entropy"]) == 2
