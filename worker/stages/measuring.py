@@ -11,7 +11,7 @@ from worker.models.reward_model import RewardModel, language_model
 from worker.probes.alerts import Test, alert_tests
 from worker.probes.finding import Finding, Findings
 from worker.probes.preference import measure_pairs
-from worker.probes.report import Row, best_checkpoint, chosen_checkpoint, report, report_findings
+from worker.probes.report import OF_WHOLE_TEXTS, Row, best_checkpoint, chosen_checkpoint, report, report_findings
 from worker.probes.spread import Spread, spread
 from worker.probes.token import Base, DocumentSums, Pass, base_pass, final_hidden_states, one_pass
 from worker.run import Run
@@ -19,7 +19,6 @@ from worker.stages.guarding import Guarding
 from worker.stages.pictures import Seen
 from worker.stages.probing import Probed, Probing, document_of_example
 
-OF_WHOLE_TEXTS = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 FINDINGS, SPREAD = "findings", "spread"  # where they stand among a checkpoint's sums
 
 
@@ -51,11 +50,14 @@ class Measuring:
         self._prefix = f"; behind {probed.tokenizer.eos_token}" if probed.wanted.stage == "pt" else ""
         self._probing = Probing(probed, self._task.windows, self._task.document_of)
         self._guards = Guarding(probed.measures.guards)
+        self._text_base: DocumentSums | None = None
 
-    def begin(self, base_model: Model, model: Model | RewardModel) -> None:
+    def begin(self, base_model: Model, model: Model | RewardModel, text_base: DocumentSums | None = None) -> None:
         """Measures the base, whose tokenizer is the checkpoints' own. `model` is the step's own before any training: what pairs
-        are worth to it is the base of what they come to be worth.
+        are worth to it is the base of what they come to be worth. `text_base` is of a model with other tokens, with which what
+        is told of whole texts is compared.
         """
+        self._text_base = text_base
         for text in self._texts:
             text.base = self._base_on(base_model, text)
             one = base_pass(text.base, text.windows, self._probing.statistics)
@@ -141,7 +143,8 @@ class Measuring:
 
     def _rows(self, text: "_Text") -> list[Row]:
         assert text.base_sums is not None, "the base is measured first"
-        rows = report(text.sums, text.base_sums) + report_findings(text.findings, best_checkpoint(text.sums))
+        text_base = self._text_base if text is self._task else None
+        rows = report(text.sums, text.base_sums, text_base) + report_findings(text.findings, best_checkpoint(text.sums))
         return [self._with_prefix(row) for row in rows if measure_of(row["measure"]) in self._names]
 
     def _with_prefix(self, row: Row) -> Row:
