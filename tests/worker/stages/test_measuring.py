@@ -166,6 +166,8 @@ def test_answers_of_nothing_score_what_ends_them_and_have_no_bytes(host):
     assert rows[4, "cross_entropy"]["n_tokens"] == 4
     assert (4, "bits_per_byte") not in rows
     assert rows[4, "kl_from_base"]["value"] > 0
+    (row, *_) = [row for (step, name), row in rows.items() if step == 4 and name.startswith("effective_rank:")]
+    assert (row["value"], row["interval_reason"]) == (None, "The hidden states are all alike.")
 
 
 def test_texts_without_any_token_are_refused_with_the_reason(host):
