@@ -18,6 +18,7 @@ _ROLLOUT = "tests/worker/ppo/test_rollout.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
 _PROBING = "tests/worker/stages/test_probing.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
+_PICTURES = "tests/worker/stages/test_pictures.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
 _SCORERS = "tests/worker/rewards/test_scorers.py"
 _REWARDED = "tests/worker/stages/test_rewarded.py"
@@ -143,6 +144,7 @@ EFFECTS: dict[str, str] = {
     "measures.names": f"{_MEASURING}::test_only_the_measures_that_are_named_are_told",
     "measures.dataset": f"{_MEASURING}::test_a_data_set_of_its_own_is_measured",
     "measures.anchor": f"{_GUARDING}::test_the_anchor_is_measured_beside_the_text_of_the_task",
+    "measures.plots": f"{_PICTURES}::test_each_measured_checkpoint_is_one_point_of_each_picture",
     "measures.guards": f"{_GUARDING}::test_a_guard_stops_a_step_at_its_checkpoint_and_keeps_the_best",
     "measures.base": f"{_PIPELINE}::test_checkpoints_are_compared_with_the_jobs_first_model_or_with_their_own_steps",
     "measures.every": f"{_MEASURING}::test_every_nth_checkpoint_is_measured_and_the_last_always",

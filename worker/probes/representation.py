@@ -80,8 +80,7 @@ def representation(of: States, base: States | None, names: set[str], head: Head,
     for layer, x_NW in of.by_layer.items():
         x_np = x_NW.double().cpu().numpy()
         place = f"layer_{layer}"
-        if not np.isfinite(x_np).all() or len(x_np) < 3:
-            why = "The hidden states are not finite." if len(x_np) >= 3 else "There are fewer than three scored tokens."
+        if (why := _why_nothing_spreads(x_np)) is not None:
             found |= {f"{name}:{place}": exact(math.nan, why, "none", of.D, len(x_np)) for name in names if name in LAYERWISE}
             continue
         if names & set(SPECTRAL):
@@ -95,6 +94,14 @@ def representation(of: States, base: States | None, names: set[str], head: Head,
             last = layer == max(of.by_layer)
             found[f"relevance_lower_bound:{place}"] = _lens(x_NW, of, head, None if last else final_norm, last)
     return found
+
+
+def _why_nothing_spreads(x_NW: np.ndarray) -> str | None:
+    if len(x_NW) < 3:
+        return "There are fewer than three scored tokens."
+    if not np.isfinite(x_NW).all():
+        return "The hidden states are not finite."
+    return "The hidden states are all alike." if (x_NW == x_NW[0]).all() else None
 
 
 def spectral(x_NW: torch.Tensor, document_N: np.ndarray) -> Findings:

@@ -49,6 +49,7 @@ from worker.stages.training import (
     add_template_tokens,
     begin_measuring,
     callbacks,
+    draw_pictures,
     is_over,
     keep,
     last_checkpoint,
@@ -80,6 +81,7 @@ def ppo(work: StepWork, run: Run) -> Path:
     last = last_checkpoint(run, work, trainer, measuring)
     if last is not None and is_over(last, measuring):
         keep(run, work, measuring)
+        draw_pictures(run, work, measuring, last)
         return last
     judges = _judges(work, run, policy, tokenizer)
     progress = Progress() if last is None else _restored(last, trainer, policy)
@@ -114,7 +116,9 @@ def ppo(work: StepWork, run: Run) -> Path:
     run.check()
     tell_stream(run, work, data, lambda read: f"prompts of {read.tokens} tokens in all, {read.truncated} truncated")
     keep(run, work, measuring)
-    return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    last = work.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    draw_pictures(run, work, measuring, last)
+    return last
 
 
 # -- the three parts of an update --------------------------------------------------------------------------------------

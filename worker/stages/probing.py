@@ -204,8 +204,14 @@ class Probing:
         return self._joined(list(map(self._text, self._windows)))
 
     def _held_out_inputs(self) -> list[str]:
+        """The windows of each document together, without what a later one repeats of the one before."""
         decode = self._probed.tokenizer.decode
-        return self._joined([str(decode(window.input_ids, skip_special_tokens=True)) for window in self._windows])
+        before = [None, *self._document_of[:-1]]
+        own = [
+            [window.input_ids[t] for t in window.scored] if earlier == document else window.input_ids
+            for window, document, earlier in zip(self._windows, self._document_of, before, strict=True)
+        ]
+        return self._joined([str(decode(ids, skip_special_tokens=True)) for ids in own])
 
     def _joined(self, of_windows: list[str]) -> list[str]:
         """The windows of each document together."""
@@ -216,7 +222,7 @@ class Probing:
 
 
 def document_of_example(example: Example) -> Document:
-    return Document(example.input_ids, example.labels, example.n_bytes)
+    return Document(example.input_ids, example.labels, example.n_bytes, example.n_words)
 
 
 def ends_of(tokenizer: PreTrainedTokenizerBase, template: str | None) -> list[int]:
