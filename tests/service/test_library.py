@@ -415,6 +415,8 @@ def test_a_data_set_that_cannot_be_learned_is_refused(roots, name, why):
     assert why in sentence
     [(pointer, sentence)] = refusals_of(roots, a_job(measures={"dataset": name}))
     assert pointer == "/measures/dataset"
+    [(pointer, sentence)] = refusals_of(roots, a_job(measures={"names": "equivocation", "task": name}))
+    assert pointer == "/measures/task"
 
 
 def test_a_file_that_links_out_of_the_folder_is_refused(roots, tmp_path):

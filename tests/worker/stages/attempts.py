@@ -256,3 +256,19 @@ def a_preference_job(**groups):
         del finetuning["lora_rank"]
     job = a_job(data={"dataset": "better"} | groups.pop("data", {}), **groups)
     return job | {"finetuning": finetuning}
+
+
+def with_system(datasets_root: Path, name: str, rows: int) -> None:
+    """A labelled data set with system texts: whether a number is even."""
+    folder = datasets_root / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    systems = ("answer in one word of the forest", "the animals ask")
+    table = [
+        {"instruction": f"is {n} even", "output": "yes" if n % 2 == 0 else "no", "system": systems[n % 3 % 2]}
+        for n in range(rows)
+    ]
+    (folder / f"{name}.json").write_text(json.dumps(table))
+    info_file = folder / "dataset_info.json"
+    info = json.loads(info_file.read_text()) if info_file.exists() else {}
+    columns = {"prompt": "instruction", "response": "output", "system": "system"}
+    info_file.write_text(json.dumps(info | {name: {"file_name": f"{name}.json", "columns": columns}}))
