@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from service.specs.finetuning import FinetuningArguments
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_ppo_job, add_judge, changed
+from worker import checkpoints
 from worker.models import value_head
 from worker.ppo.equations import Moments
 from worker.ppo.experience import Experience
@@ -274,12 +275,18 @@ def test_a_score_that_is_no_number_ends_the_job_and_leaves_the_last_checkpoint(h
     assert (list(attempt.points()), attempt.checkpoints()) == ([1, 2], [2])
 
 
-def test_a_loss_that_is_no_number_ends_the_job(host):
-    job = a_ppo_job(training={"learning_rate": 1e30, "max_grad_norm": 0, "lr_scheduler_type": "constant", "max_steps": 2})
-    attempt = host.attempt(job | {"measures": {"names": ""}})
+def test_a_loss_that_is_no_number_ends_the_job_and_leaves_the_last_good_checkpoint(host):
+    """At a rate of nothing, one of a little, and one that nothing survives."""
+    rate = {"learning_rate": 1e30, "max_grad_norm": 0, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2}
+    job = a_ppo_job(training=rate | {"max_steps": 4, "save_steps": 1}, measures={"names": ""})
+    attempt = host.attempt(job)
     assert attempt.error.reason == Reason.DIVERGED
     json.dumps(attempt.messages, allow_nan=False)
-    assert attempt.checkpoints() == []
+    assert attempt.checkpoints() == [1]
+    assert checkpoints.is_complete(host.folder(attempt))
+    kept = [*host.weights(attempt).values(), *critic(host, attempt).values()]
+    assert all(tensor.isfinite().all() for tensor in kept)
+    assert [event["data"]["global_step"] for event in host.attempt(job, earlier=[attempt]).events("resumed")] == [1]
 
 
 def test_prompts_longer_than_cutoff_len_are_cut_and_counted(host):

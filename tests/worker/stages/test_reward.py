@@ -1,6 +1,5 @@
 """The stage rm: pairs through one model with a value head."""
 
-import errno
 import json
 import math
 
@@ -12,10 +11,7 @@ from service.library.check import Roots
 from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
 from service.specs.read import read_job
-from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_preference_job, changed, training
-from worker import checkpoints
-from worker.child import explained
 from worker.data.load import Places, Wanted, load_pairs
 from worker.models import value_head
 from worker.models.value_head import ValueHead
@@ -134,25 +130,6 @@ def test_a_reward_model_is_gone_on_with_where_its_head_lies_beside_it(host):
     second = host.done(a_job(model={"model_name_or_path": "scorer"}, measures={"names": "preference_cross_entropy"}))
     assert second.losses()[0] < 0.5
     assert second.rows()[None, "preference_cross_entropy"]["value"] < 0.7
-
-
-def test_a_full_disk_leaves_nothing_that_counts_as_a_checkpoint(host, monkeypatch):
-    saved = value_head.save
-
-    def full(head, folder):
-        if folder.name == "checkpoint-4":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return saved(head, folder)
-
-    monkeypatch.setattr(value_head, "save", full)
-    attempt = host.attempt(a_job(measures={"names": ""}))
-    assert explained(attempt.error).reason == Reason.OUT_OF_DISK
-    assert attempt.checkpoints() == [2]
-    torn = host.artifacts / "job-1" / "1" / "rm" / "checkpoint-4"
-    assert (torn / "adapter_model.safetensors").exists(), "the model was written, the head was not"
-    assert not (torn / checkpoints.MANIFEST).exists()
-    monkeypatch.undo()
-    assert host.done(a_job(measures={"names": ""}), earlier=[attempt]).checkpoints() == [4]
 
 
 def test_a_checkpoint_without_its_head_is_no_longer_whole(host):
