@@ -281,6 +281,7 @@ def test_a_loss_that_is_no_number_ends_the_job_and_leaves_the_last_good_checkpoi
     job = a_ppo_job(training=rate | {"max_steps": 4, "save_steps": 1}, measures={"names": ""})
     attempt = host.attempt(job)
     assert attempt.error.reason == Reason.DIVERGED
+    assert attempt.error.sentence.startswith("The loss became nan at update 2."), attempt.error.sentence
     json.dumps(attempt.messages, allow_nan=False)
     assert attempt.checkpoints() == [1]
     assert checkpoints.is_complete(host.folder(attempt))

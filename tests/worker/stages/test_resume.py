@@ -188,10 +188,10 @@ def test_a_run_that_was_interrupted_equals_one_that_was_not(host, whole_and_join
     "values",
     [
         {"group_by_length": True},
-        {"group_by_length": True, "data_seed": 3},
-        {"data_seed": 3},
+        pytest.param({"group_by_length": True, "data_seed": 3}, marks=pytest.mark.long),
+        pytest.param({"data_seed": 3}, marks=pytest.mark.long),
         {"neftune_noise_alpha": 5.0},
-        {"optim": "adafactor"},
+        pytest.param({"optim": "adafactor"}, marks=pytest.mark.long),
         {"bf16": True},
         {"save_strategy": "epoch"},
     ],
