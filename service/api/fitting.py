@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from service.api.lately import Lately
 from service.library import memory
 from service.library.check import Roots
 from service.library.errors import LibraryError
@@ -23,8 +24,9 @@ PLACE = ("resources", "gpus")
 class Fitting:
     """Looks at one job. What it learns of it besides is there when it has looked: `least_gpu_bytes`, and `notices`."""
 
-    def __init__(self, database: Database, roots: Roots, document: Any):
+    def __init__(self, database: Database, roots: Roots, document: Any, lately: Lately | None = None):
         self._database = database
+        self._lately = lately or Lately()
         self._roots = roots
         self._is_flat = isinstance(document, dict) and flat.is_flat(document)
         self.least_gpu_bytes = 0
@@ -32,8 +34,7 @@ class Fitting:
 
     def __call__(self, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         """Refuses what fits nowhere. Of a job that asks for GPUs where no worker has reported yet, a notice says so instead."""
-        with self._database.reading() as session:
-            known = room.of_queue(session, spec.resources.queue)
+        known: Room = self._lately.of(("room", spec.resources.queue), lambda: self._room(spec.resources.queue))
         need = need_of(spec.resources)
         if not known.gpus:
             if need.gpus > 0:
@@ -45,6 +46,10 @@ class Fitting:
         elif known.most_gpus and need.gpus != 0:
             yield from self._memory(known, resolved, max(need.gpus, 1))
 
+    def _room(self, queue: str) -> Room:
+        with self._database.reading() as session:
+            return room.of_queue(session, queue)
+
     def _memory(self, known: Room, resolved: ResolvedJob, n_gpus: int) -> Iterator[Refusal]:
         largest = known.largest_bytes(n_gpus)
         if largest is None:
@@ -52,7 +57,7 @@ class Fitting:
         has_cpus_alone = resolved.resources.gpus is None and not all(known.gpus.values())
         available = int(largest * resolved.resources.gpu_memory_fraction)
         try:
-            estimates = memory.of_job(self._roots, resolved)
+            estimates = self._lately.of(("memory", self._roots, resolved.steps), lambda: memory.of_job(self._roots, resolved))
         except (LibraryError, OSError):
             return  # what is wrong with its files is said by `check`
         for step in resolved.steps:
