@@ -47,6 +47,7 @@ def postgresql(fsync: bool = False) -> Iterator[str]:
         server = _start(as_user, data, Path(folder), fsync)
         try:
             _wait_for(Path(folder, ".s.PGSQL.5432"), server)
+            _wait_until_ready(Path(folder), 5432)
             yield f"postgresql+psycopg://finebits@/postgres?host={folder}"
         finally:
             server.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for clients

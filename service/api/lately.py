@@ -13,10 +13,10 @@ class Lately:
         self._most = most
         self._found: dict[Hashable, tuple[float, Any]] = {}
 
-    def of(self, what: Hashable, find_out: Callable[[], Any]) -> Any:
+    def of(self, what: Hashable, find_out: Callable[[], Any], anew: bool = False) -> Any:
         """What `find_out` answers, or answered lately. What it raises is not kept."""
         known = self._found.get(what)
-        if known is not None and time.monotonic() - known[0] < self._seconds:
+        if not anew and known is not None and time.monotonic() - known[0] < self._seconds:
             return known[1]
         answer = find_out()
         if len(self._found) >= self._most:

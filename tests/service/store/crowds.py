@@ -26,7 +26,8 @@ def crowd(database: Database, n_queued: int, n_ended: int) -> None:
         session.execute(insert(Job), rows)
         session.execute(insert(JobLabel), [label for row in rows for label in _labels(row)])
         gone = [{"path": f"done-{number}", "asked_at": 1.0, "done_at": 9e9} for number in range(n_ended)]
-        session.execute(insert(Removal), gone)
+        if gone:
+            session.execute(insert(Removal), gone)
     if not database.is_sqlite:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
