@@ -16,6 +16,7 @@ from starlette.types import Lifespan
 from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, problems, schema, workers
 from service.api.body_limit import BodyLimit
 from service.api.cut_off import CutOff
+from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
@@ -59,6 +60,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.dispatch = dispatch
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
+    app.state.lately = Lately()
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 

@@ -45,6 +45,7 @@ def postgresql(fsync: bool = False) -> Iterator[str]:
         server = Postgresql(Path(folder), fsync)
         server.start()
         try:
+            _wait_until_ready(server.folder, 5432)
             yield server.url
         finally:
             server.stop()
