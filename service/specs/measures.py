@@ -100,6 +100,11 @@ class MeasureArguments(Group):
         default=None,
         description="Data set(s) of what the model should not forget, measured too at every checkpoint (split: anchor).",
     )
+    checkpoints: CommaList | None = Field(
+        default=None,
+        description="Of a step that measures, which checkpoints: job-.../sft/40 (after 40 updates), job-.../sft (what the step "
+        "ended with), job-.../sft/* (all that are kept), @sft and @sft/40 (of this job). The step's own model when not given.",
+    )
     base: Literal["job", "step"] = Field(
         default="job",
         description="What a checkpoint is compared with: the model the job began with, or the one its own step began with.",

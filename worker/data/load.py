@@ -58,6 +58,7 @@ class Wanted:
     seed: int
     data_seed: int | None = None
     dpo_loss: str = "sigmoid"  # labels are learned by kto alone
+    reads_training: bool = True  # whether anything looks at the rows that are trained on
 
 
 def load_supervised(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
@@ -150,7 +151,7 @@ def _encoded(
     parts = _parts(places, wanted)
     encode = partial(encode_row, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_empty(train, "train on", wanted.data)
+    _refuse_nothing_to_train(train, wanted)
     evaluation = _measured_conversations(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
 
@@ -166,7 +167,7 @@ def _pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -
     parts = _parts(places, wanted)
     encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_empty(train, "train on", wanted.data)
+    _refuse_nothing_to_train(train, wanted)
     pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, chosen(pairs), coverage_of(len(parts.train), train), parts.split, parts.notices, pairs)
 
@@ -182,7 +183,7 @@ def _judged(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) 
     parts = _parts(places, wanted)
     encode = partial(_encode_judged, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_empty(train, "train on", wanted.data)
+    _refuse_nothing_to_train(train, wanted)
     evaluation = _measured_good(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
 
@@ -200,7 +201,7 @@ def _texts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -
     parts = _parts(places, wanted)
     encode = partial(_encode_training_text, tokenizer=tokenizer)
     texts = map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers)
-    blocks = pack_blocks(texts, tokenizer.eos_token_id, wanted.data.cutoff_len)
+    blocks = pack_blocks(texts, tokenizer.eos_token_id, wanted.data.cutoff_len) if wanted.reads_training else []
     tokens = sum(len(text) + 1 for text in texts)
     trained_tokens = len(blocks) * wanted.data.cutoff_len
     coverage = Coverage(len(parts.train), truncated=0, dropped=0, tokens=tokens, trained_tokens=trained_tokens)
@@ -234,14 +235,15 @@ def _parts(places: Places, wanted: Wanted) -> _Parts:
     left, held_out = split(numbered, data.val_size, seed)
     of_each = [[row for index, row in left if index == dataset] for dataset in range(len(by_dataset))]
     train = mix(of_each, data.mix_strategy, probabilities_of(data), seed)
+    read = train if wanted.reads_training else []
     notices = _placeholders([*chain.from_iterable(by_dataset)])
     if measures.dataset:
         rows = [*chain.from_iterable(load_rows(places, wanted, measures.dataset))]
-        return _Parts(train, sample(rows, measures.max_documents, seed), "dataset", notices)
+        return _Parts(read, sample(rows, measures.max_documents, seed), "dataset", notices)
     if held_out:
-        return _Parts(train, sample([row for _, row in held_out], measures.max_documents, seed), "validation", notices)
+        return _Parts(read, sample([row for _, row in held_out], measures.max_documents, seed), "validation", notices)
     stand_in = sample(train, measures.train_documents, seed)
-    return _Parts(train, sample(stand_in, measures.max_documents, seed), "train", notices)
+    return _Parts(read, sample(stand_in, measures.max_documents, seed), "train", notices)
 
 
 def _refuse_used_up(by_dataset: list[list[Row]], wanted: Wanted) -> None:
@@ -368,6 +370,7 @@ def _made_of(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase)
         "the tokenizer": cache.fingerprint(tokenizer),
         "finetuning.stage": wanted.stage,
         "training.seed": wanted.seed,
+        "whether training rows are read": wanted.reads_training,
         **{f"data.{argument}": value for argument, value in data.items()},
         **{f"measures.{argument}": value for argument, value in measures.items()},
         **datasets,
@@ -419,6 +422,11 @@ def _encode_blocks(rows: Iterator[Row], tokenizer: PreTrainedTokenizerBase, cuto
 
 
 AnyExample = TypeVar("AnyExample")
+
+
+def _refuse_nothing_to_train(examples: Sequence[object], wanted: Wanted) -> None:
+    if wanted.reads_training:
+        _refuse_empty(examples, "train on", wanted.data)
 
 
 def _not_dropped(examples: list[AnyExample | None]) -> list[AnyExample]:
