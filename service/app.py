@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, problems, schema, workers
+from service.api import access, artifacts, checkpoints, datasets, events, health, jobs, logs, metrics, problems, schema, workers
 from service.api.body_limit import BodyLimit
 from service.api.null_characters import NullCharacters
 from service.api.rendered import Rendered
@@ -39,6 +39,7 @@ KEYED = (
     artifacts.router,
     logs.router,
     workers.router,
+    datasets.router,
 )
 
 

@@ -124,7 +124,7 @@ def get_metrics(
     split: Annotated[str | None, Query(description="validation, dataset, train or anchor.")] = None,
 ) -> Response:
     """Each checkpoint's measures, the base first in every step."""
-    if measure is not None and catalogue.measure_of(measure) not in catalogue.BY_NAME:
+    if measure is not None and catalogue.measure_of(measure) not in catalogue.KNOWN:
         raise BadParameter("/query/measure", no_such("measure", measure, catalogue.BY_NAME))
     global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
     with database.reading() as session:

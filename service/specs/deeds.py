@@ -70,13 +70,16 @@ _TOKENIZER = frozenset(
     )
 )
 
+# A model is asked with a batch at a time, and what is drawn is seeded.
+_OF_A_MODEL = frozenset(
+    ("finetuning.stage", "finetuning.finetuning_type", "training.per_device_eval_batch_size", "training.seed")
+)
+_OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
+_CACHE = frozenset(("data.cache_path", "data.overwrite_cache"))
+
 LOOKS_AT: dict[Deed, frozenset[str]] = {
-    "measure": _MODEL
-    | _ROWS
-    | _GENERATING
-    | _MEASURES
-    | {"finetuning.stage", "finetuning.finetuning_type", "training.per_device_eval_batch_size", "training.seed"},
-    "inspect": _TOKENIZER | _ROWS | {"finetuning.stage", "training.seed", "measures.dataset"},
+    "measure": _MODEL | _ROWS | _GENERATING | _MEASURES | _OF_A_MODEL,
+    "inspect": _TOKENIZER | (_ROWS - _CACHE) | _OF_ROWS,
 }
 
 

@@ -30,6 +30,7 @@ from service.specs.catalogue import (
     processes,
     quantum,
     renewal,
+    rows,
     secrecy,
     shannon,
     thermodynamics,
@@ -62,11 +63,13 @@ FAMILIES = (
     vocabulary,
     memorization,
     preferences,
+    rows,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
 
 BY_NAME = {measure.name: measure for measure in CATALOGUE}
+KNOWN = {measure.name: measure for measure in REGISTRY}
 DEFAULT_NAMES = tuple(measure.name for measure in CATALOGUE if measure.default)
 
 

@@ -137,6 +137,20 @@ def measured_rows(places: Places, wanted: Wanted) -> list[Row]:
     return (_streamed_parts if wanted.data.streaming else _parts)(places, wanted).evaluation
 
 
+def split_rows(places: Places, wanted: Wanted) -> tuple[list[Row], list[Row]]:
+    """(training, held out), as they are read. Nothing is held out where there is neither val_size nor measures.dataset."""
+    parts = _parts(places, wanted)
+    return parts.train, [] if parts.split == "train" else parts.evaluation
+
+
+def encode_rows(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """Conversations as they are trained on, without those that are dropped; texts each by itself, whole, with its end."""
+    encode: Callable[[Row], Example | None] = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+    if wanted.stage == "pt":
+        encode = partial(_encode_whole_text, tokenizer=tokenizer)
+    return _not_dropped(map_in_processes(encode, rows, wanted.data.preprocessing_num_workers))
+
+
 def _conversations(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
     return _encoded(places, wanted, tokenizer, _encode_row)
 
@@ -409,6 +423,12 @@ def _encode_judged(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizer
 
 def _encode_training_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return encode_text(text_of(row), tokenizer)
+
+
+def _encode_whole_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> Example:
+    eos: Any = tokenizer.eos_token_id
+    ids = [*encode_text(text_of(row), tokenizer), eos]
+    return Example(ids, ids)
 
 
 def _encode_measured_text(numbered: tuple[int, Row], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[Example]:
