@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, events, health, jobs, logs, metrics, problems, schema, workers
+from service.api import access, artifacts, checkpoints, datasets, events, health, jobs, logs, metrics, problems, schema, workers
 from service.api.body_limit import BodyLimit
 from service.api.cut_off import CutOff
 from service.api.lately import Lately
@@ -41,6 +41,7 @@ KEYED = (
     artifacts.router,
     logs.router,
     workers.router,
+    datasets.router,
 )
 
 

@@ -142,6 +142,7 @@ class Measured(TypedDict):
 
     step: str
     checkpoint: int | Literal["base"]
+    of: dict[str, Any] | None  # in a step that measures, the checkpoint: job_id, step, checkpoint; or the model
     split: str
     measures: dict[str, Value]
 
@@ -251,6 +252,25 @@ class Client:
                 if job["state"] in ENDED:
                     return
             time.sleep(every)
+
+    # -- data and models -----------------------------------------------------------------------------------------------
+
+    def datasets(self) -> list[dict[str, Any]]:
+        """The data sets there are, without their rows counted."""
+        return list(self._listing("/datasets", {}))
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """One data set, with its rows counted where the service can."""
+        return cast(dict[str, Any], self._get(f"/datasets/{quote(name, safe='')}"))
+
+    def models(self) -> list[str]:
+        """The names of the whole models there are."""
+        return cast(list[str], self._get("/models")["data"])
+
+    def inspect(self, dataset: str, model: str, **how: Any) -> Job:
+        """A short job that looks at a data set and trains nothing. `how`: template, cutoff_len, val_size, held_out, ..."""
+        body = {"model": model, **how}
+        return cast(Job, self._json("POST", f"/datasets/{quote(dataset, safe='')}/inspect", json=body))
 
     # -- what a job did ------------------------------------------------------------------------------------------------
 

@@ -194,6 +194,42 @@ def test_the_command_line_submits_and_watches_to_the_end(service: Embedded, tmp_
     assert "All steps are done." in done.stdout
 
 
+def test_a_guard_stops_a_step_that_over_fits_keeps_the_best_and_the_best_is_measured_again(client: Client) -> None:
+    """Thirty texts, learned by heart: what is held out becomes less likely, an alert fires, a later step measures the best."""
+    over_fit = {"name": "pt", "measures": {"guards": [{"when": "over_fit", "then": "stop"}]}}
+    later = {"name": "later", "do": "measure", "measures": {"checkpoints": "@pt,@pt/12"}}
+    document = {
+        "model": {"model_name_or_path": "tiny-llama"},
+        "data": {"dataset": "markov", "max_samples": 60, "val_size": 30, "cutoff_len": 128},
+        "finetuning": {"stage": "pt", "finetuning_type": "full"},
+        "training": {"max_steps": 400, "save_steps": 12, "learning_rate": 0.01, "per_device_train_batch_size": 8},
+        "measures": {"names": "cross_entropy"},
+        "steps": [over_fit, later],
+    }
+    job = ended(client, client.submit(document)["id"])
+    assert job["state"] == "succeeded", job["sentence"]
+    rows = client.metrics(job["id"])
+    bits = {row["checkpoint"]: row["measures"]["cross_entropy"]["value"] for row in rows if row["step"] == "pt"}
+    base = bits.pop("base")
+    last, best = max(bits), min(bits, key=lambda at: bits[at])
+    assert last < 400
+    assert bits[last] > bits[best] < base
+    fired = {row["checkpoint"]: [alert["alert"] for alert in row["alerts"]] for row in rows if row["step"] == "pt"}
+    assert [at for at, alerts in fired.items() if "over_fit" in alerts] == [last], "it stops at the first"
+    events = client.events(job["id"])
+    (told,) = [event for event in events if event["kind"] == "alert" and event["data"]["alert"] == "over_fit"]
+    assert told["data"]["global_step"] == last
+    (guarded,) = [event for event in events if event["kind"] == "guarded"]
+    assert guarded["data"]["then"] == "stop"
+    kept = int(job["steps"][0]["output"].rpartition("-")[2])
+    assert kept == best
+    measured = {row["checkpoint"]: row for row in rows if row["step"] == "later"}
+    assert [row["of"] and row["of"]["checkpoint"] for row in measured.values()] == [None, kept, 12]
+    assert measured[1]["of"]["job_id"] == job["id"]
+    assert measured[1]["measures"]["cross_entropy"]["value"] == pytest.approx(bits[kept], rel=1e-5)
+    assert measured[2]["measures"]["cross_entropy"]["value"] == pytest.approx(bits[12], rel=1e-5)
+
+
 def test_the_last_checkpoint_of_the_demo_is_near_the_entropy_rate_of_its_source(client: Client) -> None:
     """The demo's own numbers, over half of its pretraining: the floor holds, and is neared."""
     source = runpy.run_path(str(EXAMPLES / "source.py"))

@@ -3,22 +3,24 @@
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from service.specs.companions import companions
 from service.specs.job import ResolvedJob, ResolvedStep
-from service.specs.lineage import Lineage, lineage, lineages
+from service.specs.lineage import lineage, lineages
 from service.specs.reasons import Reason
 from service.specs.reward_api import hosts_of
-from service.specs.roots import OutsideRoot, inside, is_repository
 from worker.data.hub import Hub
 from worker.data.load import Places
 from worker.failures import JobFailure
-from worker.models import hub
-from worker.models.start import SavedAdapter, Start
+from worker.measured import measured_models
+from worker.places import place_of, start_of
 from worker.run import Run
 from worker.stages.bringing import bring
+from worker.stages.inspecting import inspect
+from worker.stages.measuring_later import measure_later
 from worker.stages.plots import plot_loss
 from worker.stages.ppo import ppo
 from worker.stages.preference import preference
@@ -36,6 +38,9 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "ppo": ppo,
     "dpo": preference,
 }
+
+# Steps that train nothing, and so make no checkpoint.
+OTHERS: dict[str, Callable[[StepWork, Run], dict[str, Any]]] = {"measure": measure_later, "inspect": inspect}
 
 # What a new step's progress must not keep of the step before.
 NOTHING_YET = dict.fromkeys(("global_step", "max_steps", "epoch", "loss", "tokens_per_second", "eta_seconds"))
@@ -55,7 +60,12 @@ def run(work: Work, run: Run) -> None:
         run.check()
         run.progress(step=step.name, position=position + 1, steps=len(job.steps), phase="loading", **NOTHING_YET)
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
-        last = STAGES[step.finetuning.stage](_step_work(work, run, job, step, outputs, use_cpu), run)
+        step_work = _step_work(work, run, job, step, outputs, use_cpu)
+        if step.do != "train":
+            summary = OTHERS[step.do](step_work, run)
+            run.step_finished(position, step.name, step_work.folder, summary)
+            continue
+        last = STAGES[step.finetuning.stage](step_work, run)
         if step.finetuning.plot_loss:
             unit = "nats/token" if step.finetuning.stage in ("pt", "sft") else None
             plot_loss(run, step.name, last, work.folder / step.name, unit)
@@ -82,17 +92,17 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
     known = lineages(job)
     first = job.steps[0]
     # a place on a hub is looked up once, and not twice at two commits
-    place = cache(partial(_place, work, run, step, outputs))
-    first_place = place if step is first else cache(partial(_place, work, run, first, outputs))
+    place = cache(partial(place_of, work, run, step, outputs))
+    first_place = place if step is first else cache(partial(place_of, work, run, first, outputs))
     return StepWork(
         step=step,
         job_id=work.job_id,
         folder=work.folder / step.name,
         model=place(step.model.model_name_or_path),
-        start=_start(known[step.name], place),
+        start=start_of(known[step.name], place),
         job_step=first,
         job_model=first_place(first.model.model_name_or_path),
-        job_start=_start(known[first.name], first_place),
+        job_start=start_of(known[first.name], first_place),
         artifacts_root=Path(work.artifacts_root),
         places=_places(work, step),
         use_cpu=use_cpu,
@@ -102,6 +112,7 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         kept_free_bytes=work.kept_free_bytes,
         companions=_companions(job, step, place),
         reward_hosts=hosts_of(work.reward_hosts),
+        to_measure=measured_models(work, run, job, step, outputs, start_of(known[step.name], place)),
     )
 
 
@@ -109,7 +120,7 @@ def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Pat
     steps, known = {step.name: step for step in job.steps}, lineages(job)
     found: dict[str, BesideIt] = {}
     for beside in companions(step):
-        start = _start(lineage(beside.step, steps, known), place)
+        start = start_of(lineage(beside.step, steps, known), place)
         found[beside.role] = BesideIt(place(beside.step.model.model_name_or_path), start, beside.step)
     return found
 
@@ -118,43 +129,6 @@ def _places(work: Work, step: ResolvedStep) -> Places:
     cache_root = Path(work.cache_root)
     hub = Hub(cache_root / "hub", work.modelscope, (work.tokens or {}).get(step.name)) if work.hub else None
     return Places(Path(work.datasets_root), cache_root, hub)
-
-
-def _start(lineage: Lineage, place: Callable[[str], Path]) -> Start:
-    def adapter(name: str) -> SavedAdapter:
-        return SavedAdapter(name, place(name))
-
-    return Start(
-        whole=place(lineage.whole),
-        merged=tuple(map(adapter, lineage.merged)),
-        continued=None if lineage.continued is None else adapter(lineage.continued),
-    )
-
-
-def _place(work: Work, run: Run, step: ResolvedStep, outputs: dict[str, Path], name: str) -> Path:
-    """A folder among the operator's models, or what an earlier step of this job made, or what is fetched from a hub."""
-    if name.startswith("@"):
-        _bring_output(work, run, name[1:])
-        return outputs[name[1:]]
-    try:
-        folder = inside(Path(work.models_root), name)
-        if folder.is_dir() or not work.hub or not is_repository(name):
-            return folder
-        cache_dir = inside(Path(work.cache_root), step.model.cache_dir or "hub")
-    except OutsideRoot as error:
-        raise JobFailure(Reason.MISSING_MODEL, str(error)) from None
-    token = (work.tokens or {}).get(step.name)
-    return hub.fetched(name, step.model.model_revision, cache_dir, token, pinned=work.attempt > 1 or bool(outputs))
-
-
-def _bring_output(work: Work, run: Run, step: str) -> None:
-    """What an earlier step made may have been made on another host. What this attempt made is here."""
-    made_at = work.outputs.get(step)
-    made = next((saved for saved in work.saved(step) if saved.path == made_at), None)
-    if run.deliveries is None or made is None:
-        return
-    if bring(run, step, Path(work.artifacts_root), made) is None:
-        raise JobFailure(Reason.ARTIFACT_STORE, f"What step {step} made is no longer whole in the artifact store.")
 
 
 def _use_cpu(job: ResolvedJob) -> bool:

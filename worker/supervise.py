@@ -27,7 +27,20 @@ from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
 from service.storage.storage import Storage
-from service.store import alerts, artifacts, checkpoints, events, jobs, leases, metrics, retention, scheduling, steps, tokens
+from service.store import (
+    alerts,
+    artifacts,
+    checkpoints,
+    events,
+    jobs,
+    leases,
+    metrics,
+    referred,
+    retention,
+    scheduling,
+    steps,
+    tokens,
+)
 from service.store.errors import LeaseLost
 from service.store.leases import Claim, Wish
 from service.store.scheduling import Placement
@@ -179,16 +192,7 @@ def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> 
 def _work(session: Session, settings: WorkerSettings, placed: Placement, needed: dict[str, StepSpace] | None = None) -> Work:
     """All that the child needs, read in the transaction that claimed the job."""
     held = placed.held
-    saved: dict[str, list[dict[str, Any]]] = {}
-    for checkpoint in checkpoints.kept(session, held.job_id):
-        saved.setdefault(checkpoint.step, []).append(
-            {
-                "global_step": checkpoint.global_step,
-                "path": checkpoint.path,
-                "epoch": checkpoint.epoch,
-                "files": checkpoint.manifest["files"],
-            }
-        )
+    document = jobs.resolved_document(session, held.job_id)
     measured: dict[str, list[dict[str, Any]]] = {}
     for row in metrics.measurements(session, held.job_id):
         if row.global_step == metrics.BASE:
@@ -197,7 +201,7 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
     return Work(
         job_id=held.job_id,
         attempt=held.attempt,
-        job=jobs.resolved_document(session, held.job_id),
+        job=document,
         artifacts_root=str(settings.artifacts_root),
         models_root=str(settings.models_root),
         datasets_root=str(settings.datasets_root),
@@ -215,8 +219,9 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
         s3_endpoint=settings.s3_endpoint,
         store_patience_seconds=settings.store_patience_seconds,
         outputs={step.name: step.output for step in steps.of_job(session, held.job_id)},
-        checkpoints=saved,
+        checkpoints=referred.by_step(checkpoints.kept(session, held.job_id)),
         removed=[one.path for one in checkpoints.of_job(session, held.job_id) if one.removed_at is not None],
+        earlier=referred.earlier_jobs(session, held.job_id, ResolvedJob.model_validate_json(orjson.dumps(document))),
         measurements=measured,
         checkpoint_bytes={name: step.checkpoint_bytes for name, step in (needed or {}).items()},
         kept_free_bytes=settings.min_free_bytes,

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.api.fitting import Fitting
+from service.api.referring import Referring
 from service.api.views import NoticeView
 from service.library import memory
 from service.library.check import Roots, check
@@ -34,11 +35,13 @@ class PlannedStepView(BaseModel):
     """A step's numbers, as far as they are known without a tokenizer or a model."""
 
     name: str
+    do: str
     stage: str
     finetuning_type: str
     rows: int | None = Field(description="The rows that are read: of each data set the first max_samples.")
     training_rows: int | None
     validation_rows: int | None
+    measured_rows: int | None = Field(description="Of a step that measures: the rows of its text.")
     updates: int | None = Field(description="Optimiser steps.")
     parameters: int | None = Field(description="The model's, without adapters.")
     trainable_parameters: int | None
@@ -57,20 +60,22 @@ class DryRun(BaseModel):
     steps: list[PlannedStepView]
 
 
-def dry_run_of(document: Any, roots: Roots, fitting: Fitting) -> DryRun:
+def dry_run_of(document: Any, roots: Roots, fitting: Fitting, referring: Referring) -> DryRun:
     """Raises SpecRefused; rows are counted here, so also for what only counting finds out."""
 
     def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         found = list(check(roots, spec, resolved))
         yield from found or check_rows(roots, spec, resolved)
+        yield from referring(spec, resolved)
         yield from fitting(spec, resolved)
 
     read = read_job(document, look)
-    known = memory.of_job(roots, read.resolved)
+    resolved = referring.written_out(read.resolved)
+    known = memory.of_job(roots, resolved)
     return DryRun(
-        resolved=read.resolved.model_dump(mode="json"),
+        resolved=resolved.model_dump(mode="json"),
         notices=[NoticeView(pointer=notice.pointer, detail=notice.detail) for notice in (*read.notices, *fitting.notices)],
-        steps=[_step_view(step, known[step.name]) for step in plan(roots, read.resolved)],
+        steps=[_step_view(step, known[step.name]) for step in plan(roots, resolved)],
     )
 
 

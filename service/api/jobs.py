@@ -22,6 +22,7 @@ from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
 from service.api.problems import declared
+from service.api.referring import Referring
 from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view, with_place
 from service.dispatch import Dispatch
@@ -71,10 +72,10 @@ async def create_job(
         secrets=settings.secret_key is not None,
         reward_hosts=hosts_of(settings.reward_hosts),
     )
+    fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
     if dry_run:
-        return _json(await run_in_threadpool(dry_run_of, document, roots, Fitting(database, roots, document, lately)))
-    look, fitting = partial(check, roots, well=well), Fitting(database, roots, document, lately)
-    read = partial(_read, document, owner, settings, look, fitting)
+        return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring))
+    read = partial(_read, document, owner, settings, partial(check, roots, well=well), fitting, referring)
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)
         return await run_in_threadpool(_created_once, database, dispatch, once, read)
@@ -83,10 +84,12 @@ async def create_job(
     return _created(job)
 
 
-def _read(document: Any, owner: str, settings: Settings, look: Check, fitting: Fitting) -> jobs.New:
+def _read(document: Any, owner: str, settings: Settings, look: Check, fitting: Fitting, referring: Referring) -> jobs.New:
     """The job that the document is, looked at from every side. Raises SpecRefused."""
-    read = read_job(document, lambda spec, resolved: chain(look(spec, resolved), fitting(spec, resolved)))
-    read = replace(read, notices=(*read.notices, *fitting.notices))
+    looks = (look, referring, fitting)
+    read = read_job(document, lambda spec, resolved: chain.from_iterable(one(spec, resolved) for one in looks))
+    resolved = referring.written_out(read.resolved)
+    read = replace(read, resolved=resolved, notices=(*read.notices, *fitting.notices))
     return jobs.New(owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds, fitting.least_gpu_bytes)
 
 

@@ -18,7 +18,7 @@ from service.specs import measures as catalogue
 from service.specs.alerts import ALERTS, Alert
 from service.specs.catalogue.measure import Measure
 from service.specs.nearest import no_such
-from service.store import alerts, jobs, metrics
+from service.store import alerts, jobs, measured_models, metrics
 from service.store.tables import AlertTest, Metric
 
 router = APIRouter(tags=["metrics"])
@@ -57,11 +57,21 @@ class AlertTestView(BaseModel):
     suggests: str | None
 
 
+class MeasuredModel(BaseModel):
+    """What a step that measures has measured, by the number that it has there."""
+
+    job_id: str | None = Field(description="The job that made the checkpoint; null where it is a model of the models folder.")
+    step: str | None
+    checkpoint: int | None = Field(description="Its number of updates; null while its step is not done.")
+    model: str | None = Field(description="The model, where it is no checkpoint.")
+
+
 class Measured(BaseModel):
     """The measures of one checkpoint on one text, the alerts that fired, and every test that was made."""
 
     step: str
-    checkpoint: int | Literal["base"]
+    checkpoint: int | Literal["base"] = Field(description="A number of updates; in a step that measures, of the list's places.")
+    of: MeasuredModel | None = Field(description="In a step that measures, which checkpoint this is.")
     split: str
     measures: dict[str, MeasuredValue]
     alerts: list[AlertTestView]
@@ -114,7 +124,7 @@ def get_metrics(
     split: Annotated[str | None, Query(description="validation, dataset, train or anchor.")] = None,
 ) -> Response:
     """Each checkpoint's measures, the base first in every step."""
-    if measure is not None and catalogue.measure_of(measure) not in catalogue.BY_NAME:
+    if measure is not None and catalogue.measure_of(measure) not in catalogue.KNOWN:
         raise BadParameter("/query/measure", no_such("measure", measure, catalogue.BY_NAME))
     global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
     with database.reading() as session:
@@ -123,9 +133,10 @@ def get_metrics(
         def made() -> bytes:
             steps = jobs.step_names(session, job_id)
             _refuse_unknown_step(steps, step)
+            of = measured_models.of_job(session, job_id)
             found = metrics.of_job(session, job_id, step, global_step, measure, split)
             tested = alerts.of_job(session, job_id, step, global_step, split)
-            return orjson.dumps({"job_id": job_id, "data": _measured(steps, found, tested)})
+            return orjson.dumps({"job_id": job_id, "data": _measured(steps, found, tested, of)})
 
         body = rendered.of(("metrics", job_id, step, global_step, measure, split), version, made)
     return Response(body, media_type="application/json")
@@ -183,7 +194,9 @@ def list_measures(
     return Catalogue(data=rows, alerts=list(ALERTS))
 
 
-def _measured(steps: list[str], found: Sequence[Metric], tested: Sequence[AlertTest]) -> list[dict[str, Any]]:
+def _measured(
+    steps: list[str], found: Sequence[Metric], tested: Sequence[AlertTest], of: dict[tuple[str, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
     """One entry for each checkpoint and text, the steps in the job's own order."""
     tests: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for test in tested:
@@ -194,6 +207,7 @@ def _measured(steps: list[str], found: Sequence[Metric], tested: Sequence[AlertT
         {
             "step": step,
             "checkpoint": "base" if global_step == metrics.BASE else global_step,
+            "of": of.get((step, global_step)),
             "split": split,
             "measures": {metric.measure: measure_view(metric) for metric in group},
             "alerts": [test for test in tests.get((step, global_step, split), []) if test["fires"]],

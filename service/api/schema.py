@@ -11,6 +11,7 @@ from service.api.bodies import read_json, read_yaml
 from service.api.problems import Problem
 from service.specs import flat
 from service.specs.changes import JobChanges
+from service.specs.inspection import Inspection
 from service.specs.job import JobSpec
 from service.specs.ledger import GROUPS
 
@@ -37,6 +38,14 @@ _BODY = {
 
 # The body of POST /jobs, which the endpoint reads itself.
 JOB_BODY = {"required": True, "content": {"application/json": _BODY, "application/yaml": _BODY}}
+
+_INSPECTION = {
+    "schema": {"$ref": _REFERENCE.format(model="Inspection")},
+    "examples": {"instructions": {"value": {"model": "tiny-llama", "template": "alpaca", "cutoff_len": 256, "val_size": 0.1}}},
+}
+
+# The body of POST /datasets/{name}/inspect, which may be left out but for the model.
+INSPECTION_BODY = {"content": {"application/json": _INSPECTION}}
 
 _CHANGES = {"schema": {"$ref": _REFERENCE.format(model="JobChanges")}, "examples": {"ahead": {"value": {"priority": 10}}}}
 
@@ -68,8 +77,16 @@ def _schemas() -> dict[str, Any]:
     job = JobSpec.model_json_schema(ref_template=_REFERENCE)
     problem = Problem.model_json_schema(ref_template=_REFERENCE)
     changes = JobChanges.model_json_schema(ref_template=_REFERENCE)
+    inspection = Inspection.model_json_schema(ref_template=_REFERENCE)
     parts = {**job.pop("$defs", {}), **problem.pop("$defs", {})}
-    return {**parts, "JobSpec": job, "FlatJob": _flat_job(parts), "JobChanges": changes, "Problem": problem}
+    return {
+        **parts,
+        "JobSpec": job,
+        "FlatJob": _flat_job(parts),
+        "JobChanges": changes,
+        "Inspection": inspection,
+        "Problem": problem,
+    }
 
 
 def _flat_job(parts: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class NoticeView(BaseModel):
 
 class StepView(BaseModel):
     name: str
+    do: str = Field(description="train, measure or inspect.")
     stage: str
     finetuning_type: str
     finished_at: str | None = Field(description="Null while the step is still to do.")
@@ -295,6 +296,7 @@ def _steps(job: Job, done: Sequence[StepResult]) -> list[StepView]:
 def _step(step: dict[str, Any], result: StepResult | None) -> StepView:
     return StepView(
         name=step["name"],
+        do=step.get("do", "train"),
         stage=step["finetuning"]["stage"],
         finetuning_type=step["finetuning"]["finetuning_type"],
         finished_at=iso(result.finished_at) if result else None,

@@ -10,8 +10,10 @@ from service.cli.delete import delete
 from service.cli.demo import demo
 from service.cli.drain import drain
 from service.cli.init import init
+from service.cli.inspect import inspect
 from service.cli.jobs import jobs
 from service.cli.logs import logs
+from service.cli.measure import measure
 from service.cli.metrics import metrics
 from service.cli.migrate import migrate
 from service.cli.patch import patch
@@ -43,6 +45,7 @@ def finebits(
 COMMANDS = (
     *(up, demo, submit, watch, jobs, metrics, checkpoints, logs),
     *(pause, resume, cancel, retry, patch, delete),
+    *(inspect, measure),
     *(workers, drain),
     *(init, serve, migrate, backup, restore, version),
 )

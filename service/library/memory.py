@@ -22,6 +22,9 @@ from service.specs.lineage import lineages, origin
 FLOAT, HALF = 4, 2  # bytes of a number
 ESTIMATED = ("pt", "sft")
 
+# What a pass over the vocabulary keeps at a time, seven buffers of one tile of logits; the worker's, and a test holds them equal.
+MEASURED_LOGITS_BYTES = 7 * FLOAT * 2**23
+
 # A process that uses CUDA at all: its context, and the libraries' kernels and workspaces.
 CONTEXT_BYTES = 600_000_000
 
@@ -95,6 +98,26 @@ def estimate(
     )
 
 
+def estimate_of_measuring(
+    tensors: Tensors, config: Mapping[str, Any], step: ResolvedStep, trainable: int = 0, number: int = HALF
+) -> Memory | None:
+    """One model at a time, which the base's head stays beside; a batch of texts of cutoff_len passes layer after layer."""
+    shape = shape_of(config)
+    if shape is None:
+        return None
+    is_lora = step.finetuning.finetuning_type == "lora"
+    computed = number if is_lora else FLOAT
+    held = _weights(tensors, step, number) if is_lora else weights.count(tensors) * FLOAT
+    tokens = step.training.per_device_eval_batch_size * step.data.cutoff_len
+    return Memory(
+        weights=held + shape.vocabulary * shape.hidden * computed,
+        gradients=trainable * FLOAT,
+        optimiser=0,
+        activations=tokens * (_layer(shape, computed) + 2 * computed * shape.hidden),
+        logits=MEASURED_LOGITS_BYTES,
+    )
+
+
 def shape_of(config: Mapping[str, Any]) -> Shape | None:
     """None where it is no decoder of the usual make."""
 
@@ -127,12 +150,15 @@ def changes_that_fit(tensors: Tensors, model: Model, step: ResolvedStep, room_by
 
 
 def _of_step(roots: Roots, resolved: ResolvedJob, step: ResolvedStep, planned: PlannedStep) -> Memory | str:
-    if step.finetuning.stage not in ESTIMATED:
+    if step.do == "inspect":
+        return "A step that inspects loads no model."
+    if step.do == "train" and step.finetuning.stage not in ESTIMATED:
         return f"The memory of the stage {step.finetuning.stage} is not estimated yet."
     if planned.trainable_parameters is None:
         return planned.why_unknown.get("trainable_parameters", "How many parameters train is not known.")
     model, tensors = found(roots, resolved, step)
-    known = estimate(tensors, model.config, step, planned.trainable_parameters) if model and tensors else None
+    estimated = estimate_of_measuring if step.do == "measure" else estimate
+    known = estimated(tensors, model.config, step, planned.trainable_parameters) if model and tensors else None
     return known or "The model's config does not say what its layers are made of."
 
 

@@ -1,7 +1,7 @@
 """What a job would do: rows, updates and parameters of each step, as far as they are known without a tokenizer or a model."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.library import datasets, models, weights
@@ -24,11 +24,13 @@ class PlannedStep:
     """
 
     name: str
+    do: str
     stage: str
     finetuning_type: str
     rows: int | None = None
     training_rows: int | None = None
     validation_rows: int | None = None
+    measured_rows: int | None = None  # of a step that measures
     updates: int | None = None
     parameters: int | None = None
     trainable_parameters: int | None = None
@@ -43,7 +45,7 @@ def check_rows(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[R
     for index, step in enumerate(resolved.steps):
         try:
             counts, _ = _counts(roots, step)
-            if counts is not None:
+            if counts:
                 _split(step, counts)
         except LibraryError as error:
             yield Refusal(place_of(spec, index, error.argument or "data.dataset"), str(error))
@@ -76,8 +78,9 @@ def plan_parameters(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:
 
 
 def _planned_parameters(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
-    planned = PlannedStep(step.name, step.finetuning.stage, step.finetuning.finetuning_type)
-    _count_parameters(planned, roots, resolved, step)
+    planned = PlannedStep(step.name, step.do, step.finetuning.stage, step.finetuning.finetuning_type)
+    if step.do != "inspect":
+        _count_parameters(planned, roots, resolved, step)
     return planned
 
 
@@ -91,7 +94,12 @@ def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> Planned
         planned.training_rows, planned.validation_rows = _split(step, counts)
         if planned.training_rows is None:
             planned.why_unknown["training_rows"] = _why_not_mixed(step)
-    _count_updates(planned, step)
+    if step.do == "train":
+        _count_updates(planned, step)
+    else:
+        planned.updates = planned.trainable_parameters = 0
+    if step.do == "measure":
+        _count_measured(planned, roots, step)
     return planned
 
 
@@ -111,10 +119,25 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
         planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), why)
         return
     planned.parameters = weights.count(tensors)
+    if step.do != "train":
+        return
     planned.beside = dict(_beside(roots, known, step, planned.parameters))
     planned.trainable_parameters = _with_head(_trainable(roots, own, tensors, step, model), step, tensors)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
+
+
+def _count_measured(planned: PlannedStep, roots: Roots, step: ResolvedStep) -> None:
+    """The rows of measures.dataset, or those that are held out or stand in, of which max_documents are taken."""
+    counts, why = _counts(roots, step, step.measures.dataset) if step.measures.dataset else (None, "")
+    if counts is not None:
+        rows = sum(counts)
+    elif why or planned.rows is None:
+        planned.why_unknown["measured_rows"] = why or planned.why_unknown.get("rows", "")
+        return
+    else:
+        rows = planned.validation_rows or min(planned.rows, step.measures.train_documents)
+    planned.measured_rows = min(rows, step.measures.max_documents or rows)
 
 
 def _beside(roots: Roots, known: Mapping[str, Lineage], step: ResolvedStep, own: int) -> Iterator[tuple[str, int]]:
@@ -147,11 +170,11 @@ def _with_head(trainable: int | None, step: ResolvedStep, tensors: weights.Tenso
     return None if width is None else trainable + width + (step.finetuning.stage == "ppo")
 
 
-def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:
-    """The rows of each data set, at most the first max_samples; where they are not known, None and why."""
+def _counts(roots: Roots, step: ResolvedStep, names: Sequence[str] | None = None) -> tuple[list[int] | None, str]:
+    """The rows of each data set (the step's own, if none are named), at most the first max_samples; or None and why not."""
     known = datasets.entries(roots.datasets, step.data.dataset_dir)
     counts = []
-    for name in step.data.dataset or ():
+    for name in (step.data.dataset or ()) if names is None else names:
         files = datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         if why := datasets.why_not_counted(files):
             return None, why
@@ -161,6 +184,8 @@ def _counts(roots: Roots, step: ResolvedStep) -> tuple[list[int] | None, str]:
 
 def _split(step: ResolvedStep, counts: list[int]) -> tuple[int | None, int]:
     """(training, validation): rows are held out before they are mixed, by the worker too."""
+    if not counts:
+        return 0, 0  # a step that measures another text
     try:
         validation = n_held_out(sum(counts), step.data.val_size)
         if step.data.mix_strategy == "concat":

@@ -40,7 +40,7 @@ def still_to_write(
     """
     space, known = {}, lineages(resolved)
     for step, planned in zip(resolved.steps, plan(roots, resolved), strict=True):
-        if step.name in done:
+        if step.name in done or step.do != "train":
             continue
         whole = origin(known[step.name].whole, known)
         model = None if is_on_hub(roots, whole) else models.find(roots.models, whole)

@@ -4,7 +4,7 @@
 with its groups whole; the short form with no steps is a pipeline of one.
 """
 
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import Field, StringConstraints
 
@@ -21,6 +21,9 @@ from service.specs.training import TrainingArguments
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Label = Annotated[str, StringConstraints(max_length=256)]
 
+# What a step does: trains; measures a model or checkpoints, and trains nothing; or looks at the data, and loads no model.
+Deed = Literal["train", "measure", "inspect"]
+
 ModelOverrides = overrides_of(ModelArguments)
 DataOverrides = overrides_of(DataArguments)
 FinetuningOverrides = overrides_of(FinetuningArguments)
@@ -36,6 +39,7 @@ class Step(Group):
     """One step of a pipeline: a name, and what differs from the job's own groups."""
 
     name: Name = Field(description="Unique in the job; later steps refer to this one's output as @name.")
+    do: Deed | None = Field(default=None, description="The job's, when not given.")
     model: ModelOverrides | None = None  # type: ignore[valid-type]
     data: DataOverrides | None = None  # type: ignore[valid-type]
     finetuning: FinetuningOverrides | None = None  # type: ignore[valid-type]
@@ -49,6 +53,11 @@ class JobSpec(Group):
 
     name: str | None = Field(default=None, min_length=1, max_length=256, description="For people; need not be unique.")
     labels: dict[Name, Label] = Field(default_factory=dict, max_length=32, description="For programs; kept as given.")
+    do: Deed = Field(
+        default="train",
+        description="What its steps do: train; measure (measures.checkpoints, or the step's own model, and nothing is trained); "
+        "inspect (the data, and no model is loaded).",
+    )
     model: ModelArguments
     data: DataArguments = DataArguments()
     finetuning: FinetuningArguments = FinetuningArguments()
@@ -64,6 +73,7 @@ class ResolvedStep(Group):
     """A step as it will run: every group whole."""
 
     name: str
+    do: Deed = "train"
     model: ModelArguments
     data: DataArguments
     finetuning: FinetuningArguments
@@ -84,8 +94,11 @@ AnyGroup = TypeVar("AnyGroup", bound=Group)
 
 def resolve(spec: JobSpec) -> ResolvedJob:
     """Every step with its own groups, and the defaults that depend on other arguments filled in."""
-    steps = spec.steps or (Step(name=spec.finetuning.stage),)
-    return ResolvedJob(resources=spec.resources, steps=tuple(_resolve_step(spec, step) for step in steps))
+    steps = spec.steps or (Step(name=spec.finetuning.stage if spec.do == "train" else spec.do),)
+    resolved = (_resolve_step(spec, step) for step in steps)
+    return ResolvedJob(
+        resources=spec.resources, steps=tuple(step if step.do == "train" else _only_looking(step) for step in resolved)
+    )
 
 
 def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
@@ -93,6 +106,7 @@ def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
     names_given = "names" in spec.measures.model_fields_set | set_by(step, "measures")
     return ResolvedStep(
         name=step.name,
+        do=step.do or spec.do,
         model=overridden(spec.model, step.model),
         data=overridden(spec.data, step.data),
         finetuning=with_lora_defaults(finetuning),
@@ -100,6 +114,21 @@ def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
         training=overridden(spec.training, step.training),
         measures=with_measures_of_pairs(overridden(spec.measures, step.measures), finetuning.stage, names_given),
     )
+
+
+# What a step that trains nothing does not have of its job's arguments: in it they would say something, and have no effect.
+_OF_TRAINING: dict[str, dict[str, object]] = {
+    "model": {"shift_attn": False},
+    "data": {"streaming": False, "mix_strategy": "concat", "interleave_probs": None, "sft_packing": False},
+    "finetuning": {"ref_model": None, "reward_model": None},
+    "training": {"fp16": False},
+    "measures": {"guards": ()},
+}
+
+
+def _only_looking(step: ResolvedStep) -> ResolvedStep:
+    off = {group: getattr(step, group).model_copy(update=fields) for group, fields in _OF_TRAINING.items()}
+    return step.model_copy(update=off)
 
 
 def with_lora_defaults(finetuning: FinetuningArguments) -> FinetuningArguments:

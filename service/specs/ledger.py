@@ -208,6 +208,7 @@ LEDGER: dict[str, Fate] = {
     "measures.names": WORKS,
     "measures.dataset": WORKS,
     "measures.anchor": WORKS,
+    "measures.checkpoints": works_if("the step measures"),
     "measures.base": WORKS,
     "measures.every": WORKS,
     "measures.max_documents": WORKS,

@@ -30,6 +30,7 @@ from service.specs.catalogue import (
     processes,
     quantum,
     renewal,
+    rows,
     secrecy,
     shannon,
     thermodynamics,
@@ -62,11 +63,13 @@ FAMILIES = (
     vocabulary,
     memorization,
     preferences,
+    rows,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
 
 BY_NAME = {measure.name: measure for measure in CATALOGUE}
+KNOWN = {measure.name: measure for measure in REGISTRY}
 DEFAULT_NAMES = tuple(measure.name for measure in CATALOGUE if measure.default)
 
 
@@ -99,6 +102,11 @@ class MeasureArguments(Group):
     anchor: CommaList | None = Field(
         default=None,
         description="Data set(s) of what the model should not forget, measured too at every checkpoint (split: anchor).",
+    )
+    checkpoints: CommaList | None = Field(
+        default=None,
+        description="Of a step that measures, which checkpoints: job-.../sft/40 (after 40 updates), job-.../sft (what the step "
+        "ended with), job-.../sft/* (all that are kept), @sft and @sft/40 (of this job). The step's own model when not given.",
     )
     base: Literal["job", "step"] = Field(
         default="job",

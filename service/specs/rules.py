@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from service.specs.alerts import BY_NAME as ALERTS
 from service.specs.base import Group
 from service.specs.catalogue.measure import Object
+from service.specs.checkpoint_names import CheckpointName
 from service.specs.companions import companions, with_companions
+from service.specs.deeds import looks_at
 from service.specs.guards import threshold
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
@@ -94,8 +96,9 @@ def own_template_is_not_split(step: ResolvedStep) -> Complaints:
 
 
 def dataset_is_given(step: ResolvedStep) -> Complaints:
-    if not step.data.dataset:
-        yield "data.dataset", "A training step needs a data set: a name in dataset_info.json, or several with commas."
+    if not step.data.dataset and step.do != "measure":
+        what = "A training step needs a data set" if step.do == "train" else "There is no data set to look at"
+        yield "data.dataset", f"{what}: a name in dataset_info.json, or several with commas."
 
 
 def held_out_rows_are_not_trained(step: ResolvedStep) -> Complaints:
@@ -397,10 +400,67 @@ def pairs_are_measured_by_rewards(step: ResolvedStep) -> Complaints:
         yield "measures.names", f"{', '.join(named)}: only a step of the stage rm has a model that scores pairs of answers."
 
 
+def measuring_has_a_text(step: ResolvedStep) -> Complaints:
+    if step.do != "measure":
+        return
+    if not step.measures.dataset and not step.data.dataset:
+        yield (
+            "measures.dataset",
+            "A step that measures needs a text: a data set here, or data.dataset with what val_size holds out.",
+        )
+    if step.data.val_size and not step.data.dataset:
+        yield "data.val_size", "There is no data.dataset to hold rows out of: measures.dataset is measured whole."
+    if not step.measures.names:
+        yield "measures.names", "A step that measures has nothing to do: measures.names is empty."
+
+
+def measuring_reads_single_answers(step: ResolvedStep) -> Complaints:
+    if step.do == "measure" and step.finetuning.stage not in MEASURED_AS:
+        what = "pt reads texts, sft conversations, dpo the chosen answers of pairs"
+        yield (
+            "finetuning.stage",
+            f"In a step that measures the stage says how rows are read ({what}); {step.finetuning.stage} is none.",
+        )
+
+
+def inspecting_reads_rows(step: ResolvedStep) -> Complaints:
+    if step.do == "inspect" and step.finetuning.stage not in INSPECTED_AS:
+        yield "finetuning.stage", "In a step that inspects the stage says how rows are read: pt reads texts, sft conversations."
+
+
+def measures_of_training_rows_have_them(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "membership", "data")
+    if step.do == "measure" and names and not step.data.dataset:
+        yield "measures.names", f"{names} on training rows: name in data.dataset what was trained on."
+
+
+def measures_of_gradients_train(step: ResolvedStep) -> Complaints:
+    names = _named_on(step, "gradient")
+    if step.do == "measure" and names:
+        yield "measures.names", f"{names} on what trains, and in a step that measures nothing does."
+
+
+def checkpoints_are_named(step: ResolvedStep) -> Complaints:
+    for index, text in enumerate(step.measures.checkpoints or () if step.do == "measure" else ()):
+        name = CheckpointName.read(text)
+        if name is None:
+            forms = "job-.../sft/40, job-.../sft, job-.../sft/*, @sft or @sft/40"
+            yield f"measures.checkpoints.{index}", f"{text!r} is no checkpoint's name, which reads {forms}."
+        elif name.job_id is None and name.at == "*":
+            yield (
+                f"measures.checkpoints.{index}",
+                f"How many checkpoints @{name.step} will make is not known: name them by number.",
+            )
+
+
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
     if step.finetuning.num_layer_trainable == 0:
         yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
 
+
+# How a step that measures, or inspects, may read its rows.
+MEASURED_AS = ("pt", "sft", "dpo")
+INSPECTED_AS = ("pt", "sft")
 
 RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     template_is_given,
@@ -452,6 +512,12 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     streams_are_not_read_for_measures,
     measures_of_an_adapter_have_one,
     pairs_are_measured_by_rewards,
+    measuring_has_a_text,
+    measuring_reads_single_answers,
+    inspecting_reads_rows,
+    measures_of_training_rows_have_them,
+    measures_of_gradients_train,
+    checkpoints_are_named,
     some_layer_is_trainable,
 )
 
@@ -479,6 +545,7 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
+    "the step measures": lambda step: step.do == "measure",
     "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
     "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
     "stage is ppo or a measure taken on generations is named": _writes,
@@ -503,11 +570,15 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
 def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     """An argument that can have no effect in any step it reaches is refused, not ignored. Null is how a file gives none."""
     for argument, fate in LEDGER.items():
-        if fate.kind != "conditional":
-            continue
         group, field = argument.split(".")
-        holds = [CONDITIONS[fate.why](step) for step in job.steps]
-        why = f"This has no effect here: it works only where {fate.why}."
+        if fate.kind not in ("works", "conditional") or group == "resources":
+            continue
+        looked_at = [looks_at(step.do, argument) for step in job.steps]
+        holds = [
+            looks and (fate.kind == "works" or CONDITIONS[fate.why](step))
+            for looks, step in zip(looked_at, job.steps, strict=True)
+        ]
+        why = f"This has no effect here: it works only where {fate.why or 'a step trains'}."
         reached = [holds[index] for index in range(len(holds)) if not spec.steps or field not in set_by(spec.steps[index], group)]
         if _is_given(getattr(spec, group), field) and reached and not any(reached):
             yield Refusal((group, field), why)
@@ -546,9 +617,13 @@ def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
 
 
 def _bad_references(step: ResolvedStep, earlier: dict[str, ResolvedStep], known: dict[str, Lineage]) -> Iterator[tuple[str, str]]:
-    unknown = list(_unknown_references(step, earlier))
+    made = {name: maker for name, maker in earlier.items() if maker.do == "train"}
+    unknown = list(_unknown_references(step, made))
     for argument, name in unknown:
-        yield argument, f"No earlier step is named {name[1:]!r}; there are {', '.join(earlier) or 'none'}."
+        if name[1:] in earlier:
+            yield argument, f"The step {name[1:]!r} trains nothing, so there is no model of it."
+        else:
+            yield argument, f"No earlier step is named {name[1:]!r}; there are {', '.join(made) or 'none'}."
     if unknown:
         return
     own = lineage(step, earlier, known)
@@ -561,6 +636,9 @@ def _bad_references(step: ResolvedStep, earlier: dict[str, ResolvedStep], known:
 def _unknown_references(step: ResolvedStep, earlier: dict[str, ResolvedStep]) -> Iterator[tuple[str, str]]:
     names = [("model.model_name_or_path", step.model.model_name_or_path)]
     names += [("model.adapter_name_or_path", name) for name in step.model.adapter_name_or_path or ()]
+    for index, checkpoint in enumerate(step.measures.checkpoints or ()):
+        if (read := CheckpointName.read(checkpoint)) is not None and read.job_id is None:
+            names.append((f"measures.checkpoints.{index}", f"@{read.step}"))
     for argument, name in names:
         if name.startswith("@") and name[1:] not in earlier:
             yield argument, name
@@ -616,6 +694,7 @@ def _head_is_beside(step: ResolvedStep) -> tuple[str, str]:
 
 
 def _place(spec: JobSpec, index: int, argument: str) -> tuple[str | int, ...]:
-    group, field = argument.split(".")
+    group, field, *deeper = argument.split(".")
     own = bool(spec.steps) and field in set_by(spec.steps[index], group)
-    return ("steps", index, group, field) if own else (group, field)
+    within = tuple(int(key) for key in deeper)
+    return ("steps", index, group, field, *within) if own else (group, field, *within)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import ColumnElement, Table, exists, insert, select
+from sqlalchemy import ColumnElement, Select, Table, Text, exists, insert, select
+from sqlalchemy import cast as cast_to
 from sqlalchemy.orm import Session, aliased
 
 from service.store.states import ENDED
@@ -27,9 +28,14 @@ def note(session: Session, made: Iterable[tuple[str, dict[str, Any]]]) -> None:
 
 def live_references(session: Session, job_id: str) -> Sequence[str]:
     """The other jobs that have not ended and whose arguments name this one, as a model's or an adapter's place would."""
-    named_by = select(JobReference.job_id).where(JobReference.to_job == job_id)
-    wanted = select(Job.id).where(Job.id.in_(named_by), Job.id != job_id, Job.state.not_in(ENDED))
-    return session.scalars(wanted.order_by(Job.created_at, Job.id)).all()
+    return session.scalars(_live(job_id, select(Job.id)).order_by(Job.created_at, Job.id)).all()
+
+
+def is_measured(session: Session, checkpoint: str) -> bool:
+    """Whether a job that has not ended names that checkpoint, "job-.../sft/40", which stands in quotes in its arguments."""
+    names_it = cast_to(Job.resolved, Text).contains(f'"{checkpoint}"', autoescape=True)
+    wanted = _live(checkpoint.partition("/")[0], select(Job.id)).where(names_it)
+    return session.scalar(wanted.limit(1)) is not None
 
 
 def is_needed(job: type[Job]) -> ColumnElement[bool]:
@@ -39,6 +45,12 @@ def is_needed(job: type[Job]) -> ColumnElement[bool]:
         JobReference.to_job == job.id, other.id == JobReference.job_id, other.id != job.id, other.state.not_in(ENDED)
     )
     return needs_it
+
+
+def _live(job_id: str, wanted: Select[str]) -> Select[str]:
+    """Of the other jobs that name this one, those that have not ended."""
+    named_by = select(JobReference.job_id).where(JobReference.to_job == job_id)
+    return wanted.where(Job.id.in_(named_by), Job.id != job_id, Job.state.not_in(ENDED))
 
 
 def _named(resolved: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from service.store import artifacts, checkpoints, events, metrics, removals
 from service.store.clock import moment, now
 from service.store.events import Kind
 from service.store.leases import Claim
-from service.store.references import is_needed
+from service.store.references import is_measured, is_needed
 from service.store.states import ENDED
 from service.store.tables import Artifact, Checkpoint, Job
 
@@ -20,14 +20,16 @@ BEST_BY = "cross_entropy"  # the lower the better, and the earlier of equals
 def thin(session: Session, held: Claim, step: str, newest: int | None, best: int | None) -> list[int]:
     """Gives up a step's checkpoints beyond the newest and the best, and answers which. Call it behind the fence.
 
-    The newest always stays: the job goes on from it, and "@name" stands for it once the step is done.
+    The newest always stays: the job goes on from it, and "@name" stands for it once the step is done. So does one that another
+    job is to measure.
     """
     if newest is None and best is None:
         return []
     saved = sorted(checkpoints.kept(session, held.job_id, step), key=lambda checkpoint: checkpoint.global_step)
     stay = {checkpoint.global_step for checkpoint in saved[-(newest or 1) :]}
     stay |= set(_best(session, held.job_id, step, [checkpoint.global_step for checkpoint in saved], best or 0))
-    gone = [checkpoint for checkpoint in saved if checkpoint.global_step not in stay]
+    given_up = [checkpoint for checkpoint in saved if checkpoint.global_step not in stay]
+    gone = [one for one in given_up if not is_measured(session, f"{held.job_id}/{step}/{one.global_step}")]
     if gone:
         _remove(session, held.job_id, gone)
         told = ", ".join(str(checkpoint.global_step) for checkpoint in gone)

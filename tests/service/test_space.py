@@ -105,3 +105,8 @@ def test_every_step_counts(roots: Roots) -> None:
 def test_sizes_are_told_in_powers_of_ten() -> None:
     told = [space.told(number) for number in (0, 1_234_567, 99_900_000, 100_000_000, 12_345_678_901_234)]
     assert told == ["0.0 MB", "1.2 MB", "99.9 MB", "0.1 GB", "12,345.7 GB"]
+
+
+def test_a_step_that_trains_nothing_writes_no_checkpoint(roots: Roots) -> None:
+    steps = [{"name": "sft"}, {"name": "later", "do": "measure", "measures": {"checkpoints": "@sft"}}]
+    assert set(left(roots, steps=steps)) == {"sft"}

@@ -11,6 +11,7 @@ _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
 _GUARDING = "tests/worker/stages/test_guarding.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
+_LATER = "tests/worker/stages/test_measuring_later.py"
 _MODEL_ARGUMENTS = "tests/worker/stages/test_model_arguments.py"
 _PACKED = "tests/worker/stages/test_packed.py"
 _PPO = "tests/worker/stages/test_ppo.py"
@@ -146,6 +147,7 @@ EFFECTS: dict[str, str] = {
     "measures.anchor": f"{_GUARDING}::test_the_anchor_is_measured_beside_the_text_of_the_task",
     "measures.plots": f"{_PICTURES}::test_each_measured_checkpoint_is_one_point_of_each_picture",
     "measures.guards": f"{_GUARDING}::test_a_guard_stops_a_step_at_its_checkpoint_and_keeps_the_best",
+    "measures.checkpoints": f"{_LATER}::test_a_checkpoint_of_an_earlier_job_is_worth_what_it_was_when_it_was_made",
     "measures.base": f"{_PIPELINE}::test_checkpoints_are_compared_with_the_jobs_first_model_or_with_their_own_steps",
     "measures.every": f"{_MEASURING}::test_every_nth_checkpoint_is_measured_and_the_last_always",
     "measures.max_documents": f"{_MEASURING}::test_a_sample_of_documents_is_measured",

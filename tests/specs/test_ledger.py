@@ -35,6 +35,7 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "concat", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
+    "the step measures": {"measures": {}},
     "a measure taken on a task is named": {"measures": {"names": "entropy"}},
     "a measure taken on generations is named": {"measures": {"names": "entropy"}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "dpo"}, "training": {}},
@@ -65,6 +66,7 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "interleave_under", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
+    "the step measures": {"measures": {}, "do": "measure"},
     "a measure taken on a task is named": {"measures": {"names": "mutual_information"}},
     "a measure taken on generations is named": {"measures": {"names": "compression_ratio"}, "generating": {}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "sft"}, "training": {}},
@@ -92,6 +94,7 @@ OTHER_VALUES: dict[str, Any] = {
     "training.adam_beta2": 0.5,
     "data.template": "alpaca",
     "generating.top_p": 0.5,
+    "measures.checkpoints": f"job-{0:024x}/sft/40",
 }
 
 # What a group needs beside the argument in question.

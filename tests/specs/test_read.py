@@ -531,6 +531,16 @@ def guarded(*when: str, **measures: Any) -> dict[str, Any]:
 
 PPO = {"stage": "ppo", "reward_model": "scorer"}
 
+
+def measuring(
+    checkpoints: str | None = None, names: str = "entropy", dataset: str | None = None, **groups: Any
+) -> dict[str, Any]:
+    """A job that measures."""
+    every = {"every": groups.pop("every")} if "every" in groups else {}
+    given = {"names": names, "checkpoints": checkpoints, "dataset": dataset} | every
+    return a_job(do="measure", measures={name: value for name, value in given.items() if value is not None}, **groups)
+
+
 BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.template_is_given: [
         (without(a_job(), "data", "template"), "/data/template", "stage sft needs a template"),
@@ -722,6 +732,28 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
             "spectral_entropy is taken on a LoRA adapter, and finetuning_type is full",
         ),
     ],
+    rules.measuring_has_a_text: [
+        (measuring(data={"dataset": None}), "/measures/dataset", "needs a text"),
+        (measuring(names=""), "/measures/names", "has nothing to do"),
+        (measuring(data={"dataset": None, "val_size": 9}, dataset="letters"), "/data/val_size", "to hold rows out of"),
+    ],
+    rules.measuring_reads_single_answers: [
+        (measuring(finetuning={"stage": "rm"}), "/finetuning/stage", "dpo the chosen answers of pairs); rm is none"),
+    ],
+    rules.inspecting_reads_rows: [
+        (a_job(do="inspect", finetuning={"stage": "dpo"}), "/finetuning/stage", "pt reads texts, sft conversations"),
+    ],
+    rules.measures_of_training_rows_have_them: [
+        (measuring(data={"dataset": None}, dataset="letters", names="sample_coverage"), "/measures/names", "what was trained on"),
+    ],
+    rules.measures_of_gradients_train: [
+        (measuring(names="fisher_information"), "/measures/names", "in a step that measures nothing does"),
+    ],
+    rules.checkpoints_are_named: [
+        (measuring(checkpoints="sft/40"), "/measures/checkpoints/0", "'sft/40' is no checkpoint's name"),
+        (measuring(checkpoints=f"job-{1:024x}/sft,job-{1:024x}"), "/measures/checkpoints/1", "is no checkpoint's name"),
+        (measuring(checkpoints=f"job-{1:024x}/sft/all"), "/measures/checkpoints/0", "is no checkpoint's name"),
+    ],
     rules.some_layer_is_trainable: [
         (
             a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": 0}),
@@ -730,6 +762,53 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         ),
     ],
 }
+
+
+def test_a_step_that_measures_refuses_what_only_training_looks_at() -> None:
+    document = measuring(training={"learning_rate": 1.0, "seed": 3}, finetuning={"lora_rank": 2}, every=2)
+    why = "This has no effect here: it works only where a step trains."
+    adapter = "This has no effect here: it works only where training makes a new LoRA adapter."
+    expected = [("/finetuning/lora_rank", adapter), ("/training/learning_rate", why), ("/measures/every", why)]
+    assert sorted(refusals_of(document)) == sorted(expected)
+
+
+def test_in_a_pipeline_the_jobs_arguments_of_training_stand_and_a_step_that_measures_has_them_off() -> None:
+    steps = [{"name": "sft"}, {"name": "later", "do": "measure", "measures": {"checkpoints": "@sft"}}]
+    measures = {"guards": [{"when": "over_fit", "then": "stop"}]}
+    document = a_job(data={"streaming": True}, steps=steps, measures=measures, training={"max_steps": 9, "learning_rate": 1.0})
+    trains, looks = read_job(document).resolved.steps
+    assert (trains.do, looks.do) == ("train", "measure")
+    assert trains.data.streaming
+    assert trains.measures.guards
+    assert not looks.data.streaming
+    assert not looks.measures.guards
+
+
+@pytest.mark.parametrize(
+    ("steps", "pointer", "part"),
+    [
+        (
+            [{"name": "a", "do": "measure", "measures": {"checkpoints": "@a"}}],
+            "/steps/0/measures/checkpoints/0",
+            "No earlier step",
+        ),
+        (
+            [{"name": "a"}, {"name": "b", "do": "measure", "measures": {"checkpoints": "@a,@a/*"}}],
+            "/steps/1/measures/checkpoints/1",
+            "name them by number",
+        ),
+        (
+            [{"name": "a", "do": "measure"}, {"name": "b", "model": {"model_name_or_path": "@a"}}],
+            "/steps/1/model/model_name_or_path",
+            "The step 'a' trains nothing",
+        ),
+    ],
+)
+def test_what_a_step_measures_or_begins_with_was_trained_before(steps: Any, pointer: str, part: str) -> None:
+    (refusal,) = refusals_of(a_job(steps=steps))
+    assert refusal[0] == pointer
+    assert part in refusal[1]
+
 
 FATES: dict[Callable[..., Any], set[str]] = {
     rules.interleave_probs_fit: {"/data/interleave_probs"},

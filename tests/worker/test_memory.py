@@ -14,6 +14,7 @@ from service.library import memory, models, weights
 from service.library.memory import FLOAT, HALF, Memory
 from service.specs.job import ResolvedStep
 from service.specs.read import read_job
+from worker.information.vocabulary import statistics
 from worker.models.adapters import prepare
 
 BATCH, LENGTH = 2, 64
@@ -171,3 +172,24 @@ def test_the_logits_come_with_their_log_probabilities_and_gradients(llama: Llama
     logits = BATCH * LENGTH * 300 * FLOAT
     assert logits <= of_loss <= 1.05 * logits  # the log-probabilities, and the labels
     assert known.logits == 3 * logits
+
+
+def test_a_step_that_measures_holds_a_model_and_its_bases_head_and_nothing_that_trains(
+    llama: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    document = {
+        "do": "measure",
+        "model": {"model_name_or_path": "tiny"},
+        "data": {"template": "alpaca", "cutoff_len": LENGTH},
+        "measures": {"dataset": "letters"},
+    }
+    llama.save_pretrained(tmp_path / "tiny")
+    model = models.find(tmp_path, "tiny")
+    tensors = weights.tensors_of(model)
+    assert tensors is not None
+    known = memory.estimate_of_measuring(tensors, model.config, read_job(document).resolved.steps[0])
+    assert known is not None
+    head = llama.lm_head.weight.numel()
+    assert known.weights == HALF * (weights.count(tensors) + head)
+    assert known.gradients == known.optimiser == 0
+    assert known.logits == memory.MEASURED_LOGITS_BYTES == 7 * 4 * statistics.GPU_TILE

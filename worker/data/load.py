@@ -58,6 +58,7 @@ class Wanted:
     seed: int
     data_seed: int | None = None
     dpo_loss: str = "sigmoid"  # labels are learned by kto alone
+    reads_training: bool = True  # whether anything looks at the rows that are trained on
 
 
 def load_supervised(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
@@ -145,6 +146,20 @@ def measured_rows(places: Places, wanted: Wanted) -> list[Row]:
     return (_streamed_parts if wanted.data.streaming else _parts)(places, wanted).evaluation
 
 
+def split_rows(places: Places, wanted: Wanted) -> tuple[list[Row], list[Row]]:
+    """(training, held out), as they are read. Nothing is held out where there is neither val_size nor measures.dataset."""
+    parts = _parts(places, wanted)
+    return parts.train, [] if parts.split == "train" else parts.evaluation
+
+
+def encode_rows(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """Conversations as they are trained on, without those that are dropped; texts each by itself, whole, with its end."""
+    encode: Callable[[Row], Example | None] = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+    if wanted.stage == "pt":
+        encode = partial(_encode_whole_text, tokenizer=tokenizer)
+    return _not_dropped(map_in_processes(encode, rows, wanted.data.preprocessing_num_workers))
+
+
 def _conversations(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
     return _encoded(places, wanted, tokenizer, _encode_row)
 
@@ -159,7 +174,7 @@ def _encoded(
     parts = _parts(places, wanted)
     encode = partial(encode_row, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_empty(train, "train on", wanted.data)
+    _refuse_nothing_to_train(train, wanted)
     evaluation = _measured_conversations(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
 
@@ -175,7 +190,7 @@ def _pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -
     parts = _parts(places, wanted)
     encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_empty(train, "train on", wanted.data)
+    _refuse_nothing_to_train(train, wanted)
     pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, chosen(pairs), coverage_of(len(parts.train), train), parts.split, parts.notices, pairs)
 
@@ -191,7 +206,7 @@ def _judged(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) 
     parts = _parts(places, wanted)
     encode = partial(_encode_judged, data=wanted.data, tokenizer=tokenizer)
     train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_empty(train, "train on", wanted.data)
+    _refuse_nothing_to_train(train, wanted)
     evaluation = _measured_good(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
 
@@ -209,7 +224,7 @@ def _texts(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -
     parts = _parts(places, wanted)
     encode = partial(_encode_training_text, tokenizer=tokenizer)
     texts = map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers)
-    blocks = pack_blocks(texts, tokenizer.eos_token_id, wanted.data.cutoff_len)
+    blocks = pack_blocks(texts, tokenizer.eos_token_id, wanted.data.cutoff_len) if wanted.reads_training else []
     tokens = sum(len(text) + 1 for text in texts)
     trained_tokens = len(blocks) * wanted.data.cutoff_len
     coverage = Coverage(len(parts.train), truncated=0, dropped=0, tokens=tokens, trained_tokens=trained_tokens)
@@ -243,14 +258,15 @@ def _parts(places: Places, wanted: Wanted) -> _Parts:
     left, held_out = split(numbered, data.val_size, seed)
     of_each = [[row for index, row in left if index == dataset] for dataset in range(len(by_dataset))]
     train = mix(of_each, data.mix_strategy, probabilities_of(data), seed)
+    read = train if wanted.reads_training else []
     notices = _placeholders([*chain.from_iterable(by_dataset)])
     if measures.dataset:
         rows = [*chain.from_iterable(load_rows(places, wanted, measures.dataset))]
-        return _Parts(train, sample(rows, measures.max_documents, seed), "dataset", notices)
+        return _Parts(read, sample(rows, measures.max_documents, seed), "dataset", notices)
     if held_out:
-        return _Parts(train, sample([row for _, row in held_out], measures.max_documents, seed), "validation", notices)
+        return _Parts(read, sample([row for _, row in held_out], measures.max_documents, seed), "validation", notices)
     stand_in = sample(train, measures.train_documents, seed)
-    return _Parts(train, sample(stand_in, measures.max_documents, seed), "train", notices)
+    return _Parts(read, sample(stand_in, measures.max_documents, seed), "train", notices)
 
 
 def _refuse_used_up(by_dataset: list[list[Row]], wanted: Wanted) -> None:
@@ -377,6 +393,7 @@ def _made_of(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase)
         "the tokenizer": cache.fingerprint(tokenizer),
         "finetuning.stage": wanted.stage,
         "training.seed": wanted.seed,
+        "whether training rows are read": wanted.reads_training,
         **{f"data.{argument}": value for argument, value in data.items()},
         **{f"measures.{argument}": value for argument, value in measures.items()},
         **datasets,
@@ -417,6 +434,12 @@ def _encode_training_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[
     return encode_text(text_of(row), tokenizer)
 
 
+def _encode_whole_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> Example:
+    eos: Any = tokenizer.eos_token_id
+    ids = [*encode_text(text_of(row), tokenizer), eos]
+    return Example(ids, ids)
+
+
 def _encode_measured_text(numbered: tuple[int, Row], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[Example]:
     document, row = numbered
     return encode_document(text_of(row), tokenizer, cutoff_len, document)
@@ -428,6 +451,11 @@ def _encode_blocks(rows: Iterator[Row], tokenizer: PreTrainedTokenizerBase, cuto
 
 
 AnyExample = TypeVar("AnyExample")
+
+
+def _refuse_nothing_to_train(examples: Sequence[object], wanted: Wanted) -> None:
+    if wanted.reads_training:
+        _refuse_empty(examples, "train on", wanted.data)
 
 
 def _not_dropped(examples: list[AnyExample | None]) -> list[AnyExample]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.specs.measures import BY_NAME, measure_of
+from service.specs.measures import BY_NAME, KNOWN, measure_of
 from service.specs.ranking import Better, Candidate, ranked
 from worker.information.intervals import Estimate, difference, interval, ratio, standard_error, transform, why_no_interval
 from worker.probes.finding import Finding, Findings
@@ -67,7 +67,7 @@ def report_findings(findings: dict[int | None, Findings], best: int | None) -> l
     rows = []
     for step in sorted(findings, key=lambda step: -1 if step is None else step):
         for name, finding in findings[step].items():
-            row: Row = {"global_step": step, "measure": name, "unit": BY_NAME[measure_of(name)].unit} | _numbers(finding.estimate)
+            row: Row = {"global_step": step, "measure": name, "unit": KNOWN[measure_of(name)].unit} | _numbers(finding.estimate)
             row |= {
                 "interval_reason": finding.why_no_interval,
                 "n_documents": finding.n_documents,

@@ -1,6 +1,6 @@
 """Measures the base once and every checkpoint as it comes, and tells what each new number changes in the old ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ FINDINGS, SPREAD = "findings", "spread"  # where they stand among a checkpoint's
 class Measuring:
     """One step's measurements. `begin` with the base before training starts, then `checkpoint` after each.
 
-    Each text is measured by itself: that of the task, and the anchor where the job names one.
+    Each text is measured by itself: that of the task, and the anchor where the job names one. `called` has the name of each
+    number, and what it is of, where numbers are not the step's own updates.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Measuring:
         probed: Probed,
         measured: list[dict[str, Any]],
         anchor: Sequence[Example] = (),
+        called: Mapping[int, tuple[str, dict[str, Any]]] | None = None,
     ):
         self._run = run
+        self._called = called or {}
         self._step = step
         self._names = set(probed.measures.names)
         self._every = probed.measures.every
@@ -138,8 +141,10 @@ class Measuring:
         self._run.measurement(self._step, global_step, text.split, documents, changed, tests, guards)
         if any(guard["data"]["then"] == "pause" for guard in guards) and self._run.wish is None:
             self._run.wish = "stop"  # what the supervisor would say with its next heartbeat, now that it has heard of the guard
-        sentence = _sentence(global_step, text)
-        self._run.event("measured", sentence, step=self._step, global_step=global_step, split=text.split)
+        called, of = self._called.get(global_step or 0, (f"Checkpoint {global_step}", None))
+        sentence = _sentence("The base" if global_step is None else called, global_step, text)
+        more = {} if of is None else {"of": of}
+        self._run.event("measured", sentence, step=self._step, global_step=global_step, split=text.split, **more)
 
     def _rows(self, text: "_Text") -> list[Row]:
         assert text.base_sums is not None, "the base is measured first"
@@ -204,8 +209,8 @@ def _earlier_spreads(measured: list[dict[str, Any]], split: str) -> dict[int | N
     return {global_step: Spread(**spread) for global_step, spread in kept.items() if spread is not None}
 
 
-def _sentence(global_step: int | None, text: _Text) -> str:
-    who = ("The base" if global_step is None else f"Checkpoint {global_step}") + (", anchor" if text.split == "anchor" else "")
+def _sentence(called: str, global_step: int | None, text: _Text) -> str:
+    who = called + (", anchor" if text.split == "anchor" else "")
     for name, told_as in (("preference_cross_entropy", "preferences"), ("cross_entropy", "cross-entropy")):
         row = text.told.get((global_step, name))
         if row is not None and row["value"] is not None:

@@ -1,10 +1,12 @@
 """A step as a stage is given it: its arguments, and where on this host everything is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from service.specs.job import ResolvedStep
+from service.specs.measures import taken_on
 from worker.data.load import Places, Wanted
 from worker.models.start import Start
 from worker.work import SavedCheckpoint
@@ -17,6 +19,16 @@ class BesideIt:
     model: Path  # where its tokenizer lies
     start: Start
     step: ResolvedStep
+
+
+@dataclass(frozen=True)
+class ToMeasure:
+    """A model that a step measures beside its base, and how it is called. `start` fetches what is not here."""
+
+    name: str
+    of: dict[str, Any]  # job_id, step and checkpoint, as far as it is one
+    step: ResolvedStep  # that made it, and so how it is loaded
+    start: Callable[[], tuple[Start, Path]]  # and where its tokenizer lies
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class StepWork:
     kept_free_bytes: int = 0  # on the disk of the artifacts
     companions: dict[str, BesideIt] = field(default_factory=dict)  # by role: the models that the step names beside its own
     reward_hosts: tuple[str, ...] = ()  # host:port of the reward APIs that the operator allows
+    to_measure: tuple[ToMeasure, ...] = ()  # of a step that measures, in order; the first is number 1
 
     @property
     def name(self) -> str:
@@ -50,7 +63,11 @@ class StepWork:
         """What decides which examples there are."""
         step = self.step
         fine, training = step.finetuning, step.training
-        return Wanted(fine.stage, step.data, step.measures, training.seed, training.data_seed, fine.dpo_loss)
+        # a step that measures reads the rows that were trained on where they are looked at, and no model sees them else
+        reads_training = step.do != "measure" or bool(taken_on(step.measures.names) & {"membership", "data"})
+        return Wanted(
+            fine.stage, step.data, step.measures, training.seed, training.data_seed, fine.dpo_loss, reads_training=reads_training
+        )
 
     @property
     def begins_like_the_job(self) -> bool:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 # What a measure at checkpoints is taken on. tokens: the scored ones of the evaluation text; prompts, systems: its answers with
 # and without them; hidden, attention: of three layers on that text; adapter, weights: of the checkpoint itself; gradient: of what
 # trains, on that text; membership: training rows against held-out ones; generations: sampled text; task: labelled rows; data: the
-# text that is trained on; series: the run's own, up to the checkpoint.
+# text that is trained on; series: the run's own, up to the checkpoint. rows: a data set's, before anything is trained.
 Object = Literal[
     "tokens",
     "prompts",
@@ -22,6 +22,7 @@ Object = Literal[
     "task",
     "data",
     "series",
+    "rows",
 ]
 
 

@@ -78,10 +78,10 @@ def artifact(database: Database, held: Claim, root: Path, name: str, body: bytes
     return sha256
 
 
-def finish_step(database: Database, held: Claim, name: str) -> None:
+def finish_step(database: Database, held: Claim, name: str, output: str | None = None) -> None:
     with database.transaction() as session:
         leases.renew(session, held, 60, {"step": name})
-        steps.finish(session, held, 0, name, f"{held.job_id}/{held.attempt}/{name}", {})
+        steps.finish(session, held, 0, name, output or f"{held.job_id}/{held.attempt}/{name}", {})
 
 
 def succeed(database: Database, held: Claim) -> None:

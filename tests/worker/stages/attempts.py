@@ -95,6 +95,7 @@ class Host:
         self.root, self.models, self.datasets, self.artifacts = root, models, datasets, root / "artifacts"
         self.store_url = ""
         self.reward_hosts = ""
+        self.earlier_jobs = {}
         self.artifacts.mkdir(parents=True)
 
     def add_model(self, name, model, tokenizer_folder=None):
@@ -147,7 +148,18 @@ class Host:
             outputs={message["step"]: message["output"] for message in said if message["message"] == "step"},
             checkpoints=checkpoints,
             measurements=measurements,
+            earlier=self.earlier_jobs,
         )
+
+    def remember(self, document, attempt):
+        """Has later jobs know this one, by the id that is answered, as a supervisor would tell them of it."""
+        job_id = f"job-{len(self.earlier_jobs):024x}"
+        self.earlier_jobs[job_id] = {
+            name: values
+            for name, values in vars(self.work(document, [attempt])).items()
+            if name in ("job", "outputs", "checkpoints")
+        }
+        return job_id
 
     def attempt(self, document, earlier=(), when=None):
         """Runs the job after the earlier attempts. `when(message, run)` is called at each message: it may wish or raise."""

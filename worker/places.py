@@ -1,0 +1,52 @@
+"""Where on this host a model lies that a job names: among the operator's, made by an earlier step, or fetched from a hub."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from service.specs.job import ResolvedStep
+from service.specs.lineage import Lineage
+from service.specs.reasons import Reason
+from service.specs.roots import OutsideRoot, inside, is_repository
+from worker.failures import JobFailure
+from worker.models import hub
+from worker.models.start import SavedAdapter, Start
+from worker.run import Run
+from worker.stages.bringing import bring
+from worker.work import Work
+
+
+def start_of(lineage: Lineage, place: Callable[[str], Path]) -> Start:
+    def adapter(name: str) -> SavedAdapter:
+        return SavedAdapter(name, place(name))
+
+    return Start(
+        whole=place(lineage.whole),
+        merged=tuple(map(adapter, lineage.merged)),
+        continued=None if lineage.continued is None else adapter(lineage.continued),
+    )
+
+
+def place_of(work: Work, run: Run, step: ResolvedStep, outputs: dict[str, Path], name: str) -> Path:
+    """A folder among the operator's models, or what an earlier step of this job made, or what is fetched from a hub."""
+    if name.startswith("@"):
+        _bring_output(work, run, name[1:])
+        return outputs[name[1:]]
+    try:
+        folder = inside(Path(work.models_root), name)
+        if folder.is_dir() or not work.hub or not is_repository(name):
+            return folder
+        cache_dir = inside(Path(work.cache_root), step.model.cache_dir or "hub")
+    except OutsideRoot as error:
+        raise JobFailure(Reason.MISSING_MODEL, str(error)) from None
+    token = (work.tokens or {}).get(step.name)
+    return hub.fetched(name, step.model.model_revision, cache_dir, token, pinned=work.attempt > 1 or bool(outputs))
+
+
+def _bring_output(work: Work, run: Run, step: str) -> None:
+    """What an earlier step made may have been made on another host. What this attempt made is here."""
+    made_at = work.outputs.get(step)
+    made = next((saved for saved in work.saved(step) if saved.path == made_at), None)
+    if run.deliveries is None or made is None:
+        return
+    if bring(run, step, Path(work.artifacts_root), made) is None:
+        raise JobFailure(Reason.ARTIFACT_STORE, f"What step {step} made is no longer whole in the artifact store.")

@@ -1,0 +1,108 @@
+"""measure: what is known of a model or of checkpoints on a text, without training anything."""
+
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+
+from worker.data.load import Places, Wanted, load_anchor, load_pairs, load_pretraining, load_supervised
+from worker.data.prepared import Prepared, Streamed
+from worker.models.adapters import Model
+from worker.models.assembly import frozen
+from worker.models.loading import load_tokenizer
+from worker.models.tokenizers import refuse_other_tokens
+from worker.run import Run
+from worker.stages.measuring import Measuring
+from worker.stages.probing import Probed
+from worker.stages.step import StepWork, ToMeasure
+from worker.stages.training import add_template_tokens
+
+LOADERS: dict[str, Callable[[Places, Wanted, PreTrainedTokenizerBase], Prepared | Streamed]] = {
+    "pt": load_pretraining,
+    "sft": load_supervised,
+    "dpo": load_pairs,
+}
+
+
+def measure_later(work: StepWork, run: Run) -> dict[str, Any]:
+    """Measures the base, and then each model that no earlier attempt has measured, one at a time. What a summary says of it."""
+    step = work.step
+    set_seed(step.training.seed)
+    tokenizer = load_tokenizer(work.model, step.model.split_special_tokens)
+    add_template_tokens(run, work, tokenizer)
+    data = LOADERS[step.finetuning.stage](work.places, work.wanted, tokenizer)
+    anchor = load_anchor(work.places, work.wanted, tokenizer)
+    _tell_text(run, work, data, len({example.document for example in anchor}))
+    batch_documents = step.training.per_device_eval_batch_size
+    probed = Probed(step.measures, step.generating, work.places, work.wanted, data, tokenizer, batch_documents)
+    called = {number: (one.name, one.of) for number, one in enumerate(work.to_measure, 1)}
+    measuring = Measuring(run, step.name, probed, work.measured, anchor, called)
+    run.progress(phase="measuring", global_step=0, max_steps=len(called))
+    _measure_base(work, tokenizer, measuring)
+    for number, one in enumerate(work.to_measure, 1):
+        run.check()
+        if not measuring.has(number):
+            _measure(work, one, number, tokenizer, measuring)
+        run.progress(global_step=number)
+    return {"measured": len(called)}
+
+
+def _measure_base(work: StepWork, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
+    """What the job began with, or the step's own model; gone from memory when this returns, but for its head and its states."""
+    of_job = work.step.measures.base == "job"
+    start, of = (work.job_start, work.job_step) if of_job else (work.start, work.step)
+    if of_job and work.job_model != work.model:
+        refuse_other_tokens(work.job_model, tokenizer, work.step, "the model that the job began with")
+    base = frozen(start, of, tokenizer, _device(work))
+    measuring.begin(base, base)
+
+
+def _measure(work: StepWork, one: ToMeasure, number: int, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
+    start, tokenizer_at = one.start()
+    if tokenizer_at != work.model:
+        refuse_other_tokens(tokenizer_at, tokenizer, work.step, f"the checkpoint {one.name}, in the folder")
+    _free_memory()
+    model: Model = frozen(start, one.step, tokenizer, _device(work))
+    measuring.checkpoint(model, number, _history(tokenizer_at))
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    """The trainer's log up to a checkpoint; nothing of a model that is none."""
+    file = folder / TRAINER_STATE_NAME
+    if not file.exists():
+        return []
+    history: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["log_history"]
+    return history
+
+
+def _tell_text(run: Run, work: StepWork, data: Prepared | Streamed, n_anchor: int) -> None:
+    n_documents = len({example.document for example in data.evaluation})
+    anchor = f", and {n_anchor} of the anchor" if n_anchor else ""
+    n_beside = len(work.to_measure)
+    beside = f" and {n_beside} model{'s' * (n_beside > 1)} beside it" if n_beside else ""
+    run.event(
+        "data_loaded",
+        f"{work.name}: the base{beside} are measured on {n_documents} documents{anchor}.".replace("base are", "base is"),
+        step=work.name,
+        documents=n_documents,
+        measured_split=data.split,
+    )
+    if data.split == "train":
+        sentence = "these are rows of data.dataset, of which val_size holds none out, marked split: train."
+        run.event("notice", f"{work.name}: {sentence}", step=work.name)
+
+
+def _device(work: StepWork) -> torch.device:
+    return torch.device("cpu" if work.use_cpu else "cuda")
+
+
+def _free_memory() -> None:
+    """The model before this one is no longer held by anybody, but cycles of its modules would keep it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
