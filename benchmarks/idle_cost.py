@@ -1,6 +1,6 @@
-"""What the service costs while nobody uses it: the API and one worker, on PostgreSQL.
+"""What the service costs while nobody uses it: the API and its workers, on PostgreSQL.
 
-    python benchmarks/idle_cost.py [--seconds 60]
+    python benchmarks/idle_cost.py [--seconds 60] [--workers 10]
 
 Of each process tree: the share of a core, and the memory that is its own (USS). Of the database: statements a second, from its
 own log, over those of a bare process that polls once a second.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -34,7 +34,9 @@ SETTLE_SECONDS = 20  # the fork server imports its libraries
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    seconds, names = asked.seconds, [f"worker-{number}" for number in range(asked.workers)]
     with (
         tempfile.TemporaryDirectory(prefix="fb-idle-") as home,
         servers.postgresql(fsync=True) as url,
@@ -51,16 +53,20 @@ def main() -> None:
             "PYTHONPATH": str(ROOT),
         }
         api = [sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment", "--port", "0"]
-        with running(api, environment) as one, running([sys.executable, "-m", "worker"], environment) as other:
-            time.sleep(SETTLE_SECONDS)
-            trees = {"API": psutil.Process(one), "worker": psutil.Process(other)}
+        with ExitStack() as stack:
+            trees = {"API": psutil.Process(stack.enter_context(running(api, environment)))}
+            for name in names:
+                worker = running([sys.executable, "-m", "worker"], environment | {"FINEBITS_WORKER_NAME": name})
+                trees[name] = psutil.Process(stack.enter_context(worker))
+            time.sleep(SETTLE_SECONDS * len(names))
             before, said = {name: cpu_seconds(tree) for name, tree in trees.items()}, statements(log)
             time.sleep(seconds)
             for name, tree in trees.items():
                 share = (cpu_seconds(tree) - before[name]) / seconds
                 print(f"{name:8} {100 * share:6.2f} % of a core   {own_bytes(tree) / 1e6:7.1f} MB of its own")
             rate = (statements(log) - said) / seconds
-            print(f"database {rate:6.2f} statements/s   over 1/s of a process that polls every second = {rate:.2f}")
+            polled = len(trees)
+            print(f"database {rate:6.2f} statements/s   over {polled}/s of as many that poll every second = {rate / polled:.2f}")
 
 
 @contextmanager

@@ -554,6 +554,16 @@ def test_queues_whose_bell_may_be_lost_are_rung_once_a_period(database: Database
     assert unheard(database, queues=("h100",)) == ["h100"]
 
 
+def test_one_job_s_bell_is_enough_for_all_that_wait(database: Database) -> None:
+    job_ids = [submit(database) for _ in range(3)]
+    with database.transaction() as session:
+        session.execute(update(Job).values(bell_rung_at=1.0))
+    assert unheard(database) == ["default"]
+    assert [job_of(database, job_id).bell_rung_at == 1.0 for job_id in job_ids].count(True) == 2
+    submit(database)
+    assert unheard(database) == []
+
+
 def test_a_job_that_comes_back_is_rung_for_at_once(database: Database) -> None:
     given_back(database)
     assert unheard(database) == ["default"]
