@@ -1,6 +1,9 @@
 """How fast a job starts: from the 201 to the worker's attempt, and from there to the first training step, cold and warm.
 
-    python benchmarks/start_latency.py [--jobs 5]
+    python benchmarks/start_latency.py [--jobs 5] [--stubs 200]
+
+Before that, with training that is a stub of no time (stub_worker.py): from the 201 to the attempt's begin by the database's
+clock, over the way of a bare Celery task through the same broker to the same process, in turn; median and 99th percentile.
 
 Cold: the first job, posted as soon as the service answers, which waits while the worker's fork server imports the stack. Warm:
 the jobs after it, each posted to an idle worker. All are the same short LoRA job on the example model, over HTTP.
@@ -9,9 +12,14 @@ the jobs after it, each posted to an idle worker. All are the same short LoRA jo
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
+
+import redis
+from celery import Celery
 
 from service.client import Client
 from service.embedded import running
@@ -29,7 +37,13 @@ JOB = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=5, help="warm jobs; medians are printed")
-    n_jobs = parser.parse_args().jobs
+    parser.add_argument("--stubs", type=int, default=200, help="jobs, and bare tasks, of no time")
+    asked = parser.parse_args()
+    n_jobs = asked.jobs
+    if asked.stubs:
+        beside_bare_celery(asked.stubs)
+    if not n_jobs:
+        return
     os.environ |= {"FINEBITS_FLUSH_SECONDS": "0.01", "OMP_NUM_THREADS": "1"}  # what a job says is written at once
     with tempfile.TemporaryDirectory(prefix="fb-bench-") as home:
         settings = Settings(home=home, models_root=EXAMPLES / "models", datasets_root=EXAMPLES, port=0)
@@ -44,6 +58,35 @@ def main() -> None:
     print(f"from the 201 to the first update, warm:        {1000 * warm:8.0f} ms  (median of {n_jobs})")
     print(f"from the 201 to the first update, cold:        {1000 * cold:8.0f} ms  (the one first job)")
     print(f"cold / warm:                                   {cold / warm:8.1f}")
+
+
+def beside_bare_celery(n: int) -> None:
+    stub = [sys.executable, str(Path(__file__).with_name("stub_worker.py"))]
+    os.environ["PYTHONPATH"] = str(EXAMPLES.parent)
+    with tempfile.TemporaryDirectory(prefix="fb-bench-") as home:
+        settings = Settings(home=home, models_root=EXAMPLES / "models", datasets_root=EXAMPLES, port=0)
+        with running(settings, worker=stub) as service, Client(service.url) as client:
+            broker_url = service.settings.broker_url
+            server, app = redis.Redis.from_url(broker_url.replace("redis+socket://", "unix://")), Celery(broker=broker_url)
+            ours, bare = [], []
+            for _ in range(n + 5):  # the first five make connections
+                ours.append(begun_after(client))
+                app.send_task("bare", [time.time()], queue="finebits.default", ignore_result=True)
+                bare.append(float(server.blpop("bare", 30)[1]))
+    ours, bare = ours[5:], bare[5:]
+    for name, at in {"median": 50, "99th percentile": 99}.items():
+        us, them = (1000 * statistics.quantiles(side, n=100)[at - 1] for side in (ours, bare))
+        print(f"201 to begin, {name:15}  {us:8.1f} ms over {them:8.1f} ms of bare Celery = {us / them:.1f}  (of {n})")
+
+
+def begun_after(client: Client) -> float:
+    """Seconds from the answer of the POST to the attempt's begin; less than none where that came first."""
+    job = client.submit(JOB)
+    posted_at = time.time()
+    while job["state"] != "succeeded":
+        time.sleep(0.005)
+        job = client.job(job["id"])
+    return datetime.fromisoformat(job["started_at"]).timestamp() - posted_at
 
 
 def measured(client: Client) -> tuple[float, float]:

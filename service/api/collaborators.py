@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from service.api.lately import Lately
 from service.api.rendered import Rendered
 from service.dispatch import Dispatch
 from service.library.check import FoundWell
@@ -28,6 +29,7 @@ def _given(name: str) -> Callable[[Request], Awaitable[Any]]:
 TheDatabase = Annotated[Database, Depends(_given("database"))]
 TheDispatch = Annotated[Dispatch, Depends(_given("dispatch"))]
 TheFoundWell = Annotated[FoundWell, Depends(_given("found_well"))]
+TheLately = Annotated[Lately, Depends(_given("lately"))]
 TheNewJobs = Annotated[GroupCommit[New, Job], Depends(_given("new_jobs"))]
 TheRendered = Annotated[Rendered, Depends(_given("rendered"))]
 TheSettings = Annotated[Settings, Depends(_given("settings"))]

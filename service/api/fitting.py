@@ -1,8 +1,12 @@
 """Whether a job could ever begin, from what workers have reported: said when it comes, not by an endless wait."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import select
+
+from service.api.lately import Lately
 from service.library import memory
 from service.library.check import Roots
 from service.library.errors import LibraryError
@@ -12,7 +16,9 @@ from service.specs import flat
 from service.specs.job import JobSpec, ResolvedJob
 from service.specs.ledger import Notice
 from service.specs.refusals import Refusal
+from service.specs.resources import moment
 from service.store import room
+from service.store.clock import now
 from service.store.need import need_of
 from service.store.room import Room
 from service.store.session import Database
@@ -23,8 +29,9 @@ PLACE = ("resources", "gpus")
 class Fitting:
     """Looks at one job. What it learns of it besides is there when it has looked: `least_gpu_bytes`, and `notices`."""
 
-    def __init__(self, database: Database, roots: Roots, document: Any):
+    def __init__(self, database: Database, roots: Roots, document: Any, lately: Lately | None = None):
         self._database = database
+        self._lately = lately or Lately()
         self._roots = roots
         self._is_flat = isinstance(document, dict) and flat.is_flat(document)
         self.least_gpu_bytes = 0
@@ -32,8 +39,14 @@ class Fitting:
 
     def __call__(self, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         """Refuses what fits nowhere. Of a job that asks for GPUs where no worker has reported yet, a notice says so instead."""
-        with self._database.reading() as session:
-            known = room.of_queue(session, spec.resources.queue)
+        yield from self._in_time(spec)
+        refusals = list(self._refusals(spec, resolved, self._room(spec.resources.queue)))
+        if refusals:  # never of what was so a moment ago: the worker that it fits may have come since
+            self.notices.clear()
+            refusals = list(self._refusals(spec, resolved, self._room(spec.resources.queue, anew=True)))
+        yield from refusals
+
+    def _refusals(self, spec: JobSpec, resolved: ResolvedJob, known: Room) -> Iterator[Refusal]:
         need = need_of(spec.resources)
         if not known.gpus:
             if need.gpus > 0:
@@ -45,6 +58,27 @@ class Fitting:
         elif known.most_gpus and need.gpus != 0:
             yield from self._memory(known, resolved, max(need.gpus, 1))
 
+    def _in_time(self, spec: JobSpec) -> Iterator[Refusal]:
+        """By the database's clock, which will end it."""
+        deadline = spec.resources.deadline
+        if deadline is None:
+            return
+        with self._database.reading() as session:
+            at = session.scalar(select(now())) or 0.0
+        if moment(deadline) <= at:
+            told = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            yield Refusal(
+                ("resources", "deadline"), f"It has passed: {deadline} is before now, {told}. Give a later one, or none."
+            )
+
+    def _room(self, queue: str, anew: bool = False) -> Room:
+        def find_out() -> Room:
+            with self._database.reading() as session:
+                return room.of_queue(session, queue)
+
+        known: Room = self._lately.of(("room", queue), find_out, anew)
+        return known
+
     def _memory(self, known: Room, resolved: ResolvedJob, n_gpus: int) -> Iterator[Refusal]:
         largest = known.largest_bytes(n_gpus)
         if largest is None:
@@ -52,7 +86,7 @@ class Fitting:
         has_cpus_alone = resolved.resources.gpus is None and not all(known.gpus.values())
         available = int(largest * resolved.resources.gpu_memory_fraction)
         try:
-            estimates = memory.of_job(self._roots, resolved)
+            estimates = self._lately.of(("memory", self._roots, resolved.steps), lambda: memory.of_job(self._roots, resolved))
         except (LibraryError, OSError):
             return  # what is wrong with its files is said by `check`
         for step in resolved.steps:

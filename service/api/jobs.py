@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
 from service.api.bodies import Document, RawBody, no_document
-from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheNewJobs, TheRendered, TheSettings
+from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheNewJobs, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
@@ -53,6 +53,7 @@ async def create_job(
     dispatch: TheDispatch,
     settings: TheSettings,
     well: TheFoundWell,
+    lately: TheLately,
     new_jobs: TheNewJobs,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
@@ -71,8 +72,8 @@ async def create_job(
         reward_hosts=hosts_of(settings.reward_hosts),
     )
     if dry_run:
-        return _json(await run_in_threadpool(dry_run_of, document, roots, Fitting(database, roots, document)))
-    look, fitting = partial(check, roots, well=well), Fitting(database, roots, document)
+        return _json(await run_in_threadpool(dry_run_of, document, roots, Fitting(database, roots, document, lately)))
+    look, fitting = partial(check, roots, well=well), Fitting(database, roots, document, lately)
     read = partial(_read, document, owner, settings, look, fitting)
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)

@@ -14,7 +14,7 @@ from service.library import models, weights
 from service.library.check import Roots, is_on_hub
 from service.library.errors import LibraryError
 from service.library.models import Model
-from service.library.plan import PlannedStep, plan
+from service.library.plan import PlannedStep, plan_parameters
 from service.library.weights import Tensors
 from service.specs.job import ResolvedJob, ResolvedStep, with_lora_defaults
 from service.specs.lineage import lineages, origin
@@ -64,7 +64,7 @@ class Shape:
 
 def of_job(roots: Roots, resolved: ResolvedJob) -> dict[str, Memory | str]:
     """Each step's, by name; where it is not known, a sentence that says why. Raises LibraryError, OSError."""
-    planned = {step.name: step for step in plan(roots, resolved)}
+    planned = {step.name: step for step in plan_parameters(roots, resolved)}
     return {step.name: _of_step(roots, resolved, step, planned[step.name]) for step in resolved.steps}
 
 

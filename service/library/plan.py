@@ -70,9 +70,19 @@ def updates(training_rows: int, step: ResolvedStep) -> int:
     return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
 
 
-def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
+def plan_parameters(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:
+    """Every step's parameters alone: no data set is counted, which may be long."""
+    return [_planned_parameters(roots, resolved, step) for step in resolved.steps]
+
+
+def _planned_parameters(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
     planned = PlannedStep(step.name, step.finetuning.stage, step.finetuning.finetuning_type)
     _count_parameters(planned, roots, resolved, step)
+    return planned
+
+
+def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
+    planned = _planned_parameters(roots, resolved, step)
     counts, why = _counts(roots, step)
     if counts is None:
         planned.why_unknown |= dict.fromkeys(("rows", "training_rows", "validation_rows"), why)

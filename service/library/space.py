@@ -24,7 +24,7 @@ KEPT_WITH_IT = (".json", ".model", ".txt", ".jinja")
 
 @dataclass(frozen=True)
 class StepSpace:
-    """The bytes of one of a step's checkpoints, and how many it has still to write."""
+    """The bytes of one of a step's checkpoints, and how many of those that it has still to write are there at once."""
 
     checkpoint_bytes: int
     n_checkpoints: int
@@ -45,7 +45,7 @@ def still_to_write(
         whole = origin(known[step.name].whole, known)
         model = None if is_on_hub(roots, whole) else models.find(roots.models, whole)
         n_left = max(1, _n_checkpoints(step, planned) - n_saved.get(step.name, 0))
-        space[step.name] = StepSpace(_checkpoint_bytes(model, step, planned), n_left)
+        space[step.name] = StepSpace(_checkpoint_bytes(model, step, planned), min(n_left, _most_at_once(step, n_left)))
     return space
 
 
@@ -71,6 +71,12 @@ def _beside(model: Model | None) -> int:
         return 0
     kept = [path for path in model.folder.iterdir() if path.suffix in KEPT_WITH_IT and not path.name.endswith(".index.json")]
     return sum(path.stat().st_size for path in kept if path.is_file())
+
+
+def _most_at_once(step: ResolvedStep, n_left: int) -> int:
+    """Where only the newest and the best are kept: those, and the next, which is whole before another goes."""
+    newest, best = step.training.save_total_limit, step.training.keep_best
+    return n_left if newest is None and best is None else (newest or 1) + (best or 0) + 1
 
 
 def _n_checkpoints(step: ResolvedStep, planned: PlannedStep) -> int:

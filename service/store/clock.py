@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Float
+from sqlalchemy import Float, ScalarSelect, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -12,6 +12,12 @@ class now(FunctionElement[float]):
 
     type = Float()
     inherit_cache = True
+
+
+def moment() -> ScalarSelect[float]:
+    """The same as one value for a whole statement, which PostgreSQL can look up in an index: what may change from row to row it
+    must compare with every row."""
+    return select(now()).scalar_subquery()
 
 
 @compiles(now, "sqlite")

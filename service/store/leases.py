@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.specs.halving import halved
 from service.specs.reasons import RETRYABLE, Reason
 from service.store import events, line
-from service.store.clock import now
+from service.store.clock import moment, now
 from service.store.errors import LeaseLost
 from service.store.events import Kind
 from service.store.jobs import forget_hold, locked, move, note_progress
@@ -24,8 +24,6 @@ from service.store.limits import ASKED, limit_of, reached
 from service.store.retries import RETRY_SECONDS, pause_before
 from service.store.states import State
 from service.store.tables import Attempt, Event, Job
-
-_MAY_BEGIN = or_(Job.not_before.is_(None), Job.not_before <= now())
 
 
 class Wish(StrEnum):
@@ -128,6 +126,14 @@ def renew(
     return Wish.PAUSE if paused_at is not None else None
 
 
+def lease_until(session: Session, held: Claim) -> float:
+    """To when the lease was last prolonged, with the job's row locked. Raises LeaseLost."""
+    until = session.scalar(select(Job.lease_until).where(*_fence(held)).with_for_update())
+    if until is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    return until
+
+
 def ask_to_pause(session: Session, held: Claim) -> None:
     """The job's own wish, by a guard of its spec; a client's `resume` takes it back as it does another client's."""
     session.execute(
@@ -182,7 +188,7 @@ def lose(session: Session, held: Claim, reason: Reason, story: str, retry_second
 def rescue(session: Session, limit: int = 20, retry_seconds: float = RETRY_SECONDS) -> list[Rescued]:
     """Takes back jobs whose lease has run out. Any number of processes may do this at once."""
     expired = (
-        select(Job).where(Job.state == State.RUNNING, Job.lease_until < now()).limit(limit).with_for_update(skip_locked=True)
+        select(Job).where(Job.state == State.RUNNING, Job.lease_until < moment()).limit(limit).with_for_update(skip_locked=True)
     )
     rescued = []
     for job in session.scalars(expired).all():
@@ -267,16 +273,37 @@ def _halve(session: Session, job: Job, held: Claim, sentence: str, details: dict
 
 
 def unheard(session: Session, queues: Sequence[str], older_than_seconds: float) -> list[str]:
-    """The queues in which a job waits whose bell was never rung, or so long ago that it may be lost. Marks them rung."""
-    quiet = (Job.bell_rung_at.is_(None)) | (Job.bell_rung_at < now() - older_than_seconds)
-    rung = session.scalars(
+    """The queues in which a job waits whose bell was never rung, or none was rung for so long that the last may be lost.
+
+    A bell is a queue's: whoever hears it takes what goes first. So it is enough that one job's was rung lately, and those are
+    marked that are rung for: jobs that came back, else the one whose bell was the last.
+    """
+    return sorted(queue for queue in set(queues) if _came_back(session, queue) or _is_quiet(session, queue, older_than_seconds))
+
+
+def _came_back(session: Session, queue: str, limit: int = 100) -> bool:
+    waits = select(Job.id).where(Job.queue == queue, line.is_ready(Job), Job.bell_rung_at.is_(None))
+    unmarked = waits.order_by(Job.bell_rung_at).limit(limit).with_for_update(skip_locked=True)
+    return _mark_rung(session, Job.id.in_(unmarked.scalar_subquery()), Job.bell_rung_at.is_(None))
+
+
+def _is_quiet(session: Session, queue: str, seconds: float) -> bool:
+    # an expression instead of the column: the index of the line would be walked whole
+    waits = select(Job.id).where(Job.queue.concat("") == queue, line.is_ready(Job), Job.bell_rung_at.is_not(None))
+    last = waits.order_by(Job.bell_rung_at.desc()).limit(1).scalar_subquery()
+    return _mark_rung(session, Job.id == last, Job.bell_rung_at < now() - seconds)
+
+
+def _mark_rung(session: Session, *which: ColumnElement[bool]) -> bool:
+    """Whether there was one. Of several sweeps at once only the first finds it."""
+    rung = (
         update(Job)
-        .where(Job.state == State.QUEUED, Job.queue.in_(queues), _MAY_BEGIN, quiet)
+        .where(Job.state == State.QUEUED, *which)
         .values(bell_rung_at=now())
-        .returning(Job.queue)
+        .returning(Job.id)
         .execution_options(synchronize_session=False)
     )
-    return sorted(set(rung))
+    return bool(session.scalars(rung).all())
 
 
 def _end(

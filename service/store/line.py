@@ -8,9 +8,10 @@ depends on how many kinds wait, not on how many jobs wait or have ended.
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, ScalarSelect, and_, func, literal_column, or_, select, tuple_
+from sqlalchemy import CTE, ColumnElement, ScalarSelect, Select, and_, bindparam, func, literal_column, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from service.store.clock import now
@@ -46,14 +47,15 @@ class Waiting:
 
 def heads(session: Session, queues: Sequence[str], skip: Collection[str] = ()) -> list[Waiting]:
     """The oldest ready job of each kind, the first to go first. `skip` are ids that are passed over."""
-    rows = [row for queue in queues for row in session.execute(_kinds(queue, skip))]
+    asked = [{"queue": queue, **({"skip": list(skip)} if skip else {})} for queue in queues]
+    rows = [row for values in asked for row in session.execute(kinds(bool(skip)), values)]
     running = running_by_owner(session) if rows else Counter()
     return sorted((_waiting(row, running) for row in rows), key=lambda waiting: waiting.rank)
 
 
 def one(session: Session, job_id: str) -> Waiting | None:
     """That job, if it is ready."""
-    row = session.execute(select(*(getattr(Job, name) for name in _COLUMNS)).where(Job.id == job_id, is_ready(Job))).one_or_none()
+    row = session.execute(_ONE, {"job_id": job_id}).one_or_none()
     return None if row is None else _waiting(row, running_by_owner(session))
 
 
@@ -66,8 +68,7 @@ def in_order(session: Session, queues: Sequence[str]) -> Iterator[Waiting]:
 
 
 def running_by_owner(session: Session) -> Counter[str]:
-    counted = select(Job.owner, func.count()).where(Job.state == RUNNING).group_by(Job.owner)
-    return Counter({owner: number for owner, number in session.execute(counted)})
+    return Counter(session.scalars(select(Job.owner).where(Job.state == RUNNING)))
 
 
 def is_ready(job: Any) -> ColumnElement[bool]:
@@ -84,25 +85,32 @@ def _waiting(row: Any, running: Counter[str]) -> Waiting:
     return Waiting(row.id, row.queue, row.priority, row.owner, row.spec_version, need, row.created_at, running[row.owner])
 
 
-def _kinds(queue: str, skip: Collection[str]) -> Any:
-    """The oldest of each kind: a leap to the first, then from each to the first behind its kind."""
-    first = select(*(getattr(Job, name) for name in _COLUMNS)).where(Job.id == _first_behind(queue, skip, None))
-    kinds = first.cte("kinds", recursive=True)
+@cache
+def kinds(skips: bool) -> Select[Any]:
+    """The oldest of each kind of :queue, without those of :skip: a leap to the first, then from each to the first behind it.
+
+    Made once: to put it together takes SQLAlchemy longer than the database needs to answer it.
+    """
+    first = select(*(getattr(Job, name) for name in _COLUMNS)).where(Job.id == _first_behind(skips, None))
+    found = first.cte("kinds", recursive=True)
     behind = aliased(Job)
     columns = (getattr(behind, name) for name in _COLUMNS)
-    leap = select(*columns).select_from(kinds).join(behind, behind.id == _first_behind(queue, skip, kinds))
-    return select(kinds.union_all(leap))
+    leap = select(*columns).select_from(found).join(behind, behind.id == _first_behind(skips, found))
+    return select(found.union_all(leap))
 
 
-def _first_behind(queue: str, skip: Collection[str], kinds: CTE | None) -> ScalarSelect[str]:
+def _first_behind(skips: bool, found: CTE | None) -> ScalarSelect[str]:
     job = aliased(Job)
-    wanted = select(job.id).where(job.queue == queue, is_ready(job))
-    if skip:
-        wanted = wanted.where(job.id.not_in(skip))
+    wanted = select(job.id).where(job.queue == bindparam("queue"), is_ready(job))
+    if skips:
+        wanted = wanted.where(job.id.not_in(bindparam("skip", expanding=True)))
     key = [getattr(job, name) for name in _KIND]
-    if kinds is not None:
+    if found is not None:
         # Expressions, not columns, since of two columns SQLite leaps by the first alone; and behind the last of a kind, since it
         # leaps to the first that is not less.
-        last = [*(func.coalesce(kinds.c[name], kinds.c[name]) for name in _KIND), literal_column("9e99")]
-        wanted = wanted.where(tuple_(*key, job.created_at) > tuple_(*last)).correlate(kinds)
+        last = [*(func.coalesce(found.c[name], found.c[name]) for name in _KIND), literal_column("9e99")]
+        wanted = wanted.where(tuple_(*key, job.created_at) > tuple_(*last)).correlate(found)
     return wanted.order_by(*key, job.created_at, job.id).limit(1).scalar_subquery()
+
+
+_ONE = select(*(getattr(Job, name) for name in _COLUMNS)).where(Job.id == bindparam("job_id"), is_ready(Job))

@@ -4,10 +4,11 @@ Asked of one job at a time, at a cost that does not grow with how many wait: no 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import isinf
 from typing import Any
 
-from sqlalchemy import Select, func, literal_column, select
+from sqlalchemy import Select, bindparam, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from service.store import forecast, line, slots, workers
@@ -32,31 +33,43 @@ def of_job(session: Session, job_id: str) -> Place | None:
     waiting = line.one(session, job_id)
     if waiting is None:
         return None
-    before = sum(_before(session, kind, waiting) for kind in line.heads(session, [waiting.queue]))
+    before = _count_before(session, waiting)
     if before > MOST:
         return Place(None, None, f"More than {MOST:,} jobs are before it.")
     starts_at, why = _start(session, waiting, before)
     return Place(before + 1, starts_at, why)
 
 
-def _before(session: Session, kind: Waiting, waiting: Waiting) -> int:
+def _count_before(session: Session, waiting: Waiting) -> int:
+    """How many go before the job; when they are more than MOST, some number above it."""
+    before = 0
+    for kind in line.heads(session, [waiting.queue]):
+        if before <= MOST:
+            before += _before(session, kind, waiting, MOST + 1 - before)
+    return before
+
+
+def _before(session: Session, kind: Waiting, waiting: Waiting, most: int) -> int:
     """How many of a kind go before the job, as far as they are counted."""
     if (-kind.priority, kind.running) > (-waiting.priority, waiting.running):
         return 0
+    by_age = (kind.priority, kind.running) == (waiting.priority, waiting.running)
+    need = {"gpus": kind.need.gpus, "gpu_permille": kind.need.permille, "gpu_gb": kind.need.gb}
+    alike = {"queue": kind.queue, "priority": kind.priority, "owner": kind.owner, "spec_version": kind.spec_version, **need}
+    until = {"until": waiting.created_at} if by_age else {}
+    return session.scalar(_alike(by_age), {**alike, **until, "itself": waiting.id, "most": most}) or 0
+
+
+@cache
+def _alike(by_age: bool) -> Select[Any]:
+    """Counts the ready jobs of a kind up to :most, without :itself; `by_age` only those that are no younger than :until."""
+    names = ("queue", "priority", "owner", "gpus", "gpu_permille", "gpu_gb", "spec_version")
     alike: Select[Any] = select(literal_column("1")).where(
-        Job.queue == kind.queue,
-        line.is_ready(Job),
-        Job.priority == kind.priority,
-        Job.owner == kind.owner,
-        Job.gpus == kind.need.gpus,
-        Job.gpu_permille == kind.need.permille,
-        Job.gpu_gb == kind.need.gb,
-        Job.spec_version == kind.spec_version,
-        Job.id != waiting.id,
+        line.is_ready(Job), *(getattr(Job, name) == bindparam(name) for name in names), Job.id != bindparam("itself")
     )
-    if (kind.priority, kind.running) == (waiting.priority, waiting.running):
-        alike = alike.where(Job.created_at <= waiting.created_at)
-    return session.scalar(select(func.count()).select_from(alike.limit(MOST + 1).subquery())) or 0
+    if by_age:
+        alike = alike.where(Job.created_at <= bindparam("until"))
+    return select(func.count()).select_from(alike.limit(bindparam("most")).subquery())
 
 
 def _start(session: Session, waiting: Waiting, before: int) -> tuple[float | None, str | None]:

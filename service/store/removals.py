@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from service.store.clock import now
+from service.store.clock import moment, now
 from service.store.tables import Removal
 from service.store.upsert import upsert
 
@@ -42,4 +42,4 @@ def recent(session: Session) -> Sequence[str]:
 
 
 def forget_old(session: Session) -> None:
-    session.execute(delete(Removal).where(Removal.done_at < now() - LASTS_SECONDS))
+    session.execute(delete(Removal).where(Removal.done_at < moment() - LASTS_SECONDS))

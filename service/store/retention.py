@@ -7,10 +7,10 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from service.store import artifacts, checkpoints, events, metrics, removals
-from service.store.clock import now
+from service.store.clock import moment, now
 from service.store.events import Kind
 from service.store.leases import Claim
-from service.store.references import live_references
+from service.store.references import is_needed
 from service.store.states import ENDED
 from service.store.tables import Artifact, Checkpoint, Job
 
@@ -42,18 +42,15 @@ def expire(session: Session, limit: int = 20) -> list[str]:
     What a job that has not ended refers to stays as well, and is looked at again by the next sweep.
     """
     over = (
-        select(Job)
-        .where(Job.expires_at <= now(), Job.state.in_(ENDED))
+        select(Job.id)
+        .where(Job.expires_at <= moment(), Job.state.in_(ENDED), ~is_needed(Job))
         .order_by(Job.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    expired = []
-    for job in session.scalars(over).all():
-        if live_references(session, job.id):
-            continue
-        _expire_job(session, job.id)
-        expired.append(job.id)
+    expired = list(session.scalars(over).all())
+    for job_id in expired:
+        _expire_job(session, job_id)
     return expired
 
 

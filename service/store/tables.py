@@ -109,11 +109,25 @@ class Job(Base):
             sqlite_where=text("state = 'queued'"),
         ),
         Index("ix_jobs_running", "owner", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")),
+        Index("ix_jobs_state", "owner", "state", "created_at", "id"),
+        Index(
+            "ix_jobs_bells",
+            "bell_rung_at",
+            "queue",
+            postgresql_where=text("state = 'queued'"),
+            sqlite_where=text("state = 'queued'"),
+        ),
         Index(
             "ix_jobs_deadlines",
             "deadline",
-            postgresql_where=text("deadline IS NOT NULL"),
-            sqlite_where=text("deadline IS NOT NULL"),
+            postgresql_where=text("deadline IS NOT NULL AND state IN ('queued', 'paused')"),
+            sqlite_where=text("deadline IS NOT NULL AND state IN ('queued', 'paused')"),
+        ),
+        Index(
+            "ix_jobs_limited",
+            "max_seconds",
+            postgresql_where=text("state = 'queued' AND max_seconds IS NOT NULL AND ran_seconds > 0"),
+            sqlite_where=text("state = 'queued' AND max_seconds IS NOT NULL AND ran_seconds > 0"),
         ),
         Index(
             "ix_jobs_expiring",
@@ -127,6 +141,31 @@ class Job(Base):
     )
 
 
+class JobLabel(Base):
+    """A label of a job, for lists: with what they are in order of, so that few are found among many at once."""
+
+    __tablename__ = "job_labels"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str]
+    owner: Mapped[str]
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_job_labels_listed", "owner", "name", "value", "created_at", "job_id"),)
+
+
+class JobReference(Base):
+    """That a job's arguments name another job, or one that there was."""
+
+    __tablename__ = "job_references"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    to_job: Mapped[str] = mapped_column(String(40), primary_key=True)
+
+    __table_args__ = (Index("ix_job_references_to_job", "to_job"),)
+
+
 class Worker(Base):
     """A host's worker, as it reported itself when it started. Whether it is there now is for its heartbeat to say."""
 
@@ -137,7 +176,7 @@ class Worker(Base):
     host: Mapped[str]
     pid: Mapped[int]
     machine: Mapped[str]  # of one boot and one space of process ids: a pid means something within it
-    process_started_at: Mapped[float]  # by that machine's clock: pids are used again
+    process_started_at: Mapped[float]  # seconds after that machine's boot: pids are used again
     software: Mapped[str]
     spec_versions: Mapped[list[Any]]  # the versions of the language of jobs that it reads
     queues: Mapped[list[Any]]
@@ -366,6 +405,19 @@ class Removal(Base):
     path: Mapped[str] = mapped_column(String(1024), primary_key=True)  # a file or a folder under the artifact root
     asked_at: Mapped[float]
     done_at: Mapped[float | None]  # the store has it no more; copies on hosts may be left for a while
+
+    __table_args__ = (
+        Index(
+            "ix_removals_waiting",
+            "asked_at",
+            "path",
+            postgresql_where=text("done_at IS NULL"),
+            sqlite_where=text("done_at IS NULL"),
+        ),
+        Index(
+            "ix_removals_done", "done_at", postgresql_where=text("done_at IS NOT NULL"), sqlite_where=text("done_at IS NOT NULL")
+        ),
+    )
 
 
 class IdempotencyKey(Base):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.specs.changes import JobChanges
 from service.specs.refusals import Refusal, SpecRefused
-from service.store import events, removals
+from service.store import events, labels, removals
 from service.store.clock import now
 from service.store.errors import InUse, NotFound, StaleVersion, StateConflict
 from service.store.events import Kind
@@ -113,9 +113,10 @@ def change(session: Session, owner: str, job_id: str, changes: JobChanges, versi
         values["resolved"] = job.resolved | {"resources": job.resolved["resources"] | {"priority": changes.priority}}
     if "name" in changes.model_fields_set and changes.name != job.name:
         values["name"] = changes.name
-    labels = _merged(job.labels, changes.labels)
-    if labels != job.labels:
-        values["labels"] = labels
+    merged = _merged(job.labels, changes.labels)
+    if merged != job.labels:
+        values["labels"] = merged
+        labels.replace(session, job, merged)
     if values:
         _note(session, job_id, **values)
         told: dict[str, Any] = {name: values[name] for name in ("priority", "name", "labels") if name in values}

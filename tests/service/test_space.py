@@ -55,6 +55,20 @@ def test_other_optimisers_keep_no_moments(roots: Roots, optim: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kept", "n_checkpoints"),
+    [
+        ({"save_total_limit": 2}, 3),
+        ({"keep_best": 1}, 3),
+        ({"save_total_limit": 2, "keep_best": 2}, 5),
+        ({"save_total_limit": 50}, 20),
+    ],
+)
+def test_room_is_kept_for_those_alone_that_are_there_at_once(roots: Roots, kept: dict[str, int], n_checkpoints: int) -> None:
+    training = {"max_steps": 100, "save_steps": 5} | kept
+    assert left(roots, training=training)["sft"].n_checkpoints == n_checkpoints
+
+
+@pytest.mark.parametrize(
     ("training", "n_checkpoints"),
     [
         ({"max_steps": 10, "save_steps": 5}, 2),

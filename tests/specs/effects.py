@@ -5,6 +5,7 @@ _ATTENTION = "tests/worker/models/test_attention.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
 _CHILD = "tests/worker/test_child.py"
 _CACHE = "tests/worker/data/test_cache.py"
+_GENERATION = "tests/worker/probes/test_generation.py"
 _HUB = "tests/worker/models/test_hub.py"
 _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
@@ -15,6 +16,7 @@ _PACKED = "tests/worker/stages/test_packed.py"
 _PPO = "tests/worker/stages/test_ppo.py"
 _ROLLOUT = "tests/worker/ppo/test_rollout.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
+_PROBING = "tests/worker/stages/test_probing.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _PICTURES = "tests/worker/stages/test_pictures.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
@@ -136,6 +138,9 @@ EFFECTS: dict[str, str] = {
     "training.data_seed": f"{_SUPERVISED}::test_data_seed_gives_the_order_that_this_seed_would_give",
     "training.bf16": f"{_SUPERVISED}::test_bf16_rounds_the_computation_but_not_what_is_trained",
     "training.fp16": f"{_ARGUMENTS}::test_fp16_reaches_the_trainer",
+    "measures.task": f"{_PROBING}::test_a_task_is_answered_by_the_likeliest_of_its_labels",
+    "measures.prompts": f"{_PROBING}::test_as_many_prompts_are_answered_with_as_many_samples_as_are_asked_for",
+    "measures.samples": f"{_PROBING}::test_as_many_prompts_are_answered_with_as_many_samples_as_are_asked_for",
     "measures.names": f"{_MEASURING}::test_only_the_measures_that_are_named_are_told",
     "measures.dataset": f"{_MEASURING}::test_a_data_set_of_its_own_is_measured",
     "measures.anchor": f"{_GUARDING}::test_the_anchor_is_measured_beside_the_text_of_the_task",

@@ -147,7 +147,7 @@ def _rows(
             continue
         row: Row = {"global_step": step, "measure": measure, "unit": unit} | _numbers(estimate)
         row |= {
-            "interval_reason": why_no_interval(estimate),
+            "interval_reason": _why_no_temperature(measure, estimate, sums) or why_no_interval(estimate),
             "n_documents": estimate.n_documents,
             "n_tokens": sum(measured.n_tokens),
             "estimator": ESTIMATOR + _beside(measure, measured),
@@ -166,6 +166,13 @@ def _rows(
             row["versus_leader"] = versus_leader and versus_leader | {"global_step": leader}
         rows.append(row)
     return rows
+
+
+def _why_no_temperature(measure: str, estimate: Estimate, sums: DocumentSums) -> str | None:
+    """A model may be so over-confident that a first-order step finds nothing, and has not diverged."""
+    if measure != "calibrated_temperature" or math.isfinite(estimate.value) or not np.isfinite(sums.nll).all():
+        return None
+    return "One Newton step leads to no temperature above 0: the model is too over-confident, or certain of everything."
 
 
 def _beside(measure: str, sums: DocumentSums) -> str:

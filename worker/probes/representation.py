@@ -48,7 +48,10 @@ def layers_of(model: Model) -> list[int]:
 
 @torch.no_grad()
 def states(model: Model, windows: list[Document], document_of: list[int]) -> States:
-    """A forward pass of the first windows, one after another; `document_of` says of which document each is."""
+    """A forward pass of the first windows, one after another; `document_of` says of which document each is.
+
+    No layers of a model that does not give its states: it is measured all the same, without them.
+    """
     first = first_documents(windows, MOST_TOKENS)
     kept = [window for window in first if window.scored]
     places = [place for window, place in zip(first, document_of[: len(first)], strict=True) if window.scored]
@@ -58,9 +61,11 @@ def states(model: Model, windows: list[Document], document_of: list[int]) -> Sta
         for document in kept:
             ids_1T = torch.tensor([document.input_ids], device=device)
             output = transformer_of(model)(input_ids=ids_1T, use_cache=False, output_hidden_states=True, return_dict=True)
+            given = getattr(output, "hidden_states", None) or ()
             before = torch.tensor(document.scored, device=device) - 1
-            for layer in layers:
-                parts[layer].append(output.hidden_states[layer][0, before])
+            parts = {layer: found for layer, found in parts.items() if layer < len(given)}
+            for layer, found in parts.items():
+                found.append(given[layer][0, before])
     W = hf_model_of(model).config.get_text_config().hidden_size
     by_layer = {layer: torch.cat(found) if found else torch.empty(0, W, device=device) for layer, found in parts.items()}
     _, numbered = np.unique(np.array(places, dtype=np.int64), return_inverse=True)

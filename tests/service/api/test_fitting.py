@@ -129,3 +129,13 @@ def test_a_job_is_given_to_no_gpu_with_less_than_it_takes_at_least(door, databas
     monkeypatch.setattr(memory.Memory.__init__, "__defaults__", (9 * GB,))
     enter(database, "host-a", gpus=1, gb=80)
     assert job_of(database, door.submit(a_job(**WHOLE))).gpu_gb == 9
+
+
+def test_a_deadline_that_has_passed_is_refused_when_it_comes(door):
+    ((pointer, sentence),) = door.refusals(a_job(resources={"deadline": "2020-01-31T18:00:00Z"}))
+    assert pointer == "/resources/deadline"
+    assert sentence.startswith("It has passed: 2020-01-31T18:00:00Z is before now, 20")
+    assert [pointer for pointer, _ in door.refusals(a_flat_job(deadline="2020-01-31T18:00:00Z"))] == ["/deadline"]
+    late = a_job(resources={"deadline": "2020-01-31T18:00:00Z"})
+    assert [pointer for pointer, _ in door.refusals(late, "/jobs?dry_run=true")] == ["/resources/deadline"]
+    assert notices(door, a_job(resources={"deadline": "2999-01-31T18:00:00Z"})) == []

@@ -133,6 +133,18 @@ def test_measures_are_chosen_by_step_checkpoint_measure_and_text(database: Datab
     assert values(step="rm") == set()
 
 
+def test_a_measure_comes_with_all_its_places_and_no_other_measure(database: Database) -> None:
+    held = hold(database)
+    names = ("effective_rank:layer_1", "effective_rank:layer_2", "effective_rank_of_another", "effectiveXrank:layer_1")
+    measured(database, held, *(a_measure(1, name, value=n) for n, name in enumerate(names)))
+
+    def values(measure: str) -> set[float | None]:
+        return {value for _, _, value in found(database, held.job_id, measure=measure)}
+
+    assert values("effective_rank") == {0, 1}
+    assert values("effective_rank:layer_2") == {1}
+
+
 def test_each_job_has_its_own_measures_and_series(database: Database) -> None:
     first, second = hold(database), hold(database, worker="worker-2")
     measured(database, first, a_measure(value=1))
@@ -187,32 +199,41 @@ def test_a_long_series_is_thinned_without_losing_its_spikes(database: Database) 
     assert [values[step - 1] for step in steps] == kept
 
 
-POINTS = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200).map(lambda values: list(enumerate(values)))
+VALUES = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200)
 
 
-@given(found=POINTS, points=st.integers(min_value=1, max_value=60))
-def test_thinning_keeps_some_of_the_points_in_their_order_and_at_most_as_many_as_asked(
-    found: list[tuple[int, float]], points: int
-) -> None:
-    kept = metrics.thinned(found, points)
+@given(values=VALUES, points=st.integers(min_value=1, max_value=60))
+def test_thinning_keeps_some_of_the_points_in_their_order_and_at_most_as_many_as_asked(values: list[float], points: int) -> None:
+    kept = metrics.kept(values, points)
     assert len(kept) <= points
     assert kept == sorted(set(kept))
-    assert set(kept) <= set(found)
+    assert set(kept) <= set(range(len(values)))
 
 
-@given(found=POINTS, points=st.integers(min_value=4, max_value=60))
-def test_thinning_keeps_the_first_the_last_the_lowest_and_the_highest(found: list[tuple[int, float]], points: int) -> None:
-    kept = metrics.thinned(found, points)
-    assert kept[:1] == found[:1]
-    assert kept[-1:] == found[-1:]
-    values, kept_values = [value for _, value in found], [value for _, value in kept]
+@given(values=VALUES, points=st.integers(min_value=4, max_value=60))
+def test_thinning_keeps_the_first_the_last_the_lowest_and_the_highest(values: list[float], points: int) -> None:
+    kept = metrics.kept(values, points)
+    assert kept[:1] == [0][: len(values)]
+    assert kept[-1:] == [len(values) - 1][: len(values)]
+    kept_values = [values[position] for position in kept]
     assert min(kept_values, default=0) == min(values, default=0)
     assert max(kept_values, default=0) == max(values, default=0)
 
 
-@given(found=POINTS)
-def test_what_is_short_enough_is_not_thinned(found: list[tuple[int, float]]) -> None:
-    assert metrics.thinned(found, max(len(found), 1)) == found
+@given(values=VALUES)
+def test_what_is_short_enough_is_not_thinned(values: list[float]) -> None:
+    assert metrics.kept(values, max(len(values), 1)) == list(range(len(values)))
+
+
+def test_a_thinned_series_has_its_numbers_to_the_last_bit(database: Database) -> None:
+    """And those that are as large as a number can be, which have too many digits for some ways to write them."""
+    held = hold(database)
+    values = [0.1 + 0.2, 2.0 / 3.0, 1.7976931348623157e308, -1.7976931348623157e308, 5e-324, 1e-17, 3.0, 4.0, 5.0, 6.0]
+    pointed(database, held, values)
+    steps, kept = series(database, held.job_id, points=8)
+    assert 2 < len(steps) <= 8
+    assert [values[step - 1] for step in steps] == kept
+    assert {1.7976931348623157e308, -1.7976931348623157e308} <= set(kept)
 
 
 def test_deleting_a_job_takes_its_measures_and_series_along(database: Database) -> None:

@@ -1,6 +1,7 @@
 from service.store import place
 from service.store.place import Place
 from service.store.session import Database
+from tests.service.store.crowds import crowd
 from tests.service.store.staffed import enter, place_all, want
 from tests.service.store.stored import cancel, renew, submit
 
@@ -70,8 +71,6 @@ def test_a_free_slot_means_now_and_several_gpus_must_be_free_at_one_worker(datab
 
 
 def test_beyond_a_thousand_nobody_counts(database: Database) -> None:
-    from tests.service.store.test_scheduling import crowd
-
     crowd(database, n_queued=2500, n_ended=0)
     last = want(database, 0, owner="zoe", priority=-1, created_at=9e9)
     assert place_of(database, last) == Place(None, None, "More than 1,000 jobs are before it.")

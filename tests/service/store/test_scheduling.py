@@ -4,11 +4,12 @@ import random
 from collections import deque
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import select
 
 from service.store import leases, line, scheduling, workers
 from service.store.session import Database
 from service.store.tables import Job, Worker
+from tests.service.store.crowds import crowd
 from tests.service.store.staffed import assert_slots_add_up, enter, place, place_all, reserve, silence, want
 from tests.service.store.stored import cancel, events_of, job_of, renew, submit
 
@@ -254,27 +255,7 @@ def line_of(database: Database) -> list[str]:
         return list(session.scalars(select(Job.id).where(Job.state == "queued")))
 
 
-# What it costs
-
-
-def crowd(database: Database, n_queued: int, n_ended: int) -> None:
-    """So many jobs at once, of three owners, two priorities and two needs; the ended ones are older."""
-    model = submit(database)
-    with database.transaction() as session:
-        whole = session.get(Job, model)
-        assert whole is not None
-        row = {column.name: getattr(whole, column.name) for column in Job.__table__.columns}
-        ended = {"state": "succeeded", "finished_at": 1.0}
-        rows = [
-            row
-            | {"id": f"job-{number}", "owner": f"owner-{number % 3}", "priority": number % 2, "gpus": number % 2}
-            | {"created_at": float(number), **(ended if number >= n_queued else {})}
-            for number in range(n_queued + n_ended)
-        ]
-        session.execute(insert(Job), rows)
-    if not database.is_sqlite:
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("ANALYZE jobs"))
+# What it costs; test_scale.py counts the other verbs too
 
 
 def plan_of(database: Database, statement: str, values: object) -> str:
@@ -285,7 +266,7 @@ def plan_of(database: Database, statement: str, values: object) -> str:
 
 def test_the_line_is_found_by_leaps_along_its_index_however_many_wait_or_have_ended(database: Database) -> None:
     crowd(database, n_queued=400, n_ended=1600)
-    compiled = line._kinds("default", ()).compile(database.engine, compile_kwargs={"render_postcompile": True})
+    compiled = line.kinds(False).params(queue="default").compile(database.engine)
     values = compiled.params if not database.is_sqlite else tuple(compiled.params[name] for name in compiled.positiontup or ())
     plan = plan_of(database, str(compiled), values)
     assert plan.count("ix_jobs_waiting") == 2, plan
@@ -293,31 +274,3 @@ def test_the_line_is_found_by_leaps_along_its_index_however_many_wait_or_have_en
     assert "SCAN jobs" not in plan.replace("SCAN kinds", ""), plan
     assert "Sort" not in plan, plan
     assert "TEMP B-TREE" not in plan, plan
-
-
-def test_a_look_reads_as_much_of_few_jobs_as_of_many(database: Database) -> None:
-    """Counted by the database itself: what it stepped through on SQLite, what it read of tables and indexes on PostgreSQL."""
-    me = enter(database, cpus=0, gpus=0)
-    crowd(database, n_queued=50, n_ended=50)
-    few = effort(database, me)
-    with database.transaction() as session:
-        session.execute(text("DELETE FROM events"))
-        session.execute(text("DELETE FROM jobs"))
-    crowd(database, n_queued=1000, n_ended=4000)
-    assert effort(database, me) <= 1.5 * few
-
-
-def effort(database: Database, me: workers.Identity) -> float:
-    if database.is_sqlite:
-        with database.reading() as session:
-            connection = session.connection().connection.driver_connection
-            steps = [0]
-            connection.set_progress_handler(lambda: steps.__setitem__(0, steps[0] + 1), 1)  # type: ignore[union-attr]
-            scheduling.best(session, me)
-            connection.set_progress_handler(None, 1)  # type: ignore[union-attr]
-            return steps[0]
-    compiled = line._kinds("default", ()).compile(database.engine, compile_kwargs={"render_postcompile": True})
-    with database.engine.connect() as connection:
-        found = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled}", compiled.params)
-        plan = found.scalar_one()[0]["Plan"]
-    return float(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -170,6 +170,27 @@ def test_a_checkpoint_that_diverged_is_told_and_is_never_best():
     json.dumps(rows, allow_nan=False)
 
 
+def calibrated(nll, entropy, varentropy):
+    """Two documents of one token each, all alike."""
+    twice = [float(nll)] * 2
+    sums = DocumentSums([1, 1], [1, 1], twice, [float(entropy)] * 2, varentropy=[float(varentropy)] * 2)
+    return row_of(report({}, sums), None, "calibrated_temperature")
+
+
+def test_a_temperature_is_one_newton_step_with_its_bound():
+    # Δβ = (H − NLL) ln 2 / (V ln² 2) = −1 / (4 ln 2): T = 1/(1 − .3607)
+    row = calibrated(3, 2, 4)
+    assert row["value"] == pytest.approx(1 / (1 - 1 / (4 * math.log(2))))
+    assert row["estimator"].endswith(f"Cramér–Rao bound {1 / math.sqrt(2 * 4 * math.log(2) ** 2):.3g} of 1/T")
+    assert calibrated(2, 2, 4)["value"] == 1.0
+
+
+def test_a_model_too_sure_for_a_step_has_no_temperature_and_has_not_diverged():
+    row = calibrated(9, 1, 1)
+    assert row["value"] is row["interval"] is None
+    assert row["interval_reason"].startswith("One Newton step leads to no temperature")
+
+
 def test_rows_are_json():
     rows = report({1: coin(1.5, kl=0.2), 2: coin(1.25, kl=0.3)}, coin())
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
