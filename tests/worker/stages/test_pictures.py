@@ -98,8 +98,7 @@ def test_pictures_of_a_step_that_was_resumed_show_what_earlier_attempts_measured
     first = host.attempt(job, when=stop)
     assert first.of("artifact") == []
     second = pictures(host, host.done(job, earlier=[first]))
-    assert set(second) == set(whole)
-    assert second["sft/gain_and_drift.svg"] == whole["sft/gain_and_drift.svg"], "the same points are the same bytes"
+    assert [name for name in whole if second.get(name) != whole[name]] == [], "the same points are the same bytes"
 
 
 def test_drift_is_shown_on_the_anchor_and_a_loss_that_is_no_cross_entropy_not_at_all(host):
