@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test long coverage lint docs pre-commit up env migrate bench clean
+.PHONY: help setup demo test long chaos coverage lint docs pre-commit up env migrate bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## run the tests
 
 long: $(VENV)/.dev ## run the tests that take minutes each
 	@$(BIN)/python -m pytest -m long
+
+chaos: $(VENV)/.dev ## kill everything at random for half an hour, and prove that nothing is lost
+	@$(BIN)/python -m pytest -m long -s tests/chaos
 
 coverage: $(VENV)/.dev ## run the tests, and show which lines and branches they reach
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered

@@ -22,14 +22,19 @@ there is worth; where one was wrong, what is computed is the definition of the l
 """
 
 
+_ON = """What each is taken on is said in one word; what those mean and cost stands
+[with the explanations](../explanation/measures.md#what-a-job-can-measure). `row` is the notebook's."""
+
+
 def page() -> str:
     """The whole page, as it is committed."""
     return "\n".join([HEAD, *_checkpoints(), *_alerts(), *_notebook(), *_families()])
 
 
 def _checkpoints() -> list[str]:
-    rows = [(_link(m), m.unit, m.computed_on, "yes" if m.default else "when named") for m in measures.CATALOGUE]
-    return ["## At checkpoints", "", *_table(("measure", "unit", "computed on", "in a job"), rows), ""]
+    rows = [(_link(m), str(m.row or ""), m.unit, m.on or "", "yes" if m.default else "when named") for m in measures.CATALOGUE]
+    head = ("measure", "row", "unit", "on", "in a job")
+    return ["## At checkpoints", "", _ON, "", *_table(head, rows), ""]
 
 
 def _alerts() -> list[str]:

@@ -15,6 +15,7 @@ from starlette.types import Lifespan
 
 from service.api import access, artifacts, checkpoints, datasets, events, health, jobs, logs, metrics, problems, schema, workers
 from service.api.body_limit import BodyLimit
+from service.api.cut_off import CutOff
 from service.api.null_characters import NullCharacters
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
@@ -46,7 +47,7 @@ KEYED = (
 def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The application over its collaborators, which stay the caller's to close."""
     app = FastAPI(
-        lifespan=_living(settings.threads, lifespan),
+        lifespan=_living(settings.api_threads, lifespan),
         title="Finebits",
         version=version("finebits"),
         description=DESCRIPTION,
@@ -70,6 +71,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(NullCharacters)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(CutOff)
     app.add_middleware(RequestId)
     problems.install(app)
     schema.install(app)

@@ -36,6 +36,7 @@ WORKER = (sys.executable, "-m", "worker")
 API = (sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment")
 
 START_SECONDS = 60
+MORE_SECONDS = 10  # that a process has to end, beside those that it gives its requests or its jobs
 LOG_BYTES = 20_000_000  # of each process's log; as many more are kept in the one before
 SOCKET_PATH_BYTES = 100  # a unix socket's path may have 103 bytes on macOS, 107 on Linux
 
@@ -160,9 +161,9 @@ def _start(service: Embedded, watchdog: int, socket_path: Path | None, api: Sequ
     database = Database(settings.database_url)
     schema.upgrade(database)
     database.close()
-    address = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "3")
-    start("api", (*api, *address), stop_seconds=10)
-    start("worker", worker, stop_seconds=130)  # longer than the 120 it gives a job to stop at a checkpoint
+    address = ("--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", str(settings.stop_seconds))
+    start("api", (*api, *address), stop_seconds=settings.stop_seconds + MORE_SECONDS)
+    start("worker", worker, stop_seconds=settings.grace_seconds + MORE_SECONDS)
     with service.client() as client:
         _wait(service, client.is_ready)
 

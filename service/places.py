@@ -1,4 +1,4 @@
-"""Where everything is: the database, the broker and the folders, which the service and the workers share."""
+"""Where everything is: the database, the broker and the folders; and whatever else the service and the workers share."""
 
 import base64
 from pathlib import Path
@@ -13,7 +13,9 @@ from service.storage.errors import Unusable
 class Places(BaseSettings):
     """Read from the environment (prefix FINEBITS_). `home` holds the embedded default's data; the rest follows from it."""
 
-    model_config = SettingsConfigDict(env_prefix="FINEBITS_", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FINEBITS_", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
 
     home: Path = Field(default=Path("finebits-data"), description="The folder of the embedded default's data.")
     database_url: str = Field(default="", description="SQLAlchemy's URL; SQLite in `home` when not given.")
@@ -35,6 +37,9 @@ class Places(BaseSettings):
     )
     reward_hosts: str = Field(
         default="", description="The hosts of reward APIs that jobs may name, as host or host:port with commas between; none."
+    )
+    grace_seconds: float = Field(
+        default=120.0, gt=0, description="How long a job may take to stop at a checkpoint; a worker is killed some time after it."
     )
     secret_key: SecretStr | None = Field(
         default=None,

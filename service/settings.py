@@ -13,7 +13,7 @@ class Settings(Places):
     host: str = Field(default="127.0.0.1", description="The address the API listens on; not loopback only with a key.")
     port: int = Field(default=8765, ge=0, le=65535, description="The port; 0 takes a free one.")
     api_key: SecretStr | None = Field(default=None, min_length=16, description="The one bearer key; none opens loopback.")
-    threads: int = Field(
+    api_threads: int = Field(
         default=8,
         ge=1,
         le=1000,
@@ -23,6 +23,9 @@ class Settings(Places):
         default=None, gt=0, description="How long after a job's end its files are kept, where the job does not say; None: always."
     )
     max_body_bytes: int = Field(default=10_000_000, ge=1024, description="A larger request body is refused with 413.")
+    stop_seconds: int = Field(
+        default=10, ge=1, le=3600, description="How long the API finishes the requests that it has when it is told to stop."
+    )
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:

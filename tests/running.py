@@ -84,7 +84,7 @@ class Running:
             rows = metrics.of_job(session, job_id, measure="cross_entropy")
         return {row.global_step: row.value for row in rows}
 
-    def wait(self, job_id: str, holds: Callable[[Job], bool], seconds: float = 90) -> Job:
+    def wait(self, job_id: str, holds: Callable[[Job], bool], seconds: float = 240) -> Job:
         """Until something holds of the job. The worker's log is in the message when it does not in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -95,7 +95,7 @@ class Running:
         logs = "\n".join(path.read_text()[-3000:] for path in sorted(self.home.glob("worker-*.log")))
         raise AssertionError(f"not in {seconds} s; {job.state} {job.sentence} {job.progress}; {self.kinds(job_id)}\n{logs}")
 
-    def wait_for_end(self, job_id: str, seconds: float = 120) -> Job:
+    def wait_for_end(self, job_id: str, seconds: float = 240) -> Job:
         return self.wait(job_id, lambda job: job.state in ("succeeded", "failed", "cancelled"), seconds)
 
     def wait_for_update(self, job_id: str, update: int) -> Job:
@@ -105,6 +105,13 @@ class Running:
         """The training processes of a worker, which lead a session of their own."""
         below = psutil.Process(worker.pid).children(recursive=True)
         return [process for process in below if os.getsid(process.pid) == process.pid]
+
+    def wait_until_ended(self, processes: list[psutil.Process], seconds: float = 60) -> None:
+        """Until none runs. One that has ended stays a zombie while its fork server, which ends after its worker, is at it."""
+        deadline = time.monotonic() + seconds
+        while any(is_alive(process) for process in processes):
+            assert time.monotonic() < deadline, processes
+            time.sleep(0.05)
 
     def log(self, job_id: str, attempt: int) -> str:
         return Path(self.artifacts, job_id, str(attempt), "log.txt").read_text()
@@ -122,6 +129,13 @@ class Running:
             "FINEBITS_DATABASE_URL": self.database.engine.url.render_as_string(hide_password=False),
             "FINEBITS_BROKER_URL": self.broker_url,
         }
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def job(**groups: Any) -> dict[str, Any]:

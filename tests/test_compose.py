@@ -10,15 +10,23 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 import yaml
+from pydantic_settings import BaseSettings
 
+from docs import generate_settings
+from docs.generate_settings import own
 from service import dotenv
 from service.client import Client, Problem
+from service.places import Places
+from service.settings import Settings
 from tests.containers import ROOT, Missing, Stack, read_compose, read_dockerfile, read_dotenv
+from worker.settings import WorkerSettings
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
 EXAMPLES = ROOT / "examples"
 OURS = ("migrate", "api", "worker", "worker-cpu")
@@ -128,11 +136,67 @@ def test_a_gpu_worker_reserves_the_gpus_and_the_other_differs_in_nothing_else(se
     assert "args" not in gpu["build"]
 
 
-def test_a_worker_has_time_to_stop_at_a_checkpoint(services: dict[str, dict[str, Any]]) -> None:
-    from worker.settings import WorkerSettings
+@pytest.mark.parametrize(
+    "given", [{}, {"FINEBITS_GRACE_SECONDS": "600", "FINEBITS_STOP_SECONDS": "300"}], ids=["nothing", "both"]
+)
+def test_who_is_told_to_stop_has_time_to_do_so(written: dict[str, str], given: dict[str, str]) -> None:
+    """What compose waits for before it kills, against what the processes give their jobs and requests."""
+    services = read_compose(written | given)["services"]
+    waits = {name: seconds_of(service["stop_grace_period"]) for name, service in services.items() if name != "migrate"}
+    environment = {name: services[name]["environment"] for name in ("api", "worker", "worker-cpu")}
+    for name in ("worker", "worker-cpu"):
+        grace = settings_of(WorkerSettings, environment[name]).grace_seconds
+        assert (grace, waits[name]) == (float(given.get("FINEBITS_GRACE_SECONDS", 120)), grace + 60)
+    stop = settings_of(Settings, environment["api"]).stop_seconds
+    assert (stop, waits["api"]) == (int(given.get("FINEBITS_STOP_SECONDS", 10)), stop + 60)
+    assert waits["postgres"] == 60
+    assert waits["broker"] == 30
 
-    grace = WorkerSettings.model_fields["grace_seconds"].default
-    assert int(services["worker"]["stop_grace_period"].removesuffix("s")) > grace
+
+def settings_of(kind: type[AnySettings], environment: dict[str, str]) -> AnySettings:
+    """What a process reads in a container."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("FINEBITS_")]:
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return kind()
+
+
+def seconds_of(duration: str) -> float:
+    """As Docker reads one: `1m30s`."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    assert re.fullmatch(r"([\d.]+[hms])+", duration), duration
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([hms])", duration))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [(Places, OURS), (Settings, ("api",)), (WorkerSettings, ("worker", "worker-cpu"))], ids=lambda it: str(it)
+)
+def test_every_setting_reaches_its_container_from_dotenv_or_is_made_there(
+    written: dict[str, str], kind: type[BaseSettings], names: tuple[str, ...]
+) -> None:
+    for field_name, field in own(kind).items():
+        variables = generate_settings.names(field_name, field)
+        for name in names:
+            plain = read_compose(written)["services"][name]["environment"]
+            told = read_compose(written | dict.fromkeys(variables, "told"))["services"][name]["environment"]
+            passed = {variable for variable in variables if told.get(variable) == "told"}
+            is_fixed = variables[0] in generate_settings.FIXED
+            assert bool(passed) != is_fixed, f"{name}: {variables[0]} is passed on, or has its reason in FIXED: one of the two"
+            assert not is_fixed or plain[variables[0]]
+            if not is_fixed and not field.is_required() and not written.get(variables[0]):
+                assert {plain[variable] for variable in passed} == {""}, f"{name}: {variables[0]} has its default in the settings"
+
+
+def test_what_is_empty_in_dotenv_is_as_if_it_were_not_there(written: dict[str, str]) -> None:
+    services = read_compose(written)["services"]
+    assert "" in services["api"]["environment"].values()
+    given = {name: {key: value for key, value in services[name]["environment"].items() if value} for name in ("api", "worker")}
+    for name, kind in {"api": Settings, "worker": WorkerSettings}.items():
+        assert settings_of(kind, services[name]["environment"]) == settings_of(kind, given[name])
+    hub = {"USE_MODELSCOPE_HUB": "1", "FINEBITS_MODELSCOPE": ""}
+    assert settings_of(WorkerSettings, services["worker"]["environment"] | hub).modelscope is True
 
 
 def test_only_the_api_can_be_reached_and_from_this_host_alone(services: dict[str, dict[str, Any]]) -> None:

@@ -61,6 +61,7 @@ def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
         "demo",
         "test",
         "long",
+        "chaos",
         "coverage",
         "lint",
         "docs",

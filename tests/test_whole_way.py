@@ -17,17 +17,36 @@ import yaml
 from service.client import Client
 from service.embedded import Embedded, running
 from service.settings import Settings
+from tests.fake_rewards import FakeRewards, by_letter, fake_rewards, scores
 
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SHORT = {"max_steps": 6, "save_steps": 3, "logging_steps": 2, "per_device_train_batch_size": 4}
+# All but the one that asks a server of its own: tests/examples/test_ppo.py runs that one.
+FILES = sorted({path.name for path in EXAMPLES.iterdir() if path.suffix in (".json", ".yaml")} - {"ppo-api.yaml"})
+# What each stage tells of its updates beside the loss.
+REWARDS = {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"}
+SERIES = {
+    "pt": set[str](),
+    "sft": set[str](),
+    "rm": REWARDS,
+    "dpo": REWARDS,
+    "ppo": {"score", "reward", "kl", "kl_coef", "entropy", "clip_fraction", "policy_loss", "value_loss", "explained_variance"},
+}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+def rewards() -> Iterator[FakeRewards]:
+    with fake_rewards() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, rewards: FakeRewards) -> Iterator[Embedded]:
     home = tmp_path_factory.mktemp("home")
-    settings = Settings(home=home, models_root=EXAMPLES / "models", datasets_root=EXAMPLES, port=0)
+    roots = {"models_root": EXAMPLES / "models", "datasets_root": EXAMPLES}
+    settings = Settings(home=home, port=0, reward_hosts=rewards.host, **roots)
     with running(settings) as started:
         yield started
 
@@ -49,36 +68,83 @@ def ended(client: Client, job_id: str, seconds: float = 120) -> dict[str, Any]:
 
 
 def short(file: str) -> dict[str, Any]:
-    """An example with fewer updates."""
+    """An example of fewer updates and rows."""
     text = (EXAMPLES / file).read_text(encoding="utf-8")
     document = json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
     if "model" not in document:
         document.pop("num_train_epochs", None)
-        return document | SHORT
+        return document | SHORT | {"max_samples": 80}
     for step in (document, *document.get("steps", [])):
         if "training" in step:
             step["training"] = {k: v for k, v in step["training"].items() if k not in ("num_train_epochs", "save_strategy")}
             step["training"] |= SHORT
+        if "generating" in step:
+            step["generating"]["max_new_tokens"] = 6
+            step["finetuning"]["ppo_buffer_size"] = 1
     document["training"] = document.get("training", {}) | SHORT
+    document["data"]["max_samples"] = 80
     return document
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in EXAMPLES.iterdir() if path.suffix in (".json", ".yaml")))
+@pytest.mark.parametrize("file", FILES)
 def test_every_example_succeeds(client: Client, file: str) -> None:
     job = ended(client, client.submit(short(file))["id"])
     assert job["state"] == "succeeded", f"{job['reason']}: {job['sentence']}\n{client.logs(job['id'])[-2000:]}"
-    steps = {step["name"] for step in job["steps"]}
-    measured = client.metrics(job["id"])
-    assert {row["step"] for row in measured} == steps
-    for step in steps:
-        rows = {row["checkpoint"]: row["measures"] for row in measured if row["step"] == step}
+    assert job["attempt"] == 1
+    measured, saved = client.metrics(job["id"]), client.checkpoints(job["id"])
+    assert {row["step"] for row in measured} == {step["name"] for step in job["steps"]}
+    for step in job["steps"]:
+        own = [point for point in saved if point["step"] == step["name"]]
+        assert [point["global_step"] for point in own] == [3, 6]
+        assert step["output"].endswith(f"/{step['name']}/checkpoint-6")
+        rows = {row["checkpoint"]: row["measures"] for row in measured if row["step"] == step["name"]}
         assert set(rows) == {"base", 3, 6}
-        assert rows[6]["cross_entropy"]["value"] < rows["base"]["cross_entropy"]["value"]
-        assert rows[6]["cross_entropy"]["versus_base"]["value"] < 0
         assert rows[6]["kl_from_base"]["value"] > 0
-        low, high = rows[6]["perplexity"]["interval"]
-        assert low < rows[6]["perplexity"]["value"] < high
-        assert client.series(job["id"], "loss", step)["step"] == [2, 4, 6]
+        require_learned(step["stage"], rows)
+        for name in {"loss", *SERIES[step["stage"]]}:
+            assert client.series(job["id"], name, step["name"])["step"] == [2, 4, 6], name
+
+
+def require_learned(stage: str, rows: dict[str | int, Any]) -> None:
+    """Texts, answers, or pairs of them. A few updates of dpo and ppo show no more than that the model moved."""
+    learned = {"pt": "cross_entropy", "sft": "cross_entropy", "rm": "preference_cross_entropy"}
+    if stage in learned:
+        before, after = rows["base"][learned[stage]], rows[6][learned[stage]]
+        assert after["value"] < before["value"]
+        assert after["versus_base"]["value"] < 0
+    low, high = rows[6]["perplexity"]["interval"]
+    assert low < rows[6]["perplexity"]["value"] < high
+
+
+def test_a_step_that_failed_is_done_again_alone_and_those_after_it_are_not_begun_before(
+    client: Client, rewards: FakeRewards
+) -> None:
+    document = short("sft-rm-ppo.yaml") | {"measures": {"names": ""}}
+    last, again = document["steps"][2], {"name": "again", "model": {"model_name_or_path": "@ppo"}}
+    last["finetuning"] |= {"reward_model": rewards.url, "reward_model_type": "api", "ppo_epochs": 1}
+    document["steps"].append(again)
+    rewards.answers = [lambda asked: scores([])]
+    failed = ended(client, client.submit(document)["id"])
+    assert (failed["state"], failed["reason"]) == ("failed", "reward_api_wrong"), failed["sentence"]
+    made = [step["output"] for step in failed["steps"]]
+    assert [bool(output) for output in made] == [True, True, False, False]
+    assert begun(client, failed["id"]) == ["sft", "rm", "ppo"]
+    before = client.checkpoints(failed["id"])
+
+    rewards.answers = [by_letter]
+    client.retry(failed["id"])
+    job = ended(client, failed["id"])
+    assert (job["state"], job["attempt"]) == ("succeeded", 2), job["sentence"]
+    assert begun(client, job["id"]) == ["sft", "rm", "ppo", "ppo", "again"]
+    assert [step["output"] for step in job["steps"]][:2] == made[:2]
+    assert [step["finished_at"] for step in job["steps"]][:2] == [step["finished_at"] for step in failed["steps"]][:2]
+    after = client.checkpoints(job["id"])
+    assert [point for point in after if point["step"] in ("sft", "rm")] == before
+    assert {point["attempt"] for point in after if point["step"] in ("ppo", "again")} == {2}
+
+
+def begun(client: Client, job_id: str) -> list[str]:
+    return [event["data"]["step"] for event in client.events(job_id) if event["kind"] == "step_started"]
 
 
 def test_what_a_job_made_can_be_had_whole_or_in_part(service: Embedded, client: Client, tmp_path: Path) -> None:

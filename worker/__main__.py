@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.store import schema
 from service.store.errors import WorkerIsThere
@@ -17,6 +17,10 @@ from worker.presence import Presence
 from worker.settings import WorkerSettings
 from worker.tasks import connect
 
+logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 1.0
+
 
 def main() -> None:
     os.umask(0o027)  # what jobs make is the owner's and the group's alone
@@ -24,7 +28,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s")
     settings = _settings()
     database = Database(settings.database_url)
-    if not schema.is_current(database):
+    if not _is_current(database):
         raise SystemExit("The database is not at the newest migration: run `finebits migrate` first.")
     settings.artifacts_root.mkdir(parents=True, exist_ok=True)
     presence = Presence(database, settings, Gpus(settings.gpus, open_nvml() if settings.gpus else None))
@@ -42,6 +46,16 @@ def main() -> None:
     finally:
         with suppress(DBAPIError):  # a database that is away will find the worker lost instead
             presence.leave()
+
+
+def _is_current(database: Database) -> bool:
+    """Waits for a database that is away, as Celery does for the broker: hosts start in any order."""
+    while True:
+        try:
+            return schema.is_current(database)
+        except OperationalError as error:
+            logger.warning("the database does not answer, and is asked again in %g s: %s", AGAIN_SECONDS, error.orig)
+            time.sleep(AGAIN_SECONDS)
 
 
 def _settings() -> WorkerSettings:

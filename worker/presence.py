@@ -24,7 +24,7 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-# How far two readings of when one process started may differ: they are counted from a clock that is set at times.
+# How far two readings of when one process started may differ: the boot that they are counted from is told in whole seconds.
 SAME_START_SECONDS = 5.0
 
 
@@ -79,10 +79,15 @@ def is_dead(rival: Worker) -> bool:
         return False
     try:
         process = psutil.Process(rival.pid)
-        is_the_same = abs(process.create_time() - rival.process_started_at) < SAME_START_SECONDS
+        is_the_same = abs(started_at(process) - rival.process_started_at) < SAME_START_SECONDS
         return not is_the_same or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def started_at(process: psutil.Process) -> float:
+    """Seconds after the host's boot, which do not change when its clock is set."""
+    return float(process.create_time() - psutil.boot_time())
 
 
 def machine() -> str:
@@ -99,7 +104,7 @@ def _report(me: Identity, settings: WorkerSettings, slots: Sequence[SlotReport])
         host=socket.gethostname(),
         pid=os.getpid(),
         machine=machine(),
-        process_started_at=psutil.Process().create_time(),
+        process_started_at=started_at(psutil.Process()),
         software=version("finebits"),
         spec_versions=READABLE,
         queues=settings.queue_names,

@@ -49,7 +49,6 @@ class WorkerSettings(Places):
         default=600.0, gt=0, description="How long an artifact store that is elsewhere may be away before a job fails of it."
     )
     log_seconds: float = Field(default=10.0, gt=0, description="How often a job's log is copied to such a store.")
-    grace_seconds: float = Field(default=120.0, gt=0, description="How long a job may take to stop at a checkpoint.")
 
     @cached_property
     def name(self) -> str:

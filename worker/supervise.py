@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ from worker.deliveries import MOST_WAITING
 from worker.disk import Disk
 from worker.log_copies import LogCopies
 from worker.settings import WorkerSettings
-from worker.warm import Child
+from worker.warm import Child, NotStarted
 from worker.work import Work
 
 logger = logging.getLogger(__name__)
@@ -68,11 +69,17 @@ class _Attempt:
     lease_ends: float  # by this host's monotonic clock, counted from before the renewal was sent
     kept: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)  # by step: newest and best checkpoints
     unwritten: list[dict[str, Any]] = field(default_factory=list)
+    unsure: tuple[float, int] | None = None  # the lease before a commit that may have no answer, and how many messages it has
     outcome: dict[str, Any] | None = None
     renewed_at: float = 0.0
     asked_to_stop_at: float | None = None
     pipe_is_open: bool = True
     log: LogCopies | None = None  # where the artifact store is elsewhere
+
+    def forget_written(self) -> None:
+        """What was said so far is committed, and known to be."""
+        self.unwritten.clear()
+        self.unsure = None
 
 
 def run_next(
@@ -94,8 +101,12 @@ def run_next(
     held, work, asked_at = claimed
     try:
         logger.info("attempt %d of %s began", held.attempt, held.job_id)
-        kept = _kept(work.resolved)
-        attempt = _Attempt(held, warm.start(work.to_document()), asked_at + settings.lease_seconds, kept)
+        try:
+            child = warm.start(work.to_document())
+        except NotStarted as error:
+            _write_not_started(database, settings, held, str(error))
+            return True
+        attempt = _Attempt(held, child, asked_at + settings.lease_seconds, _kept(work.resolved))
         attempt.log = _log_copies(settings, work)
         begun()
         try:
@@ -109,6 +120,11 @@ def run_next(
     finally:
         disk.done(held.job_id)
     return True
+
+
+def _write_not_started(database: Database, settings: WorkerSettings, held: Claim, why: str) -> None:
+    with suppress(LeaseLost), database.transaction() as session:
+        leases.lose(session, held, Reason.KILLED, why, settings.retry_seconds)
 
 
 def _kept(resolved: ResolvedJob) -> dict[str, tuple[int | None, int | None]]:
@@ -269,7 +285,7 @@ def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Atte
         return
     with database.transaction() as session:
         wish = _renew_and_write(session, settings, attempt)
-    attempt.unwritten.clear()
+    attempt.forget_written()
     attempt.renewed_at = asked_at
     attempt.lease_ends = asked_at + settings.lease_seconds
     attempt.child.say(WORDS[wish])
@@ -279,6 +295,7 @@ def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Atte
 
 def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attempt) -> Wish | None:
     """The fence, and all that stands behind it. What the child is to do instead of going on."""
+    _drop_what_is_written(session, attempt)
     told = [message["progress"] for message in attempt.unwritten if message["message"] == "progress"]
     wish = leases.renew(session, attempt.held, settings.lease_seconds, told[-1] if told else None, more=bool(attempt.unwritten))
     for message in attempt.unwritten:
@@ -287,6 +304,18 @@ def _renew_and_write(session: Session, settings: WorkerSettings, attempt: _Attem
     for step in {message["step"] for message in attempt.unwritten if message["message"] in ("checkpoint", "measurement")}:
         retention.thin(session, attempt.held, step, *attempt.kept.get(step, (None, None)))
     return wish
+
+
+def _drop_what_is_written(session: Session, attempt: _Attempt) -> None:
+    """A connection may break between a commit and its answer. Only this attempt moves its lease: one that has moved since was
+    committed, and the messages with it; written once more, each event would be there twice.
+    """
+    if not attempt.unwritten:
+        return
+    lease_until = leases.lease_until(session, attempt.held)
+    if attempt.unsure is not None and attempt.unsure[0] != lease_until:
+        del attempt.unwritten[: attempt.unsure[1]]
+    attempt.unsure = (lease_until, len(attempt.unwritten))
 
 
 def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, exit_code: int) -> None:
@@ -303,7 +332,7 @@ def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, 
             leases.fail(session, attempt.held, reason, outcome["sentence"], outcome["details"], settings.retry_seconds)
         else:
             leases.give_back(session, attempt.held, f"{attempt.held.worker} stops; the job goes on from its last checkpoint.")
-    attempt.unwritten.clear()
+    attempt.forget_written()
 
 
 def _ask_to_stop(attempt: _Attempt, grace_seconds: float) -> None:

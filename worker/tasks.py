@@ -52,8 +52,8 @@ class Worker:
 
         Each job that begins rings for the next: what ended may have left room for several, and each has a thread of its own.
         """
-        warm.wait_until_warm()
         while not self._stopping.is_set():
+            warm.wait_until_warm()
             try:
                 if not supervise.run_next(
                     self._database, self._settings, self._disk, self._presence.me, self._gives_back, self._ring_again

@@ -7,23 +7,37 @@ worker itself stays small and its threads are never forked.
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import signal
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
 
+# What the server loads before it forks its first child.
+PRELOAD = ["worker.child"]
+
 # Starting a child also asks after the others, and two readers of one exit code would take it from each other.
 _processes = threading.Lock()
-_is_warm = threading.Event()
+_warm_server: int | None = None  # the process id of a server that is known to have loaded
+
+
+class NotStarted(Exception):
+    """The server was killed in that moment, or the host has no room for another process."""
 
 
 class Child:
-    """A training process and the worker's end of its pipe."""
+    """A training process and the worker's end of its pipe.
+
+    It is looked after by a handle of its own where the system has such, and not through the server alone: should that be killed,
+    its children go on with their jobs, and whoever believed the server that is no more would start a second of the same job.
+    """
 
     def __init__(self, process: ForkServerProcess, pipe: Connection):
         self._process = process
+        self._handle = _handle(process)
         self.pipe = pipe
 
     @property
@@ -31,8 +45,11 @@ class Child:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs; −n when signal n ended it."""
+        """None while it runs; −n when signal n ended it; 255 when the server that would know is gone."""
+        if not wait([self._end], timeout=0):
+            return None  # without the lock, which who starts another child holds for as long as a server loads
         with _processes:
+            self._process.join(1)  # the server may need a moment to hear of it
             return self._process.exitcode
 
     def say(self, word: bytes) -> None:
@@ -43,16 +60,35 @@ class Child:
             return
 
     def kill(self) -> None:
-        with _processes:
-            self._process.kill()
+        if self._handle is None:
+            with _processes:
+                self._process.kill()
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within that time."""
-        wait([self._process.sentinel], timeout=seconds)
+        wait([self._end], timeout=seconds)
         return self.exit_code() is not None
 
     def close(self) -> None:
         self.pipe.close()
+        if self._handle is not None:
+            os.close(self._handle)
+
+    @property
+    def _end(self) -> int:
+        """A descriptor that becomes readable when the child has ended."""
+        return self._process.sentinel if self._handle is None else self._handle
+
+
+def _handle(process: ForkServerProcess) -> int | None:
+    """The process itself, which no other can be taken for when its number is given out again. None where there is no such."""
+    try:
+        return os.pidfd_open(process.pid or 0)
+    except (AttributeError, OSError):  # not Linux, or an old one; or it has ended already, which the server then tells
+        return None
 
 
 def warm_up() -> None:
@@ -64,13 +100,16 @@ def warm_up() -> None:
     # bars are for a screen; in a job's log each is a line of thousands of characters
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    _context.set_forkserver_preload(["worker.child"])
+    _context.set_forkserver_preload(PRELOAD)
     multiprocessing.forkserver.ensure_running()
 
 
 def wait_until_warm() -> None:
-    """Until the server has loaded. A job that is claimed before that would only use up its lease."""
-    if _is_warm.is_set():
+    """Until the server has loaded, another one if it has been killed. A job claimed before that would only use up its lease."""
+    global _warm_server
+    multiprocessing.forkserver.ensure_running()
+    server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if server == _warm_server:
         return
     process = _context.Process(target=_nothing, name="finebits-warm")
     with _processes:
@@ -78,16 +117,21 @@ def wait_until_warm() -> None:
     wait([process.sentinel])
     with _processes:
         process.join()
-    _is_warm.set()
+    _warm_server = server
 
 
 def start(document: dict[str, Any]) -> Child:
-    """A child at work on the document, as soon as the server has loaded."""
+    """A child at work on the document, as soon as the server has loaded. Raises NotStarted; then no child works on it."""
     ours, theirs = _context.Pipe()
     process = _context.Process(target=_main, args=(document, theirs), name=f"finebits-{document['job_id']}")
-    with _processes:
-        process.start()
-    theirs.close()
+    try:
+        with _processes:
+            process.start()
+    except (EOFError, OSError) as error:
+        ours.close()  # a child that was made after all ends when it finds its pipe closed
+        raise NotStarted(f"The training process could not be started: {error or type(error).__name__}.") from error
+    finally:
+        theirs.close()
     return Child(process, ours)
 
 

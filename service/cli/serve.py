@@ -9,5 +9,9 @@ def serve() -> None:
 
     settings = read_settings()
     uvicorn.run(
-        "service.app:from_environment", factory=True, host=settings.host, port=settings.port, timeout_graceful_shutdown=10
+        "service.app:from_environment",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        timeout_graceful_shutdown=settings.stop_seconds,
     )

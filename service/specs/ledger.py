@@ -213,6 +213,7 @@ LEDGER: dict[str, Fate] = {
     "measures.every": WORKS,
     "measures.max_documents": WORKS,
     "measures.train_documents": WORKS,
+    "measures.plots": WORKS,
     "measures.guards": WORKS,
     "measures.task": works_if("a measure taken on a task is named"),
     "measures.prompts": _SAMPLED,

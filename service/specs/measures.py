@@ -122,6 +122,11 @@ class MeasureArguments(Group):
         description="How many training rows are measured: those that stand in, marked split: train, where there is neither "
         "a validation part nor a data set; and those that membership measures hold against the held-out ones.",
     )
+    plots: bool = Field(
+        default=False,
+        description="Draw what was measured when the step is done, as PNG and SVG among its artifacts: cross-entropy, entropy, "
+        "gain against drift, spectra.",
+    )
     guards: tuple[Guard, ...] = Field(
         default=(),
         strict=False,

@@ -128,6 +128,14 @@ def renew(
     return Wish.PAUSE if paused_at is not None else None
 
 
+def lease_until(session: Session, held: Claim) -> float:
+    """To when the lease was last prolonged, with the job's row locked. Raises LeaseLost."""
+    until = session.scalar(select(Job.lease_until).where(*_fence(held)).with_for_update())
+    if until is None:
+        raise LeaseLost(f"Attempt {held.attempt} no longer holds {held.job_id}.")
+    return until
+
+
 def ask_to_pause(session: Session, held: Claim) -> None:
     """The job's own wish, by a guard of its spec; a client's `resume` takes it back as it does another client's."""
     session.execute(

@@ -2,7 +2,9 @@
 
 On SQLite a transaction begins IMMEDIATE (a deferred one that turns to writing fails at once when another writes, whatever the
 busy timeout), one lock a process keeps its writers in a fair line, and reads run on connections of their own that cannot write.
-On PostgreSQL reads share the pool, as read-only transactions that see one moment throughout (REPEATABLE READ).
+On PostgreSQL reads share the pool, as read-only transactions that see one moment throughout (REPEATABLE READ). A connection whose
+other end died without a word is found out on both sides within half a minute: a worker that waits for an answer for ever would
+keep its slot, and a transaction that waits for its host for ever would keep the job's row from whoever rescues it.
 """
 
 import json
@@ -59,15 +61,49 @@ class Database:
         self._reading_engine.dispose()
 
 
+# An open transaction that says nothing for so long is ended. Ours take milliseconds, and leases are longer.
+IDLE_TRANSACTION_SECONDS = 30.0
+
+# libpq's, which the database's URL may set otherwise: 10 s of silence, then three questions 5 s apart.
+_LIVENESS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds
+}
+
+
 def _postgresql(url: str, pool_size: int) -> Engine:
-    return create_engine(
+    named = make_url(url).query
+    engine = create_engine(
         url,
         pool_size=pool_size,
         pool_pre_ping=True,
         pool_recycle=1800,
+        connect_args={name: value for name, value in _LIVENESS.items() if name not in named},
         json_serializer=_json,
         json_deserializer=orjson.loads,
     )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        connection.autocommit = True
+        for name, value in _of_the_server().items():
+            connection.execute(f"SET {name} = '{value}'")
+        connection.autocommit = False
+
+    return engine
+
+
+def _of_the_server() -> dict[str, str]:
+    """How the server finds out that we are gone."""
+    return {
+        "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_SECONDS * 1000:.0f}ms",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    }
 
 
 def _only_reading(engine: Engine) -> Engine:

@@ -137,7 +137,7 @@ class Worker(Base):
     host: Mapped[str]
     pid: Mapped[int]
     machine: Mapped[str]  # of one boot and one space of process ids: a pid means something within it
-    process_started_at: Mapped[float]  # by that machine's clock: pids are used again
+    process_started_at: Mapped[float]  # seconds after that machine's boot: pids are used again
     software: Mapped[str]
     spec_versions: Mapped[list[Any]]  # the versions of the language of jobs that it reads
     queues: Mapped[list[Any]]

@@ -30,7 +30,7 @@ def is_info(example: dict[str, Any]) -> bool:
     return not is_job(example) and all(isinstance(entry, dict) for entry in example.values())
 
 
-PAGES = ("data-sets", "models", "preferences", "reward-models", "ppo")
+PAGES = ("data-sets", "models", "preferences", "reward-models", "ppo", "pipelines")
 JOBS = [pytest.param(example, id=f"{page}: {example}"[:90]) for page in PAGES for example in examples(page)]
 DATA = examples("data-sets")
 ROWS = [(info, row) for info, row in pairwise(DATA) if is_info(info) and not is_info(row) and not is_job(row)]

@@ -26,10 +26,12 @@ def test_these_are_the_job_files() -> None:
         "dpo-lora.json",
         "ppo-api.yaml",
         "pretrain-full.json",
+        "pt-sft-dpo.yaml",
         "rm-lora.json",
         "sft-freeze.json",
         "sft-lora-flat.yaml",
         "sft-lora.json",
+        "sft-rm-ppo.yaml",
     ]
     assert sorted(file.name for file in FILES) == names
 

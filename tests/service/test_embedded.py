@@ -108,6 +108,16 @@ def test_a_key_is_handed_on_and_nothing_else_of_it_shows(tmp_path: Path) -> None
     assert not any("sixteen" in log.read_text() for log in (tmp_path / "logs").iterdir())
 
 
+def test_who_is_stopped_has_the_time_that_the_settings_give(tmp_path: Path) -> None:
+    with running(in_home(tmp_path, grace_seconds=300, stop_seconds=40, api_threads=3), API, WORKER) as service:
+        _, api, worker = service.children
+        assert (api.stop_seconds, worker.stop_seconds) == (50, 310)
+        assert psutil.Process(api.process.pid).cmdline()[-2:] == ["--timeout-graceful-shutdown", "40"]
+        told = psutil.Process(worker.process.pid).environ()
+        assert told["FINEBITS_GRACE_SECONDS"] == "300.0"
+        assert "FINEBITS_THREADS" not in told, "what the API has threads for is nothing to a job"
+
+
 def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -191,7 +201,8 @@ def test_the_start_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_api_itself_takes_what_the_client_sends(tmp_path: Path) -> None:
     examples = ROOT / "examples"
-    settings = in_home(tmp_path, models_root=examples / "models", datasets_root=examples, api_key="sixteen-or-more-characters")
+    own = {"api_key": "sixteen-or-more-characters", "reward_hosts": "127.0.0.1:8900"}
+    settings = in_home(tmp_path, models_root=examples / "models", datasets_root=examples, **own)
     files = sorted([*examples.glob("*.json"), *examples.glob("*.yaml")])
     with running(settings, worker=WORKER) as service, service.client() as client:
         ids = [client.submit(file)["id"] for file in files]

@@ -415,6 +415,8 @@ def test_a_data_set_that_cannot_be_learned_is_refused(roots, name, why):
     assert why in sentence
     [(pointer, sentence)] = refusals_of(roots, a_job(measures={"dataset": name}))
     assert pointer == "/measures/dataset"
+    [(pointer, sentence)] = refusals_of(roots, a_job(measures={"names": "equivocation", "task": name}))
+    assert pointer == "/measures/task"
 
 
 def test_a_file_that_links_out_of_the_folder_is_refused(roots, tmp_path):
@@ -766,6 +768,7 @@ def test_a_reference_may_be_what_an_earlier_step_makes_and_no_later_one(roots):
         ({"a": 1, "b": 0}, [], "2 tokens differ, such as 'a'"),
         ({"a": 0}, [], "1 token differs, such as 'b'"),
         ({"a": 0, "b": 1}, [("<s>", 3)], "1 token differs, such as '<s>'"),
+        ({"a": 0}, [("<s>", 3)], "2 tokens differ, such as 'b'"),
     ],
 )
 def test_a_reference_with_another_tokenizer_is_refused(roots, vocabulary, added, part):

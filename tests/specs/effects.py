@@ -5,6 +5,7 @@ _ATTENTION = "tests/worker/models/test_attention.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
 _CHILD = "tests/worker/test_child.py"
 _CACHE = "tests/worker/data/test_cache.py"
+_GENERATION = "tests/worker/probes/test_generation.py"
 _HUB = "tests/worker/models/test_hub.py"
 _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
@@ -16,7 +17,9 @@ _PACKED = "tests/worker/stages/test_packed.py"
 _PPO = "tests/worker/stages/test_ppo.py"
 _ROLLOUT = "tests/worker/ppo/test_rollout.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
+_PROBING = "tests/worker/stages/test_probing.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
+_PICTURES = "tests/worker/stages/test_pictures.py"
 _STREAMING = "tests/worker/data/test_streaming.py"
 _SCORERS = "tests/worker/rewards/test_scorers.py"
 _REWARDED = "tests/worker/stages/test_rewarded.py"
@@ -136,9 +139,13 @@ EFFECTS: dict[str, str] = {
     "training.data_seed": f"{_SUPERVISED}::test_data_seed_gives_the_order_that_this_seed_would_give",
     "training.bf16": f"{_SUPERVISED}::test_bf16_rounds_the_computation_but_not_what_is_trained",
     "training.fp16": f"{_ARGUMENTS}::test_fp16_reaches_the_trainer",
+    "measures.task": f"{_PROBING}::test_a_task_is_answered_by_the_likeliest_of_its_labels",
+    "measures.prompts": f"{_PROBING}::test_as_many_prompts_are_answered_with_as_many_samples_as_are_asked_for",
+    "measures.samples": f"{_PROBING}::test_as_many_prompts_are_answered_with_as_many_samples_as_are_asked_for",
     "measures.names": f"{_MEASURING}::test_only_the_measures_that_are_named_are_told",
     "measures.dataset": f"{_MEASURING}::test_a_data_set_of_its_own_is_measured",
     "measures.anchor": f"{_GUARDING}::test_the_anchor_is_measured_beside_the_text_of_the_task",
+    "measures.plots": f"{_PICTURES}::test_each_measured_checkpoint_is_one_point_of_each_picture",
     "measures.guards": f"{_GUARDING}::test_a_guard_stops_a_step_at_its_checkpoint_and_keeps_the_best",
     "measures.checkpoints": f"{_LATER}::test_a_checkpoint_of_an_earlier_job_is_worth_what_it_was_when_it_was_made",
     "measures.base": f"{_PIPELINE}::test_checkpoints_are_compared_with_the_jobs_first_model_or_with_their_own_steps",

@@ -78,6 +78,12 @@ def test_a_first_model_with_another_tokenizer_gives_way_to_the_steps_own_with_a_
     alone = host.done(a_job(model={"model_name_or_path": "other"}, training={"max_steps": 2}) | {"finetuning": {}})
     assert attempt.rows("second")[None, "cross_entropy"] == alone.rows()[None, "cross_entropy"]
     assert attempt.rows("second")[2, "kl_from_base"]["value"] > 0
+    in_bytes, of_job = attempt.rows("second")[2, "bits_per_byte"], attempt.rows("first")[None, "bits_per_byte"]
+    assert notice.endswith("and in bits per byte with that of the job.")
+    assert attempt.rows("second")[None, "bits_per_byte"]["value"] == pytest.approx(of_job["value"]), "in its own tokens"
+    assert of_job["value"] != pytest.approx(alone.rows()[None, "bits_per_byte"]["value"], rel=1e-4)
+    assert in_bytes["versus_base"]["value"] == pytest.approx(in_bytes["value"] - of_job["value"])
+    assert in_bytes["versus_base"]["standard_error"] > 0, "paired on the same bytes"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "../tiny", "/etc"])

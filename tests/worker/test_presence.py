@@ -47,13 +47,23 @@ def test_a_worker_says_who_it_is_and_has_a_slot_for_each_job_at_once(database: D
 
 
 def test_a_process_that_ended_or_whose_number_is_another_s_is_dead_and_one_elsewhere_cannot_be_told() -> None:
-    me = psutil.Process()
-    assert not is_dead(a_rival(me.pid, me.create_time()))
-    assert is_dead(a_rival(me.pid, me.create_time() - 100)), "The number was given to another process."
-    assert not is_dead(a_rival(me.pid, me.create_time() - 100, machine="another host's"))
+    me, began = psutil.Process(), presence.started_at(psutil.Process())
+    assert not is_dead(a_rival(me.pid, began))
+    assert is_dead(a_rival(me.pid, began - 100)), "The number was given to another process."
+    assert not is_dead(a_rival(me.pid, began - 100, machine="another host's"))
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    assert is_dead(a_rival(gone.pid, time.time()))
+    assert is_dead(a_rival(gone.pid, began))
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="how a clock shows in the times of processes is each system's own")
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_by_an_hour_makes_nobody_dead(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    rival = a_rival(os.getpid(), presence.started_at(psutil.Process()))
+    boot = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 3600 * hours)
+    assert abs(psutil.Process().create_time() - time.time()) > 1800, "the system tells other times now"
+    assert not is_dead(rival)
 
 
 def test_one_whose_earlier_self_was_killed_is_there_at_once(database: Database, settings: WorkerSettings) -> None:

@@ -1,4 +1,12 @@
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from service.specs.read import read_job
 from service.store import checkpoints, events, jobs, leases, metrics, retention
@@ -7,7 +15,9 @@ from service.store.scheduling import Placement
 from service.store.session import Database
 from tests.running import job
 from tests.service.api.made import a_metric
-from worker import supervise
+from tests.service.store.staffed import enter
+from worker import supervise, warm
+from worker.disk import Disk
 from worker.settings import WorkerSettings
 
 
@@ -85,6 +95,80 @@ def test_an_attempt_goes_on_from_no_checkpoint_that_was_given_up(database: Datab
         work = supervise._work(session, WorkerSettings(), Placement(held, (), 1.0))
     assert [one["global_step"] for one in work.checkpoints["sft"]] == [20]
     assert work.removed == [f"{held.job_id}/1/sft/checkpoint-10"]
+
+
+class Silent:
+    """A child that only listens."""
+
+    def say(self, word: bytes) -> None:
+        pass
+
+
+def notice(text: str) -> dict[str, object]:
+    return {"message": "event", "kind": "notice", "text": text, "data": {}}
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_commit_whose_answer_is_lost_is_not_written_again_and_one_that_failed_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    attempt = supervise._Attempt(claimed(database), Silent(), 1e9)  # type: ignore[arg-type]
+    settings = WorkerSettings(flush_seconds=1e-9)
+    transaction = database.transaction
+
+    @contextmanager
+    def broken() -> Iterator[Session]:
+        with transaction() as session:
+            yield session
+            if not is_committed:
+                raise OperationalError("COMMIT", None, Exception("the connection broke before the commit"))
+        raise OperationalError("COMMIT", None, Exception("the connection broke before the answer"))
+
+    for said in ("one", "two"):  # broken twice: what comes meanwhile waits behind what may be written
+        attempt.unwritten.append(notice(said))
+        monkeypatch.setattr(database, "transaction", broken)
+        with pytest.raises(OperationalError):
+            supervise._renew_when_due(database, settings, attempt)
+    monkeypatch.undo()
+    attempt.unwritten.append(notice("three"))
+    supervise._renew_when_due(database, settings, attempt)
+    attempt.unwritten.append(notice("four"))
+    supervise._renew_when_due(database, settings, attempt)
+    with database.reading() as session:
+        told = [event.message for event in events.after(session, attempt.held.job_id, 0, 100) if event.kind == "notice"]
+    assert told == ["one", "two", "three", "four"]
+
+
+def test_a_child_that_could_not_be_started_is_no_lease_to_wait_for(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = job()
+    with database.transaction() as session:
+        job_id = jobs.create(session, "local", document, read_job(document)).id
+
+    def start(document: dict[str, object]) -> None:
+        raise warm.NotStarted("The training process could not be started: EOFError.")
+
+    monkeypatch.setattr(warm, "start", start)
+    settings = WorkerSettings(home=tmp_path, artifacts_root=tmp_path, min_free_bytes=0)
+    assert supervise.run_next(database, settings, Disk(tmp_path, 0), enter(database), lambda: False)
+    with database.reading() as session:
+        found = jobs.get(session, "local", job_id)
+    assert (found.state, found.attempt, found.lost) == ("queued", 1, 1)
+
+
+def test_a_fork_server_that_dies_while_it_starts_a_child_leaves_no_pipe_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that was made after all finds the worker's end closed, and ends."""
+    ends = multiprocessing.Pipe()
+
+    def start(process: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(warm._context, "Pipe", lambda: ends, raising=False)
+    monkeypatch.setattr(warm._context.Process, "start", start)
+    with pytest.raises(warm.NotStarted, match="unexpected EOF"):
+        warm.start({"job_id": "job-1"})
+    assert [end.closed for end in ends] == [True, True]
 
 
 def test_a_guard_that_pauses_is_told_and_heard_with_the_next_heartbeat(database: Database) -> None:

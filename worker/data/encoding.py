@@ -3,6 +3,7 @@
 Text is encoded without the special tokens that a tokenizer would add; BOS and EOS go where a template says.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +25,16 @@ class Encoded:
 
     def n_bytes(self, n_tokens: int) -> int:
         """The UTF-8 bytes of the text that the first n tokens cover; a character that they cut through counts whole."""
+        return len(self._of_first(n_tokens).encode())
+
+    def n_words(self, n_tokens: int) -> int:
+        """The words of the same text as lm-evaluation-harness counts them: one more than there are runs of white space."""
+        return len(re.split(r"\s+", self._of_first(n_tokens))) if n_tokens > 0 else 0
+
+    def _of_first(self, n_tokens: int) -> str:
         if n_tokens <= 0:
-            return 0
-        text = self.text if n_tokens >= len(self.ids) else self.text[: self.offsets[n_tokens - 1][1] - self.start]
-        return len(text.encode())
+            return ""
+        return self.text if n_tokens >= len(self.ids) else self.text[: self.offsets[n_tokens - 1][1] - self.start]
 
     def then(self, ids: list[int]) -> "Encoded":
         """With tokens behind it that stand for no text."""

@@ -99,6 +99,15 @@ def load_anchor(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBa
     return (_measured_texts if of_texts else _measured_conversations)(rows, wanted.data, tokenizer)
 
 
+def load_measured(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """What is measured, in the tokens of another model than the step's. Nothing where that are pairs or judged answers."""
+    if wanted.stage not in ("pt", "sft", "ppo"):
+        return []
+    of_texts = wanted.stage == "pt"
+    rows = measured_rows(places, wanted)
+    return (_measured_texts if of_texts else _measured_conversations)(rows, wanted.data, tokenizer)
+
+
 def load_pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
     """Two answers to a prompt, one pair an example."""
     if not wanted.data.streaming:

@@ -101,7 +101,8 @@ class _Answered:
         prompt, answer = self.prompt[:prompt_len], self.answer[:answer_len]
         truncated = len(prompt) < len(self.prompt) or len(answer) < len(self.answer)
         n_bytes = self.target.n_bytes(len(answer)) - (0 if prompt else self.target.n_bytes(1))  # the first token of all has none
-        return Example([*prompt, *answer], [*[MASKED] * len(prompt), *answer], n_bytes, truncated=truncated)
+        n_words = self.target.n_words(len(answer))
+        return Example([*prompt, *answer], [*[MASKED] * len(prompt), *answer], n_bytes, truncated=truncated, n_words=n_words)
 
 
 def _encode(conversation: Conversation, template: AnyTemplate, tokenizer: PreTrainedTokenizerBase) -> _Answered:

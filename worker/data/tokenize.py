@@ -25,9 +25,10 @@ MASKED = -100  # the label of a token that is not trained: what torch's cross en
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Tokens, and the same tokens or MASKED as labels. `n_bytes` and `document` are for measuring.
+    """Tokens, and the same tokens or MASKED as labels. `n_bytes`, `n_words` and `document` are for measuring.
 
     `n_bytes` counts the UTF-8 bytes of the text whose tokens are scored, each by those before it; EOS and other ends have none.
+    `n_words` counts its words; the first window of a document has them all.
     Examples of one `document` are its windows, in order. `truncated`: the row was longer and was cut.
     """
 
@@ -36,6 +37,7 @@ class Example:
     n_bytes: int = 0
     document: int = 0
     truncated: bool = False
+    n_words: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def encode_conversation(
     eos: Any = tokenizer.eos_token_id
     input_ids: list[int] = []
     labels: list[int] = []
-    n_bytes = 0
+    n_bytes = n_words = 0
     truncated = False
     for source, target in written.turns:
         s, t = len(source.ids), len(target.ids)
@@ -98,6 +100,7 @@ def encode_conversation(
         input_ids += prompt + response
         labels += (prompt if train_on_prompt else masked) + response
         n_bytes += target.n_bytes(target_len) + (source.n_bytes(source_len) if train_on_prompt else 0)
+        n_words += target.n_words(target_len) + (source.n_words(source_len) if train_on_prompt else 0)
         if len(labels) == len(prompt) + len(response) and labels[0] != MASKED:
             n_bytes -= (source if prompt else target).n_bytes(1)  # nothing comes before the first token to score it by
     if truncated and overlength == "drop":
@@ -106,7 +109,7 @@ def encode_conversation(
         last = written.last[: cutoff_len - len(input_ids)]
         input_ids += last
         labels += last if train_on_prompt else [MASKED] * len(last)
-    return Example(input_ids, labels, n_bytes, truncated=truncated)
+    return Example(input_ids, labels, n_bytes, truncated=truncated, n_words=n_words)
 
 
 def budget(s: int, t: int, L: int, reserved: int) -> tuple[int, int]:
@@ -137,18 +140,22 @@ def pack_blocks(texts: Iterable[list[int]], eos: int, cutoff_len: int) -> list[E
 
 
 def encode_document(text: str, tokenizer: PreTrainedTokenizerBase, cutoff_len: int, document: int) -> list[Example]:
-    """A text to be measured, in windows of at most cutoff_len that do not overlap: every token is scored exactly once.
+    """A text to be measured, in windows of at most cutoff_len: every token is scored exactly once.
 
-    Each window begins with EOS, which is not scored: the first token needs one before it, and EOS is what stands before every
-    text in the training blocks.
+    The text stands behind EOS, which is not scored: the first token needs one before it, and EOS is what stands before every
+    text in the training blocks. A later window begins with the token before those that it scores, and the last one as far back as
+    there is room: lm-evaluation-harness's rolling windows, of its max_length cutoff_len − 1.
     """
-    prefix: Any = tokenizer.eos_token_id
     encoded = encode(text, tokenizer)
-    windows = []
-    for start in range(0, len(encoded.ids), cutoff_len - 1):
-        ids = encoded.ids[start : start + cutoff_len - 1]
-        n_bytes = encoded.n_bytes(start + len(ids)) - encoded.n_bytes(start)
-        windows.append(Example([prefix, *ids], [MASKED, *ids], n_bytes, document))
+    ids: list[Any] = [tokenizer.eos_token_id, *encoded.ids]
+    windows: list[Example] = []
+    for start in range(1, len(ids), cutoff_len - 1):
+        end = min(start + cutoff_len - 1, len(ids))
+        context = max(0, end - cutoff_len) if windows else 0
+        labels = [*[MASKED] * (start - context), *ids[start:end]]
+        n_bytes = encoded.n_bytes(end - 1) - encoded.n_bytes(start - 1)
+        n_words = 0 if windows else encoded.n_words(len(encoded.ids))
+        windows.append(Example(ids[context:end], labels, n_bytes, document, n_words=n_words))
     return windows
 
 

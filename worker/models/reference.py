@@ -38,7 +38,7 @@ class Reference:
         """log p of each token after the first given those before it, in nats: [B, T−1] float32. Padding is on the right."""
         device = input_ids_BT.device.type
         computing = torch.autocast(device, self.autocast) if self.autocast else nullcontext()
-        with _asked(self.model), self.as_reference(), computing:
+        with asked(self.model), self.as_reference(), computing:
             logits_BTV = self.model(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False).logits
         return next_token_log_probs(logits_BTV, input_ids_BT)
 
@@ -70,7 +70,7 @@ def next_token_log_probs(logits_BTV: torch.Tensor, input_ids_BT: torch.Tensor) -
 
 
 @contextmanager
-def _asked(model: Model) -> Iterator[None]:
+def asked(model: Model) -> Iterator[None]:
     """Evaluation, save for layers that would compute otherwise than those of the model that trains beside it."""
     with evaluating(model):
         for module in model.modules():

@@ -50,11 +50,20 @@ class Generated:
 
 
 def generate(
-    model: Model, tokenizer: Any, prompts: list[list[int]], settings: GeneratingArguments, samples: int, seed: int
+    model: Model,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    settings: GeneratingArguments,
+    samples: int,
+    seed: int,
+    ends: list[int],
 ) -> Generated:
-    """`samples` texts of each prompt. The seed decides them; the generators that training draws from are as they were."""
+    """`samples` texts of each prompt, to one of the tokens `ends` or as long as they may be.
+
+    The seed decides them; the generators that training draws from are as they were.
+    """
     device = next(model.parameters()).device
-    ends = [end for end in (tokenizer.eos_token_id,) if end is not None]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     tokens = []
     with evaluating(model), _seeded(seed, device), torch.no_grad():
         for prompt in prompts:
@@ -62,7 +71,9 @@ def generate(
             written_MT = model.generate(
                 input_ids=ids_MT,
                 attention_mask=torch.ones_like(ids_MT),
-                pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends or [0])[0],
+                pad_token_id=pad,
+                eos_token_id=ends,  # not the model's own: what ends an answer is what it was trained to end with
+                use_cache=True,
                 **_arguments(settings, _room(model, len(prompt), settings.max_new_tokens)),
             )
             tokens.append([_up_to_end(row[len(prompt) :], ends) for row in written_MT.tolist()])

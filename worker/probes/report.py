@@ -21,15 +21,17 @@ ESTIMATOR = "ratio of sums over documents; Student t, clustered by document"
 Row = dict[str, Any]
 
 
-def report(checkpoints: dict[int, DocumentSums], base: DocumentSums) -> list[Row]:
+def report(checkpoints: dict[int, DocumentSums], base: DocumentSums, text_base: DocumentSums | None = None) -> list[Row]:
     """Rows of the base (global_step None), then of each checkpoint by step; all on the same documents.
 
-    A divergence that could not be had (another vocabulary) has no row.
+    A divergence that could not be had (another vocabulary) has no row. `text_base` is of a base with other tokens: OF_WHOLE_TEXTS
+    are compared with that one, and all others with `base`.
     """
     best, leaders = best_checkpoint(checkpoints), leading_checkpoints(checkpoints)
-    rows = _rows(None, base, base, checkpoints, best, leaders)
+    bases = dict.fromkeys(MEASURES, base) | (dict.fromkeys(OF_WHOLE_TEXTS, text_base) if text_base is not None else {})
+    rows = _rows(None, base, bases, checkpoints, best, leaders)
     for step in sorted(checkpoints):
-        rows += _rows(step, checkpoints[step], base, checkpoints, best, leaders)
+        rows += _rows(step, checkpoints[step], bases, checkpoints, best, leaders)
     return rows
 
 
@@ -42,7 +44,7 @@ def chosen_checkpoint(checkpoints: dict[int, DocumentSums]) -> int | None:
     for step, sums in checkpoints.items():
         estimate = _learned(sums)
         if math.isfinite(estimate.value):
-            versus = None if step == best else _versus(estimate, _learned(checkpoints[best]))
+            versus = None if step == best else _numbers(difference(estimate, _learned(checkpoints[best])))
             candidates.append(Candidate(step, estimate.value, versus))
     return ranked(candidates, "lower")[0].global_step
 
@@ -106,7 +108,10 @@ def _leader(values: dict[int, float], better: Better | None) -> int | None:
 
 def _between(finding: Finding, other: Finding) -> Row:
     """How much more than the other; with an error only where both have one of the same documents."""
-    a, b = finding.estimate, other.estimate
+    return _apart(finding.estimate, other.estimate)
+
+
+def _apart(a: Estimate, b: Estimate) -> Row:
     if len(a.influence_D) == len(b.influence_D) and (a.n_documents, a.n_tokens) == (b.n_documents, b.n_tokens):
         return _numbers(difference(a, b))
     return _numbers(Estimate(a.value - b.value, np.empty(0), 0, a.n_tokens))
@@ -128,7 +133,7 @@ def _learned(sums: DocumentSums) -> Estimate:
 def _rows(
     step: int | None,
     sums: DocumentSums,
-    base: DocumentSums,
+    bases: dict[str, DocumentSums],
     checkpoints: dict[int, DocumentSums],
     best: int | None,
     leaders: dict[str, int],
@@ -136,30 +141,38 @@ def _rows(
     """One row a measure. Nothing is compared with itself, and a divergence, being from the base already, not with the base."""
     rows = []
     for measure, (estimate_of, unit) in MEASURES.items():
-        estimate = estimate_of(sums)
+        measured = bases[measure] if step is None else sums
+        estimate = estimate_of(measured)
         if estimate is None:
             continue
         row: Row = {"global_step": step, "measure": measure, "unit": unit} | _numbers(estimate)
         row |= {
-            "interval_reason": why_no_interval(estimate),
+            "interval_reason": _why_no_temperature(measure, estimate, sums) or why_no_interval(estimate),
             "n_documents": estimate.n_documents,
-            "n_tokens": sum(sums.n_tokens),
-            "estimator": ESTIMATOR + _beside(measure, sums),
+            "n_tokens": sum(measured.n_tokens),
+            "estimator": ESTIMATOR + _beside(measure, measured),
             "versus_base": None,
             "versus_best": None,
             "versus_leader": None,
         }
         if step is not None and measure not in DIVERGENCES:
-            row["versus_base"] = _versus(estimate, estimate_of(base))
+            row["versus_base"] = _versus(measure, estimate, estimate_of(bases[measure]))
         if best is not None and step != best:
-            versus_best = _versus(estimate, estimate_of(checkpoints[best]))
+            versus_best = _versus(measure, estimate, estimate_of(checkpoints[best]))
             row["versus_best"] = versus_best and versus_best | {"global_step": best}
         leader = leaders.get(measure)
         if step is not None and leader is not None and step != leader:
-            versus_leader = _versus(estimate, estimate_of(checkpoints[leader]))
+            versus_leader = _versus(measure, estimate, estimate_of(checkpoints[leader]))
             row["versus_leader"] = versus_leader and versus_leader | {"global_step": leader}
         rows.append(row)
     return rows
+
+
+def _why_no_temperature(measure: str, estimate: Estimate, sums: DocumentSums) -> str | None:
+    """A model may be so over-confident that a first-order step finds nothing, and has not diverged."""
+    if measure != "calibrated_temperature" or math.isfinite(estimate.value) or not np.isfinite(sums.nll).all():
+        return None
+    return "One Newton step leads to no temperature above 0: the model is too over-confident, or certain of everything."
 
 
 def _beside(measure: str, sums: DocumentSums) -> str:
@@ -170,9 +183,13 @@ def _beside(measure: str, sums: DocumentSums) -> str:
     return f"; one Newton step, Cramér–Rao bound {information**-0.5:.3g} of 1/T" if information > 0 else ""
 
 
-def _versus(estimate: Estimate, other: Estimate | None) -> Row | None:
-    """How much more than the other, paired on the documents."""
-    return None if other is None else _numbers(difference(estimate, other))
+def _versus(measure: str, estimate: Estimate, other: Estimate | None) -> Row | None:
+    """How much more than the other, paired on the documents. Of whole texts alone the other may have cut them elsewhere, having
+    other tokens, and then there is no error.
+    """
+    if other is None:
+        return None
+    return _apart(estimate, other) if measure in OF_WHOLE_TEXTS else _numbers(difference(estimate, other))
 
 
 def _numbers(estimate: Estimate) -> Row:
@@ -194,12 +211,22 @@ def cross_entropy(sums: DocumentSums) -> Estimate:
 
 def perplexity(sums: DocumentSums) -> Estimate:
     """2^cross-entropy, of the corpus (not a mean of perplexities). Jelinek et al. 1977."""
-    return transform(cross_entropy(sums), _two_to_the, lambda bits: math.log(2) * _two_to_the(bits))
+    return _two_to(cross_entropy(sums))
 
 
 def bits_per_byte(sums: DocumentSums) -> Estimate | None:
     """Σ −lg p(y) / UTF-8 bytes of the scored text: comparable across tokenizers. None where no bytes were counted."""
     return ratio(np.array(sums.nll), np.array(sums.n_bytes)) if any(sums.n_bytes) else None
+
+
+def byte_perplexity(sums: DocumentSums) -> Estimate | None:
+    """2^(bits per byte), as lm-evaluation-harness has it: exp(−Σ ln p / Σ bytes). None where no bytes were counted."""
+    return _two_to(bits_per_byte(sums))
+
+
+def word_perplexity(sums: DocumentSums) -> Estimate | None:
+    """2^(Σ −lg p / Σ words), as lm-evaluation-harness has it; words are what white space divides. None where none was counted."""
+    return _two_to(ratio(np.array(sums.nll), np.array(sums.n_words))) if any(sums.n_words or ()) else None
 
 
 def entropy(sums: DocumentSums) -> Estimate:
@@ -364,6 +391,10 @@ def _mean(sums: DocumentSums, values_D: list[float] | None) -> Any:
     return None if values_D is None else ratio(np.array(values_D), np.array(sums.n_tokens))
 
 
+def _two_to(estimate: Estimate | None) -> Any:
+    return estimate and transform(estimate, _two_to_the, lambda bits: math.log(2) * _two_to_the(bits))
+
+
 def _times(estimate: Estimate | None, factor: float) -> Any:
     return estimate and transform(estimate, lambda value: factor * value, lambda _: factor)
 
@@ -396,6 +427,8 @@ MEASURES: dict[str, tuple[Callable[[DocumentSums], Estimate | None], str]] = {
     "cross_entropy": (cross_entropy, "bits/token"),
     "perplexity": (perplexity, "1"),
     "bits_per_byte": (bits_per_byte, "bits/byte"),
+    "byte_perplexity": (byte_perplexity, "1"),
+    "word_perplexity": (word_perplexity, "1"),
     "entropy": (entropy, "bits/token"),
     "kl_from_base": (kl_from_base, "bits/token"),
     "kl_to_base": (kl_to_base, "bits/token"),
@@ -426,6 +459,8 @@ MEASURES: dict[str, tuple[Callable[[DocumentSums], Estimate | None], str]] = {
     "chosen_reward": (chosen_reward, "nats"),
     "rejected_reward": (rejected_reward, "nats"),
 }
+# What does not depend on how a text is cut into tokens.
+OF_WHOLE_TEXTS = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 DIVERGENCES = (
     "kl_from_base",
     "kl_to_base",

@@ -48,7 +48,10 @@ def layers_of(model: Model) -> list[int]:
 
 @torch.no_grad()
 def states(model: Model, windows: list[Document], document_of: list[int]) -> States:
-    """A forward pass of the first windows, one after another; `document_of` says of which document each is."""
+    """A forward pass of the first windows, one after another; `document_of` says of which document each is.
+
+    No layers of a model that does not give its states: it is measured all the same, without them.
+    """
     first = first_documents(windows, MOST_TOKENS)
     kept = [window for window in first if window.scored]
     places = [place for window, place in zip(first, document_of[: len(first)], strict=True) if window.scored]
@@ -58,9 +61,11 @@ def states(model: Model, windows: list[Document], document_of: list[int]) -> Sta
         for document in kept:
             ids_1T = torch.tensor([document.input_ids], device=device)
             output = transformer_of(model)(input_ids=ids_1T, use_cache=False, output_hidden_states=True, return_dict=True)
+            given = getattr(output, "hidden_states", None) or ()
             before = torch.tensor(document.scored, device=device) - 1
-            for layer in layers:
-                parts[layer].append(output.hidden_states[layer][0, before])
+            parts = {layer: found for layer, found in parts.items() if layer < len(given)}
+            for layer, found in parts.items():
+                found.append(given[layer][0, before])
     W = hf_model_of(model).config.get_text_config().hidden_size
     by_layer = {layer: torch.cat(found) if found else torch.empty(0, W, device=device) for layer, found in parts.items()}
     _, numbered = np.unique(np.array(places, dtype=np.int64), return_inverse=True)
@@ -75,8 +80,7 @@ def representation(of: States, base: States | None, names: set[str], head: Head,
     for layer, x_NW in of.by_layer.items():
         x_np = x_NW.double().cpu().numpy()
         place = f"layer_{layer}"
-        if not np.isfinite(x_np).all() or len(x_np) < 3:
-            why = "The hidden states are not finite." if len(x_np) >= 3 else "There are fewer than three scored tokens."
+        if (why := _why_nothing_spreads(x_np)) is not None:
             found |= {f"{name}:{place}": exact(math.nan, why, "none", of.D, len(x_np)) for name in names if name in LAYERWISE}
             continue
         if names & set(SPECTRAL):
@@ -90,6 +94,14 @@ def representation(of: States, base: States | None, names: set[str], head: Head,
             last = layer == max(of.by_layer)
             found[f"relevance_lower_bound:{place}"] = _lens(x_NW, of, head, None if last else final_norm, last)
     return found
+
+
+def _why_nothing_spreads(x_NW: np.ndarray) -> str | None:
+    if len(x_NW) < 3:
+        return "There are fewer than three scored tokens."
+    if not np.isfinite(x_NW).all():
+        return "The hidden states are not finite."
+    return "The hidden states are all alike." if (x_NW == x_NW[0]).all() else None
 
 
 def spectral(x_NW: torch.Tensor, document_N: np.ndarray) -> Findings:

@@ -45,6 +45,7 @@ class Document:
     input_ids: list[int]
     labels: list[int]  # not shifted: labels[t] is the token at t, predicted from t−1; −100 is not scored
     n_bytes: int  # UTF-8 bytes of the scored text
+    n_words: int = 0  # and its words; the first window of a text has them all
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.input_ids):
@@ -86,6 +87,7 @@ class DocumentSums:
     renyi_divergence_2: list[float] | None = None  # in bits
     total_variation: list[float] | None = None
     jensen_shannon: list[float] | None = None  # in bits
+    n_words: list[int] | None = None
     # of a document that is a pair of answers, as a reward model has it; None where none was asked
     pair_nll: list[float] | None = None  # bits
     pairs_won: list[int] | None = None
@@ -434,6 +436,7 @@ def _sums(documents: list[Document], statistics: TokenStatistics, vocabulary: in
     return DocumentSums(
         n_tokens=n_tokens,
         n_bytes=[document.n_bytes for document in documents],
+        n_words=[document.n_words for document in documents],
         most_entropy=[n * math.log2(vocabulary) for n in n_tokens],
         **dict[str, Any]((name, per_document(bits_N)) for name, bits_N in told.items()),
     )

@@ -11,13 +11,15 @@ from worker.models.reward_model import RewardModel, language_model
 from worker.probes.alerts import Test, alert_tests
 from worker.probes.finding import Finding, Findings
 from worker.probes.preference import measure_pairs
-from worker.probes.report import Row, best_checkpoint, chosen_checkpoint, report, report_findings
-from worker.probes.token import Base, Document, DocumentSums, base_pass, final_hidden_states, one_pass
+from worker.probes.report import OF_WHOLE_TEXTS, Row, best_checkpoint, chosen_checkpoint, report, report_findings
+from worker.probes.spread import Spread, spread
+from worker.probes.token import Base, DocumentSums, Pass, base_pass, final_hidden_states, one_pass
 from worker.run import Run
 from worker.stages.guarding import Guarding
-from worker.stages.probing import Probed, Probing
+from worker.stages.pictures import Seen
+from worker.stages.probing import Probed, Probing, document_of_example
 
-FINDINGS = "findings"  # where they stand among a checkpoint's sums
+FINDINGS, SPREAD = "findings", "spread"  # where they stand among a checkpoint's sums
 
 
 class Measuring:
@@ -41,23 +43,30 @@ class Measuring:
         self._step = step
         self._names = set(probed.measures.names)
         self._every = probed.measures.every
+        self._plots = probed.measures.plots
         self._task = _Text(probed.data.split, probed.data.evaluation, measured)
         self._texts = [self._task, *([_Text("anchor", anchor, measured)] if anchor else [])]
         self._pairs = probed.data.pairs if self._names & set(OF_PAIRS) else ()
         self._tokenizer_size = len(probed.tokenizer)
         self._batch_documents = probed.batch_documents
+        # what stands before a text's first token decides what that costs
+        self._prefix = f"; behind {probed.tokenizer.eos_token}" if probed.wanted.stage == "pt" else ""
         self._probing = Probing(probed, self._task.windows, self._task.document_of)
         self._guards = Guarding(probed.measures.guards)
+        self._text_base: DocumentSums | None = None
 
-    def begin(self, base_model: Model, model: Model | RewardModel) -> None:
+    def begin(self, base_model: Model, model: Model | RewardModel, text_base: DocumentSums | None = None) -> None:
         """Measures the base, whose tokenizer is the checkpoints' own. `model` is the step's own before any training: what pairs
-        are worth to it is the base of what they come to be worth.
+        are worth to it is the base of what they come to be worth. `text_base` is of a model with other tokens, with which what
+        is told of whole texts is compared.
         """
+        self._text_base = text_base
         for text in self._texts:
             text.base = self._base_on(base_model, text)
             one = base_pass(text.base, text.windows, self._probing.statistics)
             text.base_sums = self._with_pairs(by_document(one.sums, text.document_of), text, model)
             text.findings[None] = self._probing.base(base_model, one) if text is self._task else {}
+            self._keep_spread(base_model, one, text, None)
         for text in self._texts:
             self._tell(text, None)
             for global_step in sorted(text.sums):
@@ -80,6 +89,7 @@ class Measuring:
             one = one_pass(writes, text.windows, size, text.base, self._batch_documents, wanted)
             text.sums[global_step] = self._with_pairs(by_document(one.sums, text.document_of), text, model)
             text.findings[global_step] = self._probing.checkpoint(writes, one, history) if text is self._task else {}
+            self._keep_spread(writes, one, text, global_step)
             self._tell(text, global_step)
 
     @property
@@ -87,9 +97,21 @@ class Measuring:
         """Whether a guard ends the step."""
         return "stop" in self._guards.acted
 
+    @property
+    def seen(self) -> Seen | None:
+        """What pictures are drawn of; None where the job wants none."""
+        task, drifts_on = self._task, self._texts[-1]
+        if not self._plots or task.base_sums is None:
+            return None
+        return Seen(task.base_sums, task.sums, task.split, drifts_on.sums, drifts_on.split, task.spreads)
+
     def kept(self) -> int | None:
         """The checkpoint that the step ends with by its guards; None: its last."""
         return chosen_checkpoint(self._task.sums) if self._guards.acted & {"stop", "keep_best"} else None
+
+    def _keep_spread(self, model: Model, one: Pass, text: "_Text", global_step: int | None) -> None:
+        if self._plots and text is self._task:
+            text.spreads[global_step] = spread(model, one)
 
     def _base_on(self, base_model: Model, text: "_Text") -> Base:
         known = self._task.base
@@ -113,7 +135,9 @@ class Measuring:
         tests = [] if global_step is None else self._tests(text, global_step)
         guards = [] if global_step is None else self._guards.see(text.split, global_step, tests, rows)
         found = {name: finding.to_json() for name, finding in text.findings[global_step].items()}
-        documents = sums.to_json() | {FINDINGS: found}
+        documents: dict[str, Any] = sums.to_json() | {FINDINGS: found}
+        if global_step in text.spreads:
+            documents[SPREAD] = text.spreads[global_step].to_json()
         self._run.measurement(self._step, global_step, text.split, documents, changed, tests, guards)
         if any(guard["data"]["then"] == "pause" for guard in guards) and self._run.wish is None:
             self._run.wish = "stop"  # what the supervisor would say with its next heartbeat, now that it has heard of the guard
@@ -124,8 +148,12 @@ class Measuring:
 
     def _rows(self, text: "_Text") -> list[Row]:
         assert text.base_sums is not None, "the base is measured first"
-        rows = report(text.sums, text.base_sums) + report_findings(text.findings, best_checkpoint(text.sums))
-        return [row for row in rows if measure_of(row["measure"]) in self._names]
+        text_base = self._text_base if text is self._task else None
+        rows = report(text.sums, text.base_sums, text_base) + report_findings(text.findings, best_checkpoint(text.sums))
+        return [self._with_prefix(row) for row in rows if measure_of(row["measure"]) in self._names]
+
+    def _with_prefix(self, row: Row) -> Row:
+        return row | {"estimator": row["estimator"] + self._prefix} if row["measure"] in OF_WHOLE_TEXTS else row
 
     def _tests(self, text: "_Text", global_step: int) -> list[Test]:
         assert text.base_sums is not None, "the base is measured first"
@@ -137,12 +165,13 @@ class _Text:
 
     def __init__(self, split: str, examples: Sequence[Example], measured: list[dict[str, Any]]):
         self.split = split
-        self.windows = [Document(example.input_ids, example.labels, example.n_bytes) for example in examples]
+        self.windows = list(map(document_of_example, examples))
         self.document_of = [example.document for example in examples]
         self.base: Base | None = None
         self.base_sums: DocumentSums | None = None
         self.sums = _earlier_sums(measured, split)
         self.findings = _earlier_findings(measured, split)
+        self.spreads = _earlier_spreads(measured, split)
         self.told: dict[tuple[int | None, str], Row] = {}
 
 
@@ -173,6 +202,11 @@ def _earlier_findings(measured: list[dict[str, Any]], split: str) -> dict[int | 
         for kept in measured
         if kept["split"] == split
     }
+
+
+def _earlier_spreads(measured: list[dict[str, Any]], split: str) -> dict[int | None, Spread]:
+    kept = {it["global_step"]: it["documents"].get(SPREAD) for it in measured if it["split"] == split}
+    return {global_step: Spread(**spread) for global_step, spread in kept.items() if spread is not None}
 
 
 def _sentence(called: str, global_step: int | None, text: _Text) -> str:

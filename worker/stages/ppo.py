@@ -30,7 +30,7 @@ from worker.data.templates import TEMPLATES, stop_ids
 from worker.failures import JobFailure
 from worker.models import value_head
 from worker.models.loading import load_tokenizer
-from worker.models.reference import Reference, next_token_log_probs, reference
+from worker.models.reference import Reference, asked, next_token_log_probs, reference
 from worker.models.reward_model import RewardModel
 from worker.ppo import equations
 from worker.ppo.experience import Experience, joined, texts_of
@@ -38,7 +38,6 @@ from worker.ppo.policy import Policy, first_critic, restore_critic
 from worker.ppo.progress import Progress
 from worker.ppo.prompts import Prompt, endless, sentence, streamed, usable
 from worker.ppo.rollout import Sampling, respond
-from worker.probes.token import evaluating
 from worker.rewards.opening import open_scorer
 from worker.rewards.scorer import Scorer
 from worker.run import Run
@@ -49,6 +48,7 @@ from worker.stages.training import (
     add_template_tokens,
     begin_measuring,
     callbacks,
+    draw_pictures,
     is_over,
     keep,
     last_checkpoint,
@@ -80,6 +80,7 @@ def ppo(work: StepWork, run: Run) -> Path:
     last = last_checkpoint(run, work, trainer, measuring)
     if last is not None and is_over(last, measuring):
         keep(run, work, measuring)
+        draw_pictures(run, work, measuring, last)
         return last
     judges = _judges(work, run, policy, tokenizer)
     progress = Progress() if last is None else _restored(last, trainer, policy)
@@ -114,7 +115,9 @@ def ppo(work: StepWork, run: Run) -> Path:
     run.check()
     tell_stream(run, work, data, lambda read: f"prompts of {read.tokens} tokens in all, {read.truncated} truncated")
     keep(run, work, measuring)
-    return work.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    last = work.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    draw_pictures(run, work, measuring, last)
+    return last
 
 
 # -- the three parts of an update --------------------------------------------------------------------------------------
@@ -142,9 +145,9 @@ def _explored(policy: Policy, judges: Judges, prompts: Sequence[Prompt]) -> Expe
     with policy.computing():
         responses = respond(policy.model, prompts, judges.sampling)
     input_ids_BN, attention_mask_BN, mask_BT = texts_of(prompts, responses, judges.sampling.pad_id, policy.device)
-    with evaluating(policy.model):
+    with asked(policy.model):  # as in `learn`, or the first ratios would not be 1
         logits_BNV, values_BN = policy(input_ids_BN, attention_mask_BN)
-    asked, answered = _written(prompts, responses, judges.tokenizer)
+    questions, answers = _written(prompts, responses, judges.tokenizer)
     return Experience(
         input_ids_BN=input_ids_BN,
         attention_mask_BN=attention_mask_BN,
@@ -153,7 +156,7 @@ def _explored(policy: Policy, judges: Judges, prompts: Sequence[Prompt]) -> Expe
         ref_logp_BT=judges.reference.log_probs(input_ids_BN, attention_mask_BN),
         entropy_BT=equations.token_entropy(logits_BNV[:, :-1]),
         values_BT=values_BN[:, :-1],
-        scores_B=_finite(judges.scorer.score(input_ids_BN, attention_mask_BN, asked, answered)),
+        scores_B=_finite(judges.scorer.score(input_ids_BN, attention_mask_BN, questions, answers)),
     )
 
 

@@ -13,6 +13,8 @@ from worker.data.load import Places, Wanted
 from worker.data.prepared import Prepared, Streamed
 from worker.data.probed import load_labelled, load_without_systems
 from worker.data.splits import sample
+from worker.data.template import Template
+from worker.data.templates import TEMPLATES
 from worker.data.tokenize import Example
 from worker.probes import memorization
 from worker.probes.adapter import adapter_spectra
@@ -157,7 +159,8 @@ class Probing:
     def _generations(self, model: Model) -> Findings:
         probed = self._probed
         prompts = [window.prompt for window in self._windows if window.scored][: probed.measures.prompts]
-        written = generate(model, probed.tokenizer, prompts, probed.generating, probed.measures.samples, probed.wanted.seed)
+        ends = ends_of(probed.tokenizer, probed.wanted.data.template)
+        written = generate(model, probed.tokenizer, prompts, probed.generating, probed.measures.samples, probed.wanted.seed, ends)
         scored = written.documents()
         sums = self._sums(model, [document for _, document in scored])
         return generation(written, sums, [place for place, _ in scored], self._names)
@@ -201,8 +204,14 @@ class Probing:
         return self._joined(list(map(self._text, self._windows)))
 
     def _held_out_inputs(self) -> list[str]:
+        """The windows of each document together, without what a later one repeats of the one before."""
         decode = self._probed.tokenizer.decode
-        return self._joined([str(decode(window.input_ids, skip_special_tokens=True)) for window in self._windows])
+        before = [None, *self._document_of[:-1]]
+        own = [
+            [window.input_ids[t] for t in window.scored] if earlier == document else window.input_ids
+            for window, document, earlier in zip(self._windows, self._document_of, before, strict=True)
+        ]
+        return self._joined([str(decode(ids, skip_special_tokens=True)) for ids in own])
 
     def _joined(self, of_windows: list[str]) -> list[str]:
         """The windows of each document together."""
@@ -213,4 +222,14 @@ class Probing:
 
 
 def document_of_example(example: Example) -> Document:
-    return Document(example.input_ids, example.labels, example.n_bytes)
+    return Document(example.input_ids, example.labels, example.n_bytes, example.n_words)
+
+
+def ends_of(tokenizer: PreTrainedTokenizerBase, template: str | None) -> list[int]:
+    """The tokens that end an answer: EOS, and those of the template that are tokens."""
+    found: list[Any] = [tokenizer.eos_token_id]
+    written = TEMPLATES[template or "empty"]
+    if isinstance(written, Template):
+        known = tokenizer.get_added_vocab()
+        found += [known.get(text) for text in (written.end_token, *written.stop_words) if text is not None]
+    return [end for end in dict.fromkeys(found) if end is not None]

@@ -1,6 +1,7 @@
 """What the training stages share: loading the model, measuring its base, and training on from wherever earlier attempts came."""
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from worker import checkpoints
 from worker.data.collate import Collator, collator_for, features
-from worker.data.load import load_anchor
+from worker.data.load import load_anchor, load_measured
 from worker.data.prepared import Prepared, Streamed
 from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import Coverage
@@ -23,12 +24,13 @@ from worker.models.assembly import frozen, to_train
 from worker.models.loading import load_tokenizer
 from worker.models.quantization import quantized_with
 from worker.models.reward_model import RewardModel, language_model
-from worker.probes.token import adapter_off
+from worker.probes.token import DocumentSums, adapter_off, measure
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss, told_of
-from worker.stages.measuring import Measuring
-from worker.stages.probing import Probed
+from worker.stages.measuring import Measuring, by_document
+from worker.stages.pictures import pictures
+from worker.stages.probing import Probed, document_of_example
 from worker.stages.series import Series
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
@@ -144,6 +146,7 @@ def begin_measuring(
     batch_documents = step.training.per_device_eval_batch_size
     probed = Probed(step.measures, step.generating, work.places, work.wanted, data, tokenizer, batch_documents)
     measuring = Measuring(run, step.name, probed, work.measured, load_anchor(work.places, work.wanted, tokenizer))
+    text_base = None
     if step.measures.base == "job" and not work.begins_like_the_job:
         base_tokenizer = load_tokenizer(work.job_model, step.model.split_special_tokens)
         if work.job_step.data.template is not None:
@@ -156,14 +159,26 @@ def begin_measuring(
             run,
             work,
             "the model that the job began with has another tokenizer, so no divergence from it exists; "
-            "checkpoints are compared with the model that this step began with.",
+            "checkpoints are compared with the model that this step began with, and in bits per byte with that of the job.",
         )
+        text_base = _by_its_own_tokens(work, base_tokenizer, next(model.parameters()).device)
     # an adapter that training goes on with is a part of what the step began with, and a new one is not
     own = language_model(model)
     new_adapter = isinstance(own, PeftModel) and work.start.continued is None
     with adapter_off(own) if new_adapter else nullcontext():
-        measuring.begin(own, model)
+        measuring.begin(own, model, text_base)
     return measuring
+
+
+def _by_its_own_tokens(work: StepWork, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> DocumentSums | None:
+    """The measured text by the model that the job began with; None where it is no text by itself, but answers of pairs."""
+    examples = load_measured(work.places, work.wanted, tokenizer)
+    if not examples:
+        return None
+    model = frozen(work.job_start, work.job_step, tokenizer, device)
+    windows, batch_documents = list(map(document_of_example, examples)), work.step.training.per_device_eval_batch_size
+    sums = measure(model, windows, len(tokenizer), batch_documents=batch_documents)
+    return by_document(sums, [example.document for example in examples])
 
 
 def collator(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Collator:
@@ -189,6 +204,7 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
         run.check()
         last = work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
     keep(run, work, measuring)
+    draw_pictures(run, work, measuring, last)
     return last
 
 
@@ -220,6 +236,16 @@ def keep(run: Run, work: StepWork, measuring: Measuring | None) -> None:
     """Says which checkpoint the step ends with, where a guard wants another than the last."""
     if measuring is not None and (kept := measuring.kept()) is not None:
         run.kept[work.name] = kept
+
+
+def draw_pictures(run: Run, work: StepWork, measuring: Measuring | None, last: Path) -> None:
+    """Of what was measured. The loss of training stands beside it where it is the same quantity: bits of a token."""
+    seen = measuring.seen if measuring is not None else None
+    if seen is None:
+        return
+    history = trainer_state(last)["log_history"] if work.step.finetuning.stage in ("pt", "sft") else []
+    losses = {entry["step"]: entry["loss"] / math.log(2) for entry in history if entry.get("window")}
+    pictures(run, work.name, seen, losses, work.folder)
 
 
 def trainer_state(folder: Path) -> dict[str, Any]:

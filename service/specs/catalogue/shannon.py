@@ -4,6 +4,7 @@ from service.specs.catalogue.measure import Measure, Notebook
 
 _CT = "Cover & Thomas, Elements of Information Theory, 2nd ed. 2006"
 _HELD_OUT = "the scored tokens of the evaluation documents"
+_HARNESS = "Gao et al. 2024, lm-evaluation-harness 0.4.13"
 _NEXT_TOKEN = "the next-token distribution at a position, or any discrete distribution"
 
 ROWS: tuple[Measure, ...] = (
@@ -54,6 +55,29 @@ ROWS: tuple[Measure, ...] = (
         on="tokens",
         in_jobs=True,
         default=True,
+        better="lower",
+    ),
+    Measure(
+        name="byte_perplexity",
+        row=36,
+        unit="1",
+        definition="2 to the power of bits_per_byte = exp(−Σ ln p(y_t | y_<t) / Σ UTF-8 bytes of the scored text)",
+        source=_HARNESS,
+        computed_on=_HELD_OUT,
+        on="tokens",
+        in_jobs=True,
+        better="lower",
+    ),
+    Measure(
+        name="word_perplexity",
+        row=36,
+        unit="1",
+        definition="exp(−Σ ln p(y_t | y_<t) / Σ words of the scored text), words being what runs of white space divide: "
+        "one more than there are such runs",
+        source=_HARNESS,
+        computed_on=_HELD_OUT,
+        on="tokens",
+        in_jobs=True,
         better="lower",
     ),
     Measure(

@@ -71,7 +71,7 @@ def test_an_address_with_nothing_there(plain_door, path):
     ("method", "path", "allowed"),
     [
         ("DELETE", "/jobs", "GET, POST"),
-        ("PUT", "/jobs/x", "GET"),
+        ("PUT", "/jobs/x", "DELETE, GET, PATCH"),
         ("GET", "/jobs/x/cancel", "POST"),
         ("POST", "/measures", "GET"),
         ("PATCH", "/jobs/x/artifacts/a/b", "GET, HEAD"),

@@ -28,7 +28,7 @@ VALUES = [
     ({"model": {"double_quantization": False}}, "/model/double_quantization", "only where quantization_bit is 4"),
     ({"data": {"preprocessing_num_workers": 10**6}}, "/data/preprocessing_num_workers", "less than or equal to 128"),
     ({"data": {"overlength": "drop"}, "finetuning": {"stage": "pt"}}, "/data/overlength", "only where stage is not pt"),
-    ({"data": {"train_on_prompt": True}, "finetuning": {"stage": "pt"}}, "/data/train_on_prompt", "only where stage is not pt"),
+    ({"data": {"train_on_prompt": True}, "finetuning": {"stage": "dpo"}}, "/data/train_on_prompt", "only where stage is"),
     ({"data": {"sft_packing": True}, "finetuning": {"stage": "pt"}}, "/data/sft_packing", "only where stage is sft"),
 ]
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from service.app import create_app
 from service.places import Places
 from service.store import leases, tokens
+from service.store.scheduling import Placement
 from tests.service.api.door import Door
 from tests.specs.job_documents import a_flat_job, a_job
 from worker.settings import WorkerSettings
@@ -55,9 +56,9 @@ def test_the_worker_that_holds_the_job_is_given_it(with_key, settings, database,
     with_key.post("/jobs", json=document)
     own = {"home": settings.home, "models_root": settings.models_root}
     with database.transaction() as session:
-        held = leases.claim(session, ("default",), "worker-1", 60)
-        work = _work(session, held, WorkerSettings(**own, secret_key=KEY), None)
-        blind = [_work(session, held, WorkerSettings(**own, secret_key=key), None) for key in (OTHER_KEY, None)]
+        placed = Placement(leases.claim(session, ("default",), "worker-1", 60), (), 1.0)
+        work = _work(session, WorkerSettings(**own, secret_key=KEY), placed)
+        blind = [_work(session, WorkerSettings(**own, secret_key=key), placed) for key in (OTHER_KEY, None)]
     assert work.tokens == {"sft": TOKEN}
     assert TOKEN not in repr(work)
     assert TOKEN not in json.dumps(work.job)

@@ -54,6 +54,21 @@ def test_each_step_has_a_table_and_its_differences(service: FakeService, finebit
     ]
 
 
+def test_beside_the_headlines_it_is_said_how_many_there_are(service: FakeService, finebits: Finebits) -> None:
+    measures = {"entropy": a_value(1.5), "brier_score": a_value(0.5, unit="1"), "varentropy": a_value(2.5)}
+    row = {"step": "sft", "checkpoint": "base", "split": "validation", "measures": measures}
+    service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": [row]})
+    assert finebits("metrics", "job-1").stdout.splitlines() == [
+        "sft, validation: measured, ± standard error",
+        "checkpoint  entropy [bits/token]",
+        "base                         1.5",
+        "2 more: --measure NAME shows one, --json all.",
+    ]
+    row["measures"] = {"brier_score": a_value(0.5, unit="1")}
+    service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": [row]})
+    assert "brier_score" in finebits("metrics", "job-1", "--measure", "brier_score").stdout
+
+
 def test_json_has_everything(service: FakeService, finebits: Finebits) -> None:
     service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": rows()})
     assert json.loads(finebits("metrics", "job-1", "--json", "--measure", "cross_entropy").stdout) == rows()

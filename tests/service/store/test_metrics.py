@@ -133,6 +133,18 @@ def test_measures_are_chosen_by_step_checkpoint_measure_and_text(database: Datab
     assert values(step="rm") == set()
 
 
+def test_a_measure_comes_with_all_its_places_and_no_other_measure(database: Database) -> None:
+    held = hold(database)
+    names = ("effective_rank:layer_1", "effective_rank:layer_2", "effective_rank_of_another", "effectiveXrank:layer_1")
+    measured(database, held, *(a_measure(1, name, value=n) for n, name in enumerate(names)))
+
+    def values(measure: str) -> set[float | None]:
+        return {value for _, _, value in found(database, held.job_id, measure=measure)}
+
+    assert values("effective_rank") == {0, 1}
+    assert values("effective_rank:layer_2") == {1}
+
+
 def test_each_job_has_its_own_measures_and_series(database: Database) -> None:
     first, second = hold(database), hold(database, worker="worker-2")
     measured(database, first, a_measure(value=1))

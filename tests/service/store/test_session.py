@@ -3,16 +3,18 @@ import stat
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.store import events, schema
+from service.store import session as session_module
 from service.store.session import Database
 from service.store.tables import Event, Job
 from tests.service.store.stored import break_off, hold, job_of, kinds_of, renew, submit
 from tests.service.store.threads import at_once
 
 only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+only_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
 
 def pragma(database: Database, name: str, reading: bool = False) -> object:
@@ -45,6 +47,39 @@ def test_a_new_sqlite_file_and_those_beside_it_are_its_owner_s_alone(tmp_path: P
 def test_sqlite_reads_on_connections_that_cannot_write(database: Database) -> None:
     assert pragma(database, "query_only", reading=True) == 1
     assert pragma(database, "query_only") == 0
+
+
+@only_postgresql
+def test_a_host_that_dies_in_the_middle_of_a_transaction_does_not_keep_the_job_s_row(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(database)
+    monkeypatch.setattr(session_module, "IDLE_TRANSACTION_SECONDS", 0.2)
+    of_the_dead = Database(database.url)
+    with of_the_dead.engine.connect() as connection:
+        connection.execute(text("UPDATE jobs SET priority = 0"))
+        connection.execute(text("SELECT pg_sleep(0.5)"))  # as long as it works, it is not idle
+        with database.transaction() as session:
+            locked = select(Job.id).where(Job.id == job_id).with_for_update()
+            assert session.scalar(locked) == job_id  # waits until the server has ended the other
+        with pytest.raises(DBAPIError, match="idle-in-transaction"):
+            connection.execute(text("SELECT 1"))
+        connection.invalidate()
+    of_the_dead.close()
+
+
+@only_postgresql
+def test_a_connection_that_died_without_a_word_is_found_out(database: Database) -> None:
+    with database.engine.connect() as connection:
+        set_here = connection.connection.driver_connection.info.get_parameters()
+        set_there = connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+    assert set_here.items() >= {"keepalives_idle": "10", "keepalives_count": "3", "tcp_user_timeout": "25000"}.items()
+    assert set_there == "30s"
+    url = make_url(database.url).update_query_dict({"tcp_user_timeout": "7000"})
+    chosen = Database(url.render_as_string(hide_password=False))
+    with chosen.engine.connect() as connection:
+        assert connection.connection.driver_connection.info.get_parameters()["tcp_user_timeout"] == "7000"
+    chosen.close()
 
 
 def test_a_row_that_points_to_no_job_is_refused(database: Database) -> None:

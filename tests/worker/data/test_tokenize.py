@@ -191,10 +191,23 @@ def test_the_windows_of_a_document_score_every_token_once_and_share_its_bytes(to
     windows = encode_document(TEXT, tokenizer, cutoff_len, document=3)
     assert [label for window in windows for label in trained(window)] == encode_text(TEXT, tokenizer)
     assert sum(window.n_bytes for window in windows) == len(TEXT.encode())
+    assert [window.n_words for window in windows] == [10, *[0] * (len(windows) - 1)], "the first has all the words"
+    stream, scored = [tokenizer.eos_token_id, *encode_text(TEXT, tokenizer)], 1
     for window in windows:
-        assert window.input_ids == [tokenizer.eos_token_id, *trained(window)]
-        assert len(window.input_ids) <= cutoff_len
+        scored += len(trained(window))
+        assert window.input_ids == stream[scored - len(window.input_ids) : scored], "what it scores, and what stands before that"
+        assert window.labels == [*[MASKED] * (len(window.input_ids) - len(trained(window))), *trained(window)]
+        assert len(window.input_ids) == cutoff_len or len(windows) == 1
         assert window.document == 3
+    assert all(len(trained(window)) == cutoff_len - 1 for window in windows[:-1])
+
+
+def test_words_are_counted_as_the_harness_does(tokenizer):
+    """One more than there are runs of white space, wherever these stand; a text that is cut has the words that are left."""
+    for text, words in (("word", 1), (" two words\n", 4), ("a\t\nb  c", 3)):
+        assert encode_document(text, tokenizer, 100, 0)[0].n_words == words
+    example = encode(tokenizer, "Say it", "one two three")
+    assert (example.n_words, encode(tokenizer, "Say it", "one two three", train_on_prompt=True).n_words > 3) == (3, True)
 
 
 def test_an_empty_document_has_no_windows(tokenizer):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.information.hidden_markov import hidden_markov_rate_bounds, state_posterior_entropy
+from worker.information.hidden_markov import fitted_chain, hidden_markov_rate_bounds, state_posterior_entropy
 from worker.information.processes import markov_entropy_rate, stationary_distribution
 
 TWO_STATES = np.array([[0.9, 0.1], [0.3, 0.7]])
@@ -104,3 +104,64 @@ def test_observations_that_cannot_be_are_refused():
         state_posterior_entropy([0.5, 0.5], TWO_STATES, NOISY, [0, 2])
     with pytest.raises(ValueError, match="emissions of 3"):
         hidden_markov_rate_bounds(TWO_STATES, np.eye(3), 2)
+
+
+# -- a chain that is fitted ---------------------------------------------------------------------------------------------
+
+
+def drawn(transitions, emissions, lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    sequences = []
+    for length in lengths:
+        state, symbols = 0, []
+        for _ in range(length):
+            symbols.append(rng.choice(len(emissions[0]), p=emissions[state]))
+            state = rng.choice(len(transitions), p=transitions[state])
+        sequences.append(np.array(symbols))
+    return sequences
+
+
+def test_a_fit_finds_the_chain_that_the_sequences_are_from():
+    transitions, emissions = [[0.95, 0.05], [0.1, 0.9]], [[0.9, 0.1, 0.0], [0.0, 0.2, 0.8]]
+    fit = fitted_chain(drawn(transitions, emissions, [400] * 10), 2, 3)
+    assert fit.transitions_SS == pytest.approx(np.array(transitions), abs=0.03)
+    assert fit.emissions_SY == pytest.approx(np.array(emissions), abs=0.03)
+
+
+def test_the_likelihood_of_a_fit_is_that_of_all_paths_and_no_iteration_lowers_it():
+    sequences = [np.array([0, 1, 1, 0]), np.array([1, 0])]
+    likelihoods = []
+    for iterations in (1, 2, 5, 20):
+        fit = fitted_chain(sequences, 2, 2, iterations)
+        likelihoods.append(fit.log_likelihood_bits)
+    assert likelihoods == sorted(likelihoods)
+    before = fitted_chain(sequences, 2, 2, 4)  # the fifth iteration's likelihood is that of what the fourth left
+    total = 0.0
+    for sequence in sequences:
+        paths = itertools.product(range(2), repeat=len(sequence))
+        total += math.log2(sum(_path(before, path, sequence) for path in paths))
+    assert fitted_chain(sequences, 2, 2, 5).log_likelihood_bits == pytest.approx(total)
+
+
+def _path(fit, path, sequence):
+    p = fit.initial_S[path[0]] * fit.emissions_SY[path[0], sequence[0]]
+    for t in range(1, len(path)):
+        p *= fit.transitions_SS[path[t - 1], path[t]] * fit.emissions_SY[path[t], sequence[t]]
+    return p
+
+
+def test_what_stands_behind_a_short_sequence_s_end_counts_nothing():
+    short, long = np.array([0, 1]), np.array([0, 1, 1, 0, 1])
+    together = fitted_chain([short, long], 2, 2, 1)
+    apart = [fitted_chain([sequence], 2, 2, 1).log_likelihood_bits for sequence in (short, long)]
+    assert together.log_likelihood_bits == pytest.approx(sum(apart))
+
+
+def test_one_state_is_the_shares_of_the_symbols():
+    fit = fitted_chain([np.array([0, 0, 1]), np.array([2])], 1, 3)
+    assert fit.emissions_SY == pytest.approx(np.array([[0.5, 0.25, 0.25]]))
+
+
+def test_a_fit_needs_a_sequence():
+    with pytest.raises(ValueError, match="must be a sequence"):
+        fitted_chain([], 2, 2)

@@ -31,6 +31,7 @@ def test_a_fair_coin_is_one_bit_a_token_a_half_a_byte_and_perplexity_two():
         "cross_entropy": (1.0, "bits/token"),
         "perplexity": (2.0, "1"),
         "bits_per_byte": (0.5, "bits/byte"),
+        "byte_perplexity": (pytest.approx(math.sqrt(2)), "1"),
         "entropy": (1.0, "bits/token"),
         "kl_from_base": (0.0, "bits/token"),
         "kl_to_base": (0.0, "bits/token"),
@@ -135,6 +136,7 @@ def test_a_divergence_that_could_not_be_had_has_no_row():
         "cross_entropy",
         "perplexity",
         "bits_per_byte",
+        "byte_perplexity",
         "entropy",
         "gibbs_entropy",
         "calibration_gap",
@@ -166,6 +168,27 @@ def test_a_checkpoint_that_diverged_is_told_and_is_never_best():
         assert row["value"] is row["interval"] is row["versus_best"]["value"] is None
         assert row["interval_reason"].startswith("The value is not a finite number")
     json.dumps(rows, allow_nan=False)
+
+
+def calibrated(nll, entropy, varentropy):
+    """Two documents of one token each, all alike."""
+    twice = [float(nll)] * 2
+    sums = DocumentSums([1, 1], [1, 1], twice, [float(entropy)] * 2, varentropy=[float(varentropy)] * 2)
+    return row_of(report({}, sums), None, "calibrated_temperature")
+
+
+def test_a_temperature_is_one_newton_step_with_its_bound():
+    # Δβ = (H − NLL) ln 2 / (V ln² 2) = −1 / (4 ln 2): T = 1/(1 − .3607)
+    row = calibrated(3, 2, 4)
+    assert row["value"] == pytest.approx(1 / (1 - 1 / (4 * math.log(2))))
+    assert row["estimator"].endswith(f"Cramér–Rao bound {1 / math.sqrt(2 * 4 * math.log(2) ** 2):.3g} of 1/T")
+    assert calibrated(2, 2, 4)["value"] == 1.0
+
+
+def test_a_model_too_sure_for_a_step_has_no_temperature_and_has_not_diverged():
+    row = calibrated(9, 1, 1)
+    assert row["value"] is row["interval"] is None
+    assert row["interval_reason"].startswith("One Newton step leads to no temperature")
 
 
 def test_rows_are_json():

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from service.specs.read import read_job
 from worker import child, pipeline
+from worker.models import value_head
+from worker.models.value_head import ValueHead
 from worker.run import Run
 from worker.work import Work
 
@@ -268,3 +270,43 @@ def a_preference_job(**groups):
         del finetuning["lora_rank"]
     job = a_job(data={"dataset": "better"} | groups.pop("data", {}), **groups)
     return job | {"finetuning": finetuning}
+
+
+def with_system(datasets_root: Path, name: str, rows: int) -> None:
+    """A labelled data set with system texts: whether a number is even."""
+    folder = datasets_root / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    systems = ("answer in one word of the forest", "the animals ask")
+    table = [
+        {"instruction": f"is {n} even", "output": "yes" if n % 2 == 0 else "no", "system": systems[n % 3 % 2]}
+        for n in range(rows)
+    ]
+    (folder / f"{name}.json").write_text(json.dumps(table))
+    info_file = folder / "dataset_info.json"
+    info = json.loads(info_file.read_text()) if info_file.exists() else {}
+    columns = {"prompt": "instruction", "response": "output", "system": "system"}
+    info_file.write_text(json.dumps(info | {name: {"file_name": f"{name}.json", "columns": columns}}))
+
+
+def a_ppo_job(**groups):
+    """Four updates of eight short responses each, drawn from the policy as it is; scored by the model "judge"."""
+    finetuning = {"stage": "ppo", "reward_model": "judge", "reward_model_type": "full", "ppo_buffer_size": 2, "ppo_epochs": 2}
+    given = groups.pop("finetuning", {})
+    lora = {"lora_rank": 2} if given.get("finetuning_type", "lora") == "lora" else {}
+    return {
+        **a_job(
+            training=training(**{"gradient_accumulation_steps": 2, "learning_rate": 1e-3} | groups.pop("training", {})),
+            generating={"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 6} | groups.pop("generating", {}),
+            **groups,
+        ),
+        "finetuning": finetuning | lora | given,
+    }
+
+
+def add_judge(host, name, model, bias=0.0):
+    """A model with a value head of random weights."""
+    host.add_model(name, model)
+    head = ValueHead(model.config.hidden_size)
+    torch.nn.init.normal_(head.summary.weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.constant_(head.summary.bias, bias)
+    value_head.save(head, host.models / name)

@@ -39,8 +39,8 @@ TRANSLATED = {
     "bf16": (True, "bf16", True),
     "fp16": (True, "fp16", True),
 }
-# `callbacks.Reporting` makes its means; the trainer tells of every update.
-OURS = {"logging_steps"}
+# `callbacks.Reporting` makes means of updates; what is kept of a job's checkpoints is swept by its worker.
+OURS = {"logging_steps", "save_total_limit", "keep_best"}
 
 
 def test_every_training_argument_is_translated_or_ours():

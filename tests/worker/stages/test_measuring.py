@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, LlamaModel
 
 from service.specs.data import DataArguments
 from service.specs.measures import BY_NAME, CATALOGUE, OF_PAIRS, MeasureArguments, measure_of
+from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job, a_pretraining_job
 from worker.data.load import Places, Wanted, load_supervised
 from worker.models.loading import load_tokenizer
@@ -145,6 +146,34 @@ def test_windows_of_one_text_are_one_document(host):
     assert len(base["documents"]["nll"]) == 2
     assert tokens - 1 <= min(base["documents"]["n_tokens"]) <= max(base["documents"]["n_tokens"]) <= tokens
     assert tokens > 8, "or a text would be one window"
+
+
+def test_texts_of_a_token_or_none_are_measured_as_far_as_they_go(host):
+    """A text without a token is no document; one of a single token costs what that costs behind EOS."""
+    host.add_dataset("short", [{"text": text} for text in ("", "a", "ab", "", "日")], columns={"prompt": "text"})
+    attempt = host.done(a_pretraining_job(data={"val_size": 0}, measures={"dataset": "short"}))
+    row, in_bytes = attempt.rows()[4, "cross_entropy"], attempt.rows()[4, "bits_per_byte"]
+    assert (row["n_documents"], in_bytes["n_documents"]) == (3, 3)
+    assert row["value"] * row["n_tokens"] == pytest.approx(in_bytes["value"] * 6), "six bytes in all"
+    assert math.isfinite(row["standard_error"])
+    assert len(attempt.of("measurement")[-1]["documents"]["nll"]) == 3
+
+
+def test_answers_of_nothing_score_what_ends_them_and_have_no_bytes(host):
+    host.add_dataset("silent", [{"instruction": "what says the cat", "output": ""}] * 4)
+    attempt = host.done(a_job(measures={"dataset": "silent"}))
+    rows = attempt.rows()
+    assert rows[4, "cross_entropy"]["n_tokens"] == 4
+    assert (4, "bits_per_byte") not in rows
+    assert rows[4, "kl_from_base"]["value"] > 0
+    (row, *_) = [row for (step, name), row in rows.items() if step == 4 and name.startswith("effective_rank:")]
+    assert (row["value"], row["interval_reason"]) == (None, "The hidden states are all alike.")
+
+
+def test_texts_without_any_token_are_refused_with_the_reason(host):
+    host.add_dataset("silent", [{"text": ""}] * 4, columns={"prompt": "text"})
+    error = host.attempt(a_pretraining_job(data={"val_size": 0}, measures={"dataset": "silent"})).error
+    assert (error.reason, error.sentence) == (Reason.BAD_DATA, "No rows are left to measure on.")
 
 
 def test_sums_of_windows_add_up_to_their_documents_sums():

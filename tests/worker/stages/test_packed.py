@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from service.specs.reasons import Reason
-from tests.worker.stages.attempts import a_job, changed, training
+from tests.worker.stages.attempts import a_job, training
 from worker.data.packing import PackedCollator
 from worker.failures import JobFailure
 from worker.stages.packed import refuse_leaks
@@ -98,21 +98,6 @@ def test_padding_weighs_in_the_loss_unless_it_is_ignored(host):
         for ignore in (True, False)
     )
     assert ignored[0] != pytest.approx(learned[0], rel=1e-4)
-
-
-def test_a_packed_run_goes_on_as_if_it_had_never_stopped(host):
-    values = {"max_steps": 4, "save_steps": 2, "num_train_epochs": 3.0}
-    job = a_packed_job(measures=UNMEASURED, training=values)
-
-    def dying(message, run):
-        if message["message"] == "checkpoint":
-            raise RuntimeError("the worker died")
-
-    first = host.attempt(job, when=dying)
-    assert first.error is not None
-    whole = host.done(job)
-    again = host.done(job, earlier=[first])
-    assert changed(host.weights(again), host.weights(whole)) == set()
 
 
 # -- models that would let examples see each other ---------------------------------------------------------------------

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from service.specs.finetuning import FinetuningArguments
 from service.specs.reasons import Reason
-from tests.worker.stages.attempts import a_job, changed, training
+from tests.worker.stages.attempts import a_ppo_job, add_judge, changed
+from worker import checkpoints
 from worker.models import value_head
-from worker.models.value_head import ValueHead
 from worker.ppo.equations import Moments
 from worker.ppo.experience import Experience
 from worker.ppo.progress import Progress
@@ -18,34 +18,10 @@ from worker.run import Stopped
 from worker.stages import ppo as stage
 
 
-def a_ppo_job(**groups):
-    """Four updates of eight short responses each, drawn from the policy as it is; scored by the model "judge"."""
-    finetuning = {"stage": "ppo", "reward_model": "judge", "reward_model_type": "full", "ppo_buffer_size": 2, "ppo_epochs": 2}
-    given = groups.pop("finetuning", {})
-    lora = {"lora_rank": 2} if given.get("finetuning_type", "lora") == "lora" else {}
-    return {
-        **a_job(
-            training=training(**{"gradient_accumulation_steps": 2, "learning_rate": 1e-3} | groups.pop("training", {})),
-            generating={"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 6} | groups.pop("generating", {}),
-            **groups,
-        ),
-        "finetuning": finetuning | lora | given,
-    }
-
-
 @pytest.fixture
 def host(host, make_llama):
     add_judge(host, "judge", make_llama(seed=1))
     return host
-
-
-def add_judge(host, name, model, bias=0.0):
-    """A model with a value head of random weights."""
-    host.add_model(name, model)
-    head = ValueHead(model.config.hidden_size)
-    torch.nn.init.normal_(head.summary.weight, std=0.5, generator=torch.Generator().manual_seed(0))
-    torch.nn.init.constant_(head.summary.bias, bias)
-    value_head.save(head, host.models / name)
 
 
 def critic(host, attempt):
@@ -213,12 +189,6 @@ def test_what_trains_is_what_the_finetuning_type_says(host, finetuning, trained)
     assert attempt.points()[1]["kl"] == pytest.approx(0, abs=1e-5), "the reference is a copy of the start"
 
 
-def test_an_adapter_trains_on_a_quantized_model(host):
-    attempt = host.done(a_ppo_job(model={"quantization_bit": 4}, training={"max_steps": 1}, finetuning={"ppo_epochs": 1}))
-    assert attempt.points()[1]["kl"] == pytest.approx(0, abs=1e-5)
-    assert float(host.weights(attempt)["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"].abs().max()) > 0
-
-
 def test_bf16_rounds_the_policy_and_its_reference_alike(host):
     whole = host.done(a_ppo_job(training={"max_steps": 1})).points()[1]
     rounded = host.done(a_ppo_job(training={"max_steps": 1, "bf16": True})).points()[1]
@@ -226,7 +196,7 @@ def test_bf16_rounds_the_policy_and_its_reference_alike(host):
     assert rounded["entropy"] != whole["entropy"]
 
 
-# -- as if nothing had happened ----------------------------------------------------------------------------------------
+# -- seeds and wishes ---------------------------------------------------------------------------------------------------
 
 
 class Killed(Exception):
@@ -253,39 +223,6 @@ def wished_after(update, wish):
             run.wish = wish
 
     return when
-
-
-# Ten prompts in buffers of eight; the rate moves at every update, dropout draws at every batch, windows are open at checkpoints.
-LONG = {"max_steps": 4, "lr_scheduler_type": "cosine", "warmup_steps": 1, "save_steps": 2, "logging_steps": 3}
-NORMALISED = {"ppo_score_norm": True, "ppo_whiten_rewards": True}
-LONG_JOBS = {
-    "lora": a_ppo_job(training=LONG, finetuning=NORMALISED | {"lora_dropout": 0.3}),
-    "full": a_ppo_job(training=LONG | {"data_seed": 5}, finetuning=NORMALISED | {"finetuning_type": "full"}),
-    "streamed": a_ppo_job(training=LONG, finetuning=NORMALISED, data={"streaming": True, "buffer_size": 4}),
-}
-INTERRUPTIONS = {"killed": killed_at_checkpoint(2), "stopped": wished_after(2, "stop")}
-
-
-@pytest.mark.parametrize(("job", "interruption"), [("lora", "killed"), ("full", "stopped"), ("streamed", "killed")])
-def test_a_run_that_was_interrupted_equals_one_that_was_not(host, tmp_path, job, interruption):
-    whole = host.done(LONG_JOBS[job])
-    weights, head = host.weights(whole), critic(host, whole)
-    state = (host.folder(whole) / "ppo_state.json").read_text()
-    assert (" rows of the stream, prompts of " in whole.events("data_loaded")[-1]["text"]) == (job == "streamed")
-    (host.artifacts / "job-1").rename(tmp_path / "whole")
-    first = host.attempt(LONG_JOBS[job], when=INTERRUPTIONS[interruption])
-    assert isinstance(first.error, Killed | Stopped)
-    second = host.done(LONG_JOBS[job], earlier=[first])
-    joined = first.points() | second.points()
-    assert list(joined) == list(whole.points())
-    for update, expected in whole.points().items():
-        for name in expected.keys() - {"tokens_per_second"}:
-            assert joined[update][name] == pytest.approx(expected[name], rel=1e-6, abs=1e-6), (update, name)
-    assert changed(weights, host.weights(second)) == changed(head, critic(host, second)) == set()
-    assert (host.folder(second) / "ppo_state.json").read_text() == state
-    assert {place: row["value"] for place, row in (first.rows() | second.rows()).items() if place[0] in (None, 2, 4)} == {
-        place: row["value"] for place, row in whole.rows().items()
-    }
 
 
 SMALL = {"ppo_buffer_size": 1, "ppo_epochs": 1}
@@ -338,12 +275,19 @@ def test_a_score_that_is_no_number_ends_the_job_and_leaves_the_last_checkpoint(h
     assert (list(attempt.points()), attempt.checkpoints()) == ([1, 2], [2])
 
 
-def test_a_loss_that_is_no_number_ends_the_job(host):
-    job = a_ppo_job(training={"learning_rate": 1e30, "max_grad_norm": 0, "lr_scheduler_type": "constant", "max_steps": 2})
-    attempt = host.attempt(job | {"measures": {"names": ""}})
+def test_a_loss_that_is_no_number_ends_the_job_and_leaves_the_last_good_checkpoint(host):
+    """At a rate of nothing, one of a little, and one that nothing survives."""
+    rate = {"learning_rate": 1e30, "max_grad_norm": 0, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2}
+    job = a_ppo_job(training=rate | {"max_steps": 4, "save_steps": 1}, measures={"names": ""})
+    attempt = host.attempt(job)
     assert attempt.error.reason == Reason.DIVERGED
+    assert attempt.error.sentence.startswith("The loss became nan at update 2."), attempt.error.sentence
     json.dumps(attempt.messages, allow_nan=False)
-    assert attempt.checkpoints() == []
+    assert attempt.checkpoints() == [1]
+    assert checkpoints.is_complete(host.folder(attempt))
+    kept = [*host.weights(attempt).values(), *critic(host, attempt).values()]
+    assert all(tensor.isfinite().all() for tensor in kept)
+    assert [event["data"]["global_step"] for event in host.attempt(job, earlier=[attempt]).events("resumed")] == [1]
 
 
 def test_prompts_longer_than_cutoff_len_are_cut_and_counted(host):

@@ -1,6 +1,5 @@
 """The stage rm: pairs through one model with a value head."""
 
-import errno
 import json
 import math
 
@@ -12,14 +11,10 @@ from service.library.check import Roots
 from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
 from service.specs.read import read_job
-from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_preference_job, changed, training
-from worker import checkpoints
-from worker.child import explained
 from worker.data.load import Places, Wanted, load_pairs
 from worker.models import value_head
 from worker.models.value_head import ValueHead
-from worker.run import Stopped
 from worker.stages.reward_trainer import pairwise_losses
 
 LN2 = math.log(2)
@@ -61,20 +56,6 @@ def test_a_new_head_begins_at_ln_2_and_learns_which_answer_is_better(host, finet
     assert rows[16, "reward_accuracy"]["value"] == 1
     assert rows[16, "preference_cross_entropy"]["versus_base"]["value"] < -0.7
     assert attempt.events("measured")[0]["text"] == "The base: preferences 1.0000 ± 0.000 bits/pair on 2 documents."
-
-
-# Of the seeded tiny model; a change of these numbers is a change of what is trained.
-GOLDEN = {
-    "lora": [0.693147, 0.677720, 0.657970, 0.634883],
-    "freeze": [0.693147, 0.677720, 0.650028, 0.593494],
-    "full": [0.693147, 0.677720, 0.666486, 0.354516],
-}
-
-
-@pytest.mark.parametrize("finetuning_type", TYPES)
-def test_losses_are_what_they_were(host, finetuning_type):
-    attempt = host.done(a_job(TYPES[finetuning_type], measures={"names": ""}))
-    assert attempt.losses() == pytest.approx(GOLDEN[finetuning_type], abs=2e-5)
 
 
 def test_the_first_step_moves_the_head_by_half_the_mean_difference_of_last_states(host, make_llama, tokenizer):
@@ -122,36 +103,6 @@ def killed_at_2(message, run):
         raise KeyError("killed")
 
 
-def stopped_at_5(message, run):
-    progress = message.get("progress", {})
-    if progress.get("phase") == "training" and progress["global_step"] == 4:
-        run.wish = "stop"
-
-
-@pytest.mark.parametrize("when", [killed_at_2, stopped_at_5])
-@pytest.mark.parametrize("finetuning", [{"lora_rank": 2, "lora_dropout": 0.3}, TYPES["full"]], ids=["lora", "full"])
-def test_a_run_that_was_interrupted_equals_one_that_was_not(host, tmp_path, monkeypatch, finetuning, when):
-    monkeypatch.setattr("worker.stages.callbacks.PROGRESS_SECONDS", 0)
-    long = training(max_steps=8, gradient_accumulation_steps=2, logging_steps=3, save_steps=2, lr_scheduler_type="cosine")
-    job = a_job(finetuning, training=long)
-    whole = host.done(job)
-    weights, head = host.weights(whole), head_of(host.folder(whole))
-    (host.artifacts / "job-1").rename(tmp_path / "whole")
-    first = host.attempt(job, when=when)
-    assert isinstance(first.error, KeyError | Stopped)
-    second = host.done(job, earlier=[first])
-    joined = {update: point for attempt in (first, second) for update, point in attempt.points().items()}
-    assert list(joined) == list(whole.points())
-    for update, expected in whole.points().items():
-        for name in ("loss", "grad_norm", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected"):
-            assert joined[update][name] == pytest.approx(expected[name], rel=1e-6, abs=1e-6), (update, name)
-    assert changed(weights, host.weights(second)) == set()
-    assert changed(head, head_of(host.folder(second))) == set()
-    told = first.rows() | second.rows()
-    for place, row in whole.rows().items():
-        assert {**told[place], "versus_best": None} == {**row, "versus_best": None}
-
-
 @pytest.mark.parametrize("finetuning_type", TYPES)
 def test_a_dry_run_counts_what_trains_with_the_head(host, finetuning_type):
     job = a_job(TYPES[finetuning_type], training=training(max_steps=1), measures={"names": ""})
@@ -179,25 +130,6 @@ def test_a_reward_model_is_gone_on_with_where_its_head_lies_beside_it(host):
     second = host.done(a_job(model={"model_name_or_path": "scorer"}, measures={"names": "preference_cross_entropy"}))
     assert second.losses()[0] < 0.5
     assert second.rows()[None, "preference_cross_entropy"]["value"] < 0.7
-
-
-def test_a_full_disk_leaves_nothing_that_counts_as_a_checkpoint(host, monkeypatch):
-    saved = value_head.save
-
-    def full(head, folder):
-        if folder.name == "checkpoint-4":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return saved(head, folder)
-
-    monkeypatch.setattr(value_head, "save", full)
-    attempt = host.attempt(a_job(measures={"names": ""}))
-    assert explained(attempt.error).reason == Reason.OUT_OF_DISK
-    assert attempt.checkpoints() == [2]
-    torn = host.artifacts / "job-1" / "1" / "rm" / "checkpoint-4"
-    assert (torn / "adapter_model.safetensors").exists(), "the model was written, the head was not"
-    assert not (torn / checkpoints.MANIFEST).exists()
-    monkeypatch.undo()
-    assert host.done(a_job(measures={"names": ""}), earlier=[attempt]).checkpoints() == [4]
 
 
 def test_a_checkpoint_without_its_head_is_no_longer_whole(host):

@@ -1,36 +1,10 @@
-"""A stream through the stages: the same curves whatever happens to an attempt, and its numbers told when they are known."""
+"""A stream through the stages: its numbers told when they are known."""
 
-import pytest
-
-from tests.worker.stages.attempts import a_job, a_pretraining_job, changed
-from tests.worker.stages.test_resume import killed_at_checkpoint, require_equal_series, wished_after
+from tests.worker.stages.attempts import a_job
 
 # Twelve rows, two held out, in batches of two: the rows come round after five batches, which are two updates and a half.
 TRAINING = {"max_steps": 8, "gradient_accumulation_steps": 2, "save_steps": 2, "logging_steps": 1}
 STREAMED = {"streaming": True, "buffer_size": 4}
-JOBS = {
-    "sft": a_job(data=STREAMED, training=TRAINING, finetuning={"lora_rank": 4, "lora_dropout": 0.3}),
-    "pt": a_pretraining_job(data=STREAMED, training=TRAINING),
-}
-
-
-@pytest.fixture(autouse=True)
-def _every_update_is_told(monkeypatch):
-    monkeypatch.setattr("worker.stages.callbacks.PROGRESS_SECONDS", 0)
-
-
-@pytest.mark.parametrize("when", [killed_at_checkpoint(4), wished_after(4, "stop"), killed_at_checkpoint(2)])
-@pytest.mark.parametrize("stage", JOBS)
-def test_a_streamed_run_that_was_interrupted_equals_one_that_was_not(host, tmp_path, stage, when):
-    job = JOBS[stage]
-    whole = host.done(job)
-    weights = host.weights(whole)
-    (host.artifacts / "job-1").rename(tmp_path / "whole")
-    first = host.attempt(job, when=when)
-    second = host.done(job, earlier=[first])
-    assert 2 <= max(first.points()) < 8
-    require_equal_series(whole, first, second)
-    assert changed(weights, host.weights(second)) == set()
 
 
 def test_how_much_was_read_is_told_when_it_is_known(host):
