@@ -122,7 +122,7 @@ _OF_TRAINING: dict[str, dict[str, object]] = {
     "data": {"streaming": False, "mix_strategy": "concat", "interleave_probs": None, "sft_packing": False},
     "finetuning": {"ref_model": None, "reward_model": None},
     "training": {"fp16": False},
-    "measures": {"guards": ()},
+    "measures": {"guards": (), "plots": False},
 }
 
 
