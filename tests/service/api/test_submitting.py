@@ -31,7 +31,9 @@ def test_a_job_shows_what_was_asked_and_what_will_run(door):
     assert (job["name"], job["labels"], job["priority"], job["queue"]) == ("mine", {"team": "blue"}, 3, "default")
     assert (job["state"], job["attempt"], job["lost"], job["cancel_requested"]) == ("queued", 0, 0, False)
     assert (job["reason"], job["sentence"], job["details"], job["started_at"], job["finished_at"]) == (None,) * 5
-    assert job["steps"] == [{"name": "sft", "stage": "sft", "finetuning_type": "lora", "finished_at": None, "output": None}]
+    assert job["steps"] == [
+        {"name": "sft", "do": "train", "stage": "sft", "finetuning_type": "lora", "finished_at": None, "output": None}
+    ]
     assert job["created_at"].endswith("Z")
 
 
@@ -143,11 +145,13 @@ def test_a_dry_run_says_what_would_run_and_stores_nothing(door, bell):
     assert answer["steps"] == [
         {
             "name": "sft",
+            "do": "train",
             "stage": "sft",
             "finetuning_type": "lora",
             "rows": 10,
             "training_rows": 8,
             "validation_rows": 2,
+            "measured_rows": None,
             "updates": 6,
             "parameters": 420,
             "trainable_parameters": 8 * 2 * 68,
