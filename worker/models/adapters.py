@@ -92,7 +92,7 @@ def _lora(model: PreTrainedModel, finetuning: FinetuningArguments, grown: tuple[
         r=finetuning.lora_rank,
         lora_alpha=finetuning.lora_alpha,
         lora_dropout=finetuning.lora_dropout,
-        target_modules=targets if named == targets else "all-linear",
+        target_modules=targets if named == targets else (_packed(model) or "all-linear"),
         modules_to_save=additional or None,
         # a head that is the embeddings transposed stays so, or it would not learn what they learn
         ensure_weight_tying=model.config.tie_word_embeddings and _names_embeddings([*named, *additional]),
@@ -126,11 +126,16 @@ def _layer_and_rest(name: str) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 def _refuse_unknown(model: PreTrainedModel, argument: str, names: Iterable[str], kinds: tuple[type, ...]) -> None:
     """peft is content if any name matches; here each must."""
-    fitting = [module_name for module_name, module in model.named_modules() if isinstance(module, kinds)]
+    fitting = [name for name, module in model.named_modules() if isinstance(module, kinds)] + _packed(model)
     unknown = [name for name in names if not any(f".{module_name}".endswith(f".{name}") for module_name in fitting)]
     if unknown:
         choices = {module_name.rpartition(".")[2] for module_name in fitting}
         _refuse(argument, unknown, sorted(choice for choice in choices if choice and not choice.isdecimal()))
+
+
+def _packed(model: PreTrainedModel) -> list[str]:
+    """The linear layers of a GPTQ checkpoint, by their whole names: peft's "all-linear" does not know their classes."""
+    return [name for name, module in model.named_modules() if hasattr(module, "qweight")]
 
 
 def _names_embeddings(names: Iterable[str]) -> bool:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from service.specs.finetuning import FinetuningArguments
 from service.specs.reasons import Reason
@@ -212,3 +213,66 @@ def test_checkpointing_runs_the_layers_twice_and_needs_no_cache(make_llama):
     mlp.register_forward_pre_hook(lambda *_: calls.append("forward"))
     gradients(model)
     assert calls == ["forward", "forward"]
+
+
+class Packed(torch.nn.Module):
+    """As the libraries that read GPTQ hold a linear layer: of a class of their own, its weight in packed integers."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.register_buffer("qweight", torch.zeros(linear.in_features // 8, linear.out_features, dtype=torch.int32))
+
+
+def packed(model):
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, Packed(module))
+    return model
+
+
+def test_lora_adapts_every_packed_layer_of_a_gptq_checkpoint(make_llama, monkeypatch):
+    asked = []
+    monkeypatch.setattr("worker.models.adapters.get_peft_model", lambda model, config: asked.append(config) or PeftModelStub())
+    linear = {name for name, module in make_llama().named_modules() if isinstance(module, torch.nn.Linear)} - {"lm_head"}
+    with pytest.raises(Stop):
+        prepared(packed(make_llama()))
+    assert asked[0].target_modules == linear
+    with pytest.raises(Stop):
+        prepared(packed(make_llama()), lora_target=("q_proj",))
+    assert asked[1].target_modules == {"q_proj"}
+    assert "q_proj" in refusal(packed(make_llama()), lora_target=("wqkv",))
+
+
+class Stop(Exception):
+    pass
+
+
+class PeftModelStub:
+    """What comes after the adapter was asked for is not what the test is about."""
+
+    def __getattr__(self, name):
+        raise Stop
+
+
+@pytest.mark.long
+def test_a_gptq_checkpoint_trains_an_adapter(make_llama, tmp_path, monkeypatch):
+    monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
+    gptqmodel = pytest.importorskip("gptqmodel", reason="the extra gptq is not installed")
+    make_llama().save_pretrained(tmp_path / "whole")
+    model = gptqmodel.GPTQModel.load(str(tmp_path / "whole"), gptqmodel.QuantizeConfig(bits=4, group_size=16))
+    rows = [torch.randint(0, 32, (64,), generator=torch.Generator().manual_seed(n)).tolist() for n in range(32)]
+    model.quantize([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows], batch_size=4)
+    model.save(str(tmp_path / "packed"))
+    trained = prepared(AutoModelForCausalLM.from_pretrained(tmp_path / "packed"), lora_rank=4)
+    ids = torch.tensor(rows[:4])
+    optimizer = torch.optim.AdamW([it for it in trained.parameters() if it.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(8):
+        loss = trained(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.05
+    assert all("lora_" in name for name in trainable_names(trained))
