@@ -22,7 +22,12 @@ from service.store.session import Database
 from service.store.tables import Job
 
 OWNER = "local"
-QUICK = {"FINEBITS_HEARTBEAT_SECONDS": "0.25", "FINEBITS_LEASE_SECONDS": "3", "FINEBITS_FLUSH_SECONDS": "0.1"}
+QUICK = {
+    "FINEBITS_HEARTBEAT_SECONDS": "0.25",
+    "FINEBITS_LEASE_SECONDS": "3",
+    "FINEBITS_FLUSH_SECONDS": "0.1",
+    "FINEBITS_RETRY_SECONDS": "0.1",
+}
 
 
 @dataclass

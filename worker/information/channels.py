@@ -74,7 +74,8 @@ def channel_capacity(channel_XY: ArrayLike, tolerance_bits: float = 1e-9, max_it
         return np.exp(log_XY - log_output(log_input_X) / 2).T
 
     log_input_X, best = _ascend(evaluate, root_curvature, len(channel_XY), tolerance_bits * LN2, max_iterations)
-    return Capacity(max(best.lower, 0.0) / LN2, max(best.upper, 0.0) / LN2, np.exp(log_input_X))
+    lower, upper = max(best.lower, 0.0), max(best.upper, best.lower, 0.0)  # where they meet, rounding may cross them
+    return Capacity(lower / LN2, upper / LN2, np.exp(log_input_X))
 
 
 def awgn_capacity(snr: float) -> float:
