@@ -208,6 +208,7 @@ def restart_postgresql(parts: Parts) -> None:
 DOCUMENT = job(training={"max_steps": 150, "save_steps": 50}, measures={"names": ""})
 
 
+@pytest.mark.long
 def test_every_part_is_restarted_and_no_job_notices(parts: Parts) -> None:
     first = parts.start_worker("a")
     undisturbed = parts.submit(DOCUMENT, "undisturbed")
