@@ -71,11 +71,6 @@ def of_job(roots: Roots, resolved: ResolvedJob) -> dict[str, Memory | str]:
     return {step.name: _of_step(roots, resolved, step, planned[step.name]) for step in resolved.steps}
 
 
-def least_bytes(roots: Roots, resolved: ResolvedJob) -> int:
-    """Without so much a GPU need not be tried; 0 where nothing is known."""
-    return max((known.least for known in of_job(roots, resolved).values() if isinstance(known, Memory)), default=0)
-
-
 def estimate(
     tensors: Tensors, config: Mapping[str, Any], step: ResolvedStep, trainable: int, number: int = HALF
 ) -> Memory | None:

@@ -311,6 +311,12 @@ class Measurement(Base):
     created_at: Mapped[float]
 
 
+def _of_measurement() -> ForeignKeyConstraint:
+    """What is said of a measurement goes with it."""
+    place = ("job_id", "step", "global_step", "split")
+    return ForeignKeyConstraint(place, [f"measurements.{name}" for name in place], ondelete="CASCADE")
+
+
 class Metric(Base):
     """One measure of one checkpoint (or of the base, global_step −1) on one text."""
 
@@ -333,13 +339,7 @@ class Metric(Base):
     versus_best: Mapped[dict[str, Any] | None] = mapped_column(Document)
     versus_leader: Mapped[dict[str, Any] | None] = mapped_column(Document)  # than which none is better by this measure
 
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["job_id", "step", "global_step", "split"],
-            ["measurements.job_id", "measurements.step", "measurements.global_step", "measurements.split"],
-            ondelete="CASCADE",
-        ),
-    )
+    __table_args__ = (_of_measurement(),)
 
 
 class AlertTest(Base):
@@ -362,13 +362,7 @@ class AlertTest(Base):
     n_documents: Mapped[int]
     reason: Mapped[str | None]  # why it was not tested, or what else is to be known of it
 
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["job_id", "step", "global_step", "split"],
-            ["measurements.job_id", "measurements.step", "measurements.global_step", "measurements.split"],
-            ondelete="CASCADE",
-        ),
-    )
+    __table_args__ = (_of_measurement(),)
 
 
 class Point(Base):

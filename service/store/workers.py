@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, delete, func, insert, null, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.store import leases, slots
+from service.store import leases
 from service.store.clock import now
 from service.store.errors import NotFound, WorkerIsThere, WorkerReplaced
 from service.store.tables import Slot, TakenSlot, Worker
@@ -253,11 +253,3 @@ def _status(row: Any) -> Status:
     if not row.is_live:
         return Status.LOST
     return Status.DRAINING if row.draining else Status.UP
-
-
-def jobs_of(session: Session, names: Collection[str]) -> dict[str, list[TakenSlot]]:
-    """What each of those workers runs, slot by slot."""
-    found: dict[str, list[TakenSlot]] = {name: [] for name in names}
-    for taken in slots.taken(session, list(names)):
-        found[taken.worker].append(taken)
-    return found

@@ -172,9 +172,7 @@ def _encoded(
     places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase, encode_row: Callable[..., Example | None]
 ) -> Prepared:
     parts = _parts(places, wanted)
-    encode = partial(encode_row, data=wanted.data, tokenizer=tokenizer)
-    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_nothing_to_train(train, wanted)
+    train = _trained(parts, wanted, partial(encode_row, data=wanted.data, tokenizer=tokenizer))
     evaluation = _measured_conversations(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
 
@@ -188,9 +186,7 @@ def _measured_conversations(rows: list[Row], data: DataArguments, tokenizer: Pre
 
 def _pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
     parts = _parts(places, wanted)
-    encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
-    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_nothing_to_train(train, wanted)
+    train = _trained(parts, wanted, partial(_encode_pair, data=wanted.data, tokenizer=tokenizer))
     pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, chosen(pairs), coverage_of(len(parts.train), train), parts.split, parts.notices, pairs)
 
@@ -204,9 +200,7 @@ def _measured_pairs(rows: list[Row], data: DataArguments, tokenizer: PreTrainedT
 
 def _judged(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared:
     parts = _parts(places, wanted)
-    encode = partial(_encode_judged, data=wanted.data, tokenizer=tokenizer)
-    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
-    _refuse_nothing_to_train(train, wanted)
+    train = _trained(parts, wanted, partial(_encode_judged, data=wanted.data, tokenizer=tokenizer))
     evaluation = _measured_good(parts.evaluation, wanted.data, tokenizer)
     return Prepared(train, evaluation, coverage_of(len(parts.train), train), parts.split, parts.notices)
 
@@ -456,6 +450,13 @@ AnyExample = TypeVar("AnyExample")
 def _refuse_nothing_to_train(examples: Sequence[object], wanted: Wanted) -> None:
     if wanted.reads_training:
         _refuse_empty(examples, "train on", wanted.data)
+
+
+def _trained(parts: _Parts, wanted: Wanted, encode: Callable[[Row], AnyExample | None]) -> list[AnyExample]:
+    """The training rows as examples, without those that are dropped."""
+    train = _not_dropped(map_in_processes(encode, parts.train, wanted.data.preprocessing_num_workers))
+    _refuse_nothing_to_train(train, wanted)
+    return train
 
 
 def _not_dropped(examples: list[AnyExample | None]) -> list[AnyExample]:
