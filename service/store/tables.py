@@ -369,6 +369,7 @@ class Point(Base):
     """One point of a training series: loss, learning rate, gradient norm, tokens per second, ..."""
 
     __tablename__ = "series"
+    __table_args__ = ({"sqlite_with_rowid": False},)  # kept in the order of the key, in which a series is read
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[str] = mapped_column(String(64), primary_key=True)
