@@ -92,6 +92,21 @@ def test_what_is_told_of_an_export(lively):
     assert checkpoints.is_complete(lively.root / "exports" / "pets")
 
 
+def test_the_certificates_numbers_are_measures_of_the_step_too(lively):
+    export = {"dtype": "bfloat16", "certificate_mean_kl": 1.0, "certificate_max_kl": 10.0}
+    attempt = lively.done(a_pipeline(EXPORT | {"export": export}))
+    rows, found = attempt.rows("export"), attempt.events("exported")[0]["data"]["certificate"]
+    assert {measure for _, measure in rows} == {"cross_entropy", "kl_from_base", "kl_to_base"}
+    assert rows[None, "cross_entropy"]["value"] == pytest.approx(found["cross_entropy_reference"]["value"])
+    change, told = rows[0, "cross_entropy"]["versus_base"], found["cross_entropy_change"]
+    assert (change["value"], change["standard_error"]) == pytest.approx((told["value"], told["standard_error"]))
+    assert change["value"] != 0
+    for name in ("kl_from_base", "kl_to_base"):
+        mean = found[name.replace("base", "reference")]["mean"]
+        assert rows[0, name]["value"] == pytest.approx(mean["value"])
+        assert rows[0, name]["interval"] == pytest.approx(mean["interval"])
+
+
 def test_the_card_and_the_record_say_what_it_was_made_of(lively):
     attempt = lively.done(a_pipeline(EXPORT))
     folder = folder_of(lively, attempt)
