@@ -119,11 +119,13 @@ def base_config(adapter: SavedAdapter) -> dict[str, Any]:
 
 
 def _merge_in_fp32(layer: LoraLayer) -> None:
+    """The sum is copied into the memory that the weight has: where that is a file's, new memory would stand beside it."""
     weight = layer.get_base_layer().weight
-    dtype = weight.dtype
-    weight.data = weight.data.float()
+    held = weight.data
+    weight.data = held.float()
     layer.merge()
-    weight.data = weight.data.to(dtype)
+    held.copy_(weight.data)
+    weight.data = held
 
 
 @contextmanager
