@@ -42,6 +42,7 @@ def test_a_worker_says_who_it_is_and_has_a_slot_for_each_job_at_once(database: D
     present(database, settings).enter()
     found = row(database)
     assert (found.pid, found.machine, found.queues, found.spec_versions) == (os.getpid(), presence.machine(), ["default"], [1])
+    assert found.extras == list(extras.installed())
     with database.reading() as session:
         assert [slot.device for slot in slots.of_worker(session, "host-a")] == [None, None]
 
