@@ -37,6 +37,7 @@ class Roots:
     modelscope: bool = False
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
+    hub_push: bool = False
 
     @property
     def hubs(self) -> frozenset[Hub]:

@@ -14,7 +14,7 @@ from service.store.clock import now
 from service.store.errors import WorkerIsThere
 from service.store.session import Database
 from service.store.tables import Worker
-from worker import presence
+from worker import extras, presence
 from worker.gpus import Gpus
 from worker.presence import Presence, is_dead
 from worker.settings import WorkerSettings
