@@ -22,6 +22,8 @@ class Reason(StrEnum):
     ARTIFACT_STORE = "artifact_store"  # the artifact store did not take a file, or does not give one back whole
     TOO_LONG = "too_long"  # the job ran for as long as resources.max_seconds allows
     DEADLINE_PASSED = "deadline_passed"  # resources.deadline came before the job's end
+    CERTIFICATE_FAILED = "certificate_failed"  # what an export wrote is not, when loaded again, what was trained
+    EXPORT_EXISTS = "export_exists"  # there is something under the export's name already, and nothing says to replace it
     DIVERGED = "diverged"  # the loss, its gradient or the weights became NaN or infinite
     REWARD_API_NOT_ALLOWED = "reward_api_not_allowed"  # the operator of this worker does not list its host
     REWARD_API_SLOW = "reward_api_slow"  # it did not answer in time, as often as it was asked
