@@ -135,8 +135,8 @@ def running(settings: Settings, api: Sequence[str] = API, worker: Sequence[str] 
     """The service, ready for jobs until the block ends. `api` and `worker` are their commands. Raises EmbeddedError."""
     with ExitStack() as stack:
         lock = stack.enter_context(_hold(settings.home))
-        roots = (settings.artifacts_root, settings.models_root, settings.datasets_root, settings.cache_root)
-        for folder in (settings.home / "logs", settings.home / "broker", *roots):
+        kept = (settings.artifacts_root, settings.exports_root, settings.cache_root)
+        for folder in (settings.home / "logs", settings.home / "broker", settings.models_root, settings.datasets_root, *kept):
             _private_folder(folder)
         socket_path = stack.enter_context(_socket_path(settings))
         service = Embedded(_settled(settings, socket_path))

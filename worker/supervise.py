@@ -205,6 +205,7 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
         artifacts_root=str(settings.artifacts_root),
         models_root=str(settings.models_root),
         datasets_root=str(settings.datasets_root),
+        exports_root=str(settings.exports_root),
         cache_root=str(settings.cache_root),
         hub=settings.hub,
         modelscope=settings.modelscope,

@@ -28,6 +28,7 @@ class Work:
     artifacts_root: str
     models_root: str
     datasets_root: str
+    exports_root: str
     cache_root: str
     hub: bool  # whether hubs may be reached
     modelscope: bool  # whether ModelScope is asked first

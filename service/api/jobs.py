@@ -71,6 +71,7 @@ async def create_job(
         modelscope=settings.modelscope,
         secrets=settings.secret_key is not None,
         reward_hosts=hosts_of(settings.reward_hosts),
+        exports=settings.exports_root,
         hub_push=settings.hub_push,
     )
     fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)

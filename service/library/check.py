@@ -14,6 +14,7 @@ from service.library import datasets, models, rewards, tokenizers, weights
 from service.library.datasets import Hub
 from service.library.errors import LibraryError
 from service.library.models import Model
+from service.specs.checkpoint_names import CheckpointName, exported_by
 from service.specs.companions import Companion, companions
 from service.specs.dataset_info import ALONE, DatasetInfoError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
@@ -37,6 +38,7 @@ class Roots:
     modelscope: bool = False
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
+    exports: Path | None = None  # where exports are published; None: that is not looked at
     hub_push: bool = False
 
     @property
@@ -75,7 +77,7 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
         beside = [(companion, lineage(companion.step, steps, known)) for companion in companions(step)]
         starts = tuple((start, origin(start.whole, known)) for start in (own, *(start for _, start in beside)))
         alone = step.training.per_device_train_batch_size == 1
-        looked_at = (roots, starts, step.model, step.data, step.finetuning, step.measures, alone)
+        looked_at = (roots, starts, step.do, step.model, step.data, step.finetuning, step.measures, step.export, alone)
         if well is not None and looked_at in well:
             continue
         complaints = list(_complaints(roots, step, own, known))
@@ -93,11 +95,13 @@ def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[s
     base = _found(roots, origin(own.whole, known))
     named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
     on_hub = {name for name in named if is_on_hub(roots, name)}
-    if step.model.model_name_or_path not in on_hub:
+    if step.model.model_name_or_path not in on_hub and exported_by(step) is None:
         yield from _model(roots, step, own)
     yield from _adapters(roots, step, base, on_hub)
     yield from _hub(roots, step, on_hub)
     yield from _loading(step, own, base)
+    if step.do == "export":
+        yield from _export(roots, step, base)
     yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
     yield from _measured_data(roots, step)
@@ -137,9 +141,14 @@ def _beside(roots: Roots, beside: Companion, own: Lineage, step: ResolvedStep, k
         yield place, why
 
 
+def is_elsewhere(roots: Roots, name: str) -> bool:
+    """Whether nothing of it can be read here: it is on a hub, or what an earlier job made, which lies where the workers are."""
+    return is_on_hub(roots, name) or (not name.startswith("@") and CheckpointName.read(name) is not None)
+
+
 def is_on_hub(roots: Roots, name: str) -> bool:
     """Whether a worker will look for it there: what lies in the models folder comes first."""
-    if not roots.hub or not is_repository(name):
+    if not roots.hub or not is_repository(name) or CheckpointName.read(name) is not None:
         return False
     try:
         return not inside(roots.models, name).is_dir()
@@ -199,6 +208,17 @@ def _loading(step: ResolvedStep, own: Lineage, model: Model | None) -> Complaint
         yield "finetuning.finetuning_type", f"The model {model.name!r} is quantized, so it can only be trained with lora."
     elif own.merged:
         yield "model.adapter_name_or_path", f"The model {model.name!r} is quantized, and no adapter can be merged into it."
+
+
+def _export(roots: Roots, step: ResolvedStep, model: Model | None) -> Complaints:
+    if model is not None and (method := models.quantized_with(model)) is not None:
+        yield "model.model_name_or_path", f"The model {model.name!r} is quantized ({method}): only full precision is exported."
+    name = step.model.export_dir
+    if name is None or roots.exports is None or step.export.overwrite:
+        return
+    with suppress(OutsideRoot):  # the rules have looked at the name
+        if inside(roots.exports, name).exists():
+            yield "model.export_dir", f"There is an export {name!r} already: give another name, or set export.overwrite."
 
 
 def _unscalable(config: dict[str, Any], rope_type: str) -> str | None:

@@ -1,5 +1,6 @@
 """Which arguments a step that does not train looks at: any other has no effect in it, and is refused where no step trains."""
 
+from service.specs.export import ExportArguments
 from service.specs.job import Deed
 
 _MODEL = frozenset(
@@ -77,9 +78,14 @@ _OF_A_MODEL = frozenset(
 _OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
 _CACHE = frozenset(("data.cache_path", "data.overwrite_cache"))
 
+_EXPORT = frozenset(f"export.{field}" for field in ExportArguments.model_fields) | frozenset(
+    f"model.{field}" for field in ("adapter_name_or_path", "export_dir", "export_size", "export_legacy_format")
+)
+
 LOOKS_AT: dict[Deed, frozenset[str]] = {
     "measure": _MODEL | _ROWS | _GENERATING | _MEASURES | _OF_A_MODEL,
     "inspect": _TOKENIZER | (_ROWS - _CACHE) | _OF_ROWS,
+    "export": _TOKENIZER | _ROWS | _OF_A_MODEL | _EXPORT,
 }
 
 

@@ -532,6 +532,10 @@ def guarded(*when: str, **measures: Any) -> dict[str, Any]:
 PPO = {"stage": "ppo", "reward_model": "scorer"}
 
 
+def exporting(checkpoint: str, **model: Any) -> dict[str, Any]:
+    return a_job(do="export", model={"model_name_or_path": checkpoint, **model})
+
+
 def measuring(
     checkpoints: str | None = None, names: str = "entropy", dataset: str | None = None, **groups: Any
 ) -> dict[str, Any]:
@@ -753,6 +757,14 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (measuring(checkpoints="sft/40"), "/measures/checkpoints/0", "'sft/40' is no checkpoint's name"),
         (measuring(checkpoints=f"job-{1:024x}/sft,job-{1:024x}"), "/measures/checkpoints/1", "is no checkpoint's name"),
         (measuring(checkpoints=f"job-{1:024x}/sft/all"), "/measures/checkpoints/0", "is no checkpoint's name"),
+    ],
+    rules.export_dir_is_a_name: [
+        (a_job(do="export", model={"export_dir": name}), "/model/export_dir", "no folders")
+        for name in ("../pets", "a/b", "/etc", ".hidden", "")
+    ],
+    rules.exported_checkpoint_is_one: [
+        (exporting(f"job-{1:024x}/sft/*"), "/model/model_name_or_path", "name one checkpoint"),
+        (exporting(f"job-{1:024x}/sft/4", adapter_name_or_path="a"), "/model/adapter_name_or_path", "comes with the adapters"),
     ],
     rules.some_layer_is_trainable: [
         (

@@ -34,7 +34,7 @@ Made = Callable[[], Model]
 
 @dataclass(frozen=True)
 class Limits:
-    """What either divergence may come to, in bits a token, in its mean and at its largest. None: it is told, and fails nothing."""
+    """What either divergence may come to, in bits a token: in its mean and at its largest. None: it is told, fails nothing."""
 
     mean_kl: float | None = None
     max_kl: float | None = None
