@@ -7,5 +7,5 @@ from service.specs.job import ResolvedStep
 
 def needed(step: ResolvedStep) -> Iterator[tuple[str, str]]:
     """(the argument that asks for it, the extra)"""
-    if str(step.do) == "export" and step.model.export_quantization_bit is not None:
+    if step.do == "export" and step.model.export_quantization_bit is not None:
         yield "model.export_quantization_bit", "gptq"

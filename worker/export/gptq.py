@@ -3,6 +3,7 @@
 gptqmodel does the mathematics. It is the extra `gptq`, imported here alone and only when a model is quantized.
 """
 
+import fnmatch
 import json
 import os
 import shutil
@@ -27,12 +28,12 @@ WHOLE_ROWS = -1
 
 CALIBRATION = "calibration.json"
 
-# A library that writes a folder of another's: (source, target, bits, group size, windows, shard size, device).
-Quantizer = Callable[[Path, Path, int, int, list[list[int]], str, torch.device], None]
+# A library that writes a folder of another's: (source, target, bits, group size, windows, bytes of a shard, device).
+Quantizer = Callable[[Path, Path, int, int, list[list[int]], int, torch.device], None]
 
 
 def quantize(
-    source: Path, target: Path, bits: int, calibration: Calibration, shard_size: str, device: torch.device, by: Quantizer
+    source: Path, target: Path, bits: int, calibration: Calibration, shard_bytes: int, device: torch.device, by: Quantizer
 ) -> None:
     """Writes to `target`, which is not there yet, the model of `source` in so many bits, with everything that lies beside it.
 
@@ -42,14 +43,14 @@ def quantize(
     if (method := quantized_with(config)) is not None:
         raise JobFailure(Reason.BAD_MODEL, f"The model {source.name!r} is quantized already ({method}): export it as it is.")
     refuse_long_windows(config, calibration)
-    by(source, target, bits, group_size(config), [window.input_ids for window in calibration.windows], shard_size, device)
+    by(source, target, bits, group_size(config), [window.input_ids for window in calibration.windows], shard_bytes, device)
     _clean(source, target)
     record = json.dumps(calibration.to_json() | {"bits": bits, "group_size": group_size(config)}, ensure_ascii=False, indent=2)
     (target / CALIBRATION).write_text(record + "\n", encoding="utf-8")
 
 
 def gptqmodel(
-    source: Path, target: Path, bits: int, group: int, windows: list[list[int]], shard_size: str, device: torch.device
+    source: Path, target: Path, bits: int, group: int, windows: list[list[int]], shard_bytes: int, device: torch.device
 ) -> None:
     """The library. Raises JobFailure where this worker does not have it."""
     refuse_unreadable("gptq")
@@ -72,7 +73,7 @@ def gptqmodel(
         model = GPTQModel.load(str(source), config, trust_remote_code=False, device=str(device), dtype=dtype)
         seen = [{"input_ids": window, "attention_mask": [1] * len(window)} for window in windows]
         model.quantize(seen, batch_size=1, calibration_data_min_length=1)
-        model.save(str(target), max_shard_size=shard_size)
+        model.save(str(target), max_shard_bytes=shard_bytes)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -113,7 +114,7 @@ def _clean(source: Path, target: Path) -> None:
 
 
 def _is_weights(name: str) -> bool:
-    return name.endswith((".safetensors", ".bin", ".index.json"))
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in ("model*.safetensors", "model.safetensors.index.json"))
 
 
 def _without_paths(value: Any) -> Any:

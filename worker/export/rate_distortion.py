@@ -9,9 +9,8 @@ bound is on the error of the weights; GPTQ does not seek that, but the error of 
 import json
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers.pytorch_utils import Conv1D
@@ -31,14 +30,7 @@ class RateDistortion:
     weight_variance: float
     weight_distortion: float
     gaussian_bound: float
-
-    @property
-    def bits_above_bound(self) -> float | None:
-        """How many bits a weight fewer would do for this error, if the weights were Gaussian; None where nothing was lost."""
-        return None if self.weight_distortion == 0 else 0.5 * math.log2(self.weight_distortion / self.gaussian_bound)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"bits_above_bound": self.bits_above_bound}
+    bits_above_bound: float | None  # so many fewer would do for this error, were the weights Gaussian; None: nothing was lost
 
 
 @torch.no_grad()
@@ -53,6 +45,8 @@ def rate_distortion(whole: torch.nn.Module, packed: torch.nn.Module, folder: Pat
         raise ValueError("no layer of the model holds rounded weights")
     layers = [_Layer.of(name, whole, packed, stored) for name in names]
     n_weights = sum(layer.n_weights for layer in layers)
+    distortion = sum(layer.squared_error for layer in layers) / n_weights
+    bound = sum(layer.bound for layer in layers) / n_weights
     in_layers = sum(layer.bits for layer in layers)
     not_rounded = [tensor for name, tensor in stored.items() if not _is_of(name, names)]
     return RateDistortion(
@@ -62,8 +56,9 @@ def rate_distortion(whole: torch.nn.Module, packed: torch.nn.Module, folder: Pat
         * sum(tensor.n_bytes for tensor in stored.values())
         / (n_weights + sum(tensor.n_numbers for tensor in not_rounded)),
         weight_variance=sum(layer.n_weights * layer.variance for layer in layers) / n_weights,
-        weight_distortion=sum(layer.squared_error for layer in layers) / n_weights,
-        gaussian_bound=sum(layer.bound for layer in layers) / n_weights,
+        weight_distortion=distortion,
+        gaussian_bound=bound,
+        bits_above_bound=0.5 * math.log2(distortion / bound) if distortion else None,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from worker.models.loading import load_tokenizer, refuse_small_vocabulary
 from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
+from worker.stages.pushing import pushed
+from worker.stages.quantizing import calibration_of, quantized
 from worker.stages.step import StepWork
 from worker.stages.training import add_template_tokens, notice
 
@@ -48,9 +51,11 @@ def export(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
     if name is not None:
         work.exports_root.mkdir(parents=True, exist_ok=True)
         publish(folder, work.exports_root, name, work.job_id, work.name, overwrite)
+    pushed_to = pushed(work, run, folder)
     found = json.loads((folder / certificate.FILE).read_text(encoding="utf-8"))
     files = checkpoints.listed(folder)
-    return folder, {"export_dir": name, "files": len(files), "bytes": sum(file["size"] for file in files), "certificate": found}
+    summary = {"export_dir": name, "files": len(files), "bytes": sum(file["size"] for file in files), "certificate": found}
+    return folder, summary | ({} if pushed_to is None else {"pushed": pushed_to})
 
 
 def _written_before(work: StepWork, run: Run) -> Path | None:
@@ -64,6 +69,7 @@ def _write(work: StepWork, run: Run) -> Path:
     disk.require(work.artifacts_root, work.checkpoint_bytes, work.kept_free_bytes, "The export")
     tokenizer = load_tokenizer(work.model)
     add_template_tokens(run, work, tokenizer)
+    calibration = calibration_of(work, tokenizer)
     folder = work.folder / f"{checkpoints.PREFIX}-{NUMBER}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -72,7 +78,11 @@ def _write(work: StepWork, run: Run) -> Path:
         write_tokenizer(tokenizer, _template(work), folder)
         run.check()
         run.progress(phase="certifying")
-        found = _certified(work, run, tokenizer, folder)
+        certified = partial(_certified, work, tokenizer, folder, _text(work, run, tokenizer))
+        found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
+        if calibration is not None:
+            found = quantized(work, run, folder, calibration, certified)
+            dtype = f"{work.step.model.export_quantization_bit} bits (GPTQ)"
         _write_beside(work, tokenizer, folder, dtype, found)
         files = checkpoints.seal(folder)
     except BaseException:
@@ -104,7 +114,7 @@ def _only_adapter(start: Start) -> SavedAdapter:
     return start.adapters[0]
 
 
-def _certified(work: StepWork, run: Run, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Certificate:
+def _certified(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path, text: Text, limits: Limits) -> Certificate:
     """Whatever it was trained in, it is compared in what it computes with."""
     step, device = work.step, torch.device("cpu" if work.use_cpu else "cuda")
     dtype = compute_dtype(device) if step.finetuning.finetuning_type == "lora" else torch.float32
@@ -113,10 +123,10 @@ def _certified(work: StepWork, run: Run, tokenizer: PreTrainedTokenizerBase, fol
         lambda: frozen(work.start.as_trained, step, tokenizer, device),
         folder,
         tokenizer,
-        _text(work, run, tokenizer),
+        text,
         device,
         dtype,
-        Limits(step.export.certificate_mean_kl, step.export.certificate_max_kl),
+        limits,
         step.training.per_device_eval_batch_size,
         (lambda: frozen(of_adapter, step, tokenizer, device)) if step.export.adapter_only else None,
     )

@@ -32,8 +32,8 @@ def source(tmp_path, make_llama, tokenizer_folder):
 class Noted:
     """In the library's place: writes what it writes, and keeps what it was told."""
 
-    def __call__(self, source, target, bits, group, windows, shard_size, device):
-        self.told = (source, target, bits, group, windows, shard_size, device)
+    def __call__(self, source, target, bits, group, windows, shard_bytes, device):
+        self.told = (source, target, bits, group, windows, shard_bytes, device)
         target.mkdir()
         made = {"offload_to_disk_path": "/tmp/gptqmodel_x", "quantizer": ["it:1"]}
         quantization = {"bits": bits, "group_size": group, "quant_method": "gptq", "meta": made}
@@ -51,14 +51,14 @@ class Noted:
 def done(source, tmp_path):
     by = Noted()
     target = tmp_path / "packed"
-    gptq.quantize(source, target, 3, calibration(), "2GB", CPU, by)
+    gptq.quantize(source, target, 3, calibration(), 2 * 10**9, CPU, by)
     return by, source, target
 
 
 def test_the_library_is_told_everything(done):
     by, source, target = done
     windows = [window.input_ids for window in calibration().windows]
-    assert by.told == (source, target, 3, 32, windows, "2GB", CPU)
+    assert by.told == (source, target, 3, 32, windows, 2 * 10**9, CPU)
 
 
 def test_everything_but_weights_and_config_is_as_it_was(done):
@@ -86,7 +86,7 @@ def test_the_calibration_lies_in_the_folder_with_what_was_made_of_it(done):
 def test_a_model_that_is_quantized_already_is_refused(done, tmp_path):
     by, _, target = done
     with pytest.raises(JobFailure, match="'packed' is quantized already \\(gptq\\)") as caught:
-        gptq.quantize(target, tmp_path / "again", 3, calibration(), "2GB", CPU, by)
+        gptq.quantize(target, tmp_path / "again", 3, calibration(), 2 * 10**9, CPU, by)
     assert caught.value.reason is Reason.BAD_MODEL
     assert not (tmp_path / "again").exists()
 
@@ -94,8 +94,8 @@ def test_a_model_that_is_quantized_already_is_refused(done, tmp_path):
 def test_windows_longer_than_the_models_positions_are_refused(source, tmp_path):
     by = Noted()
     with pytest.raises(JobFailure, match="export_quantization_maxlen is 257, and the model has 256 positions"):
-        gptq.quantize(source, tmp_path / "packed", 4, calibration(257), "2GB", CPU, by)
-    gptq.quantize(source, tmp_path / "packed", 4, calibration(256), "2GB", CPU, by)
+        gptq.quantize(source, tmp_path / "packed", 4, calibration(257), 2 * 10**9, CPU, by)
+    gptq.quantize(source, tmp_path / "packed", 4, calibration(256), 2 * 10**9, CPU, by)
 
 
 @pytest.mark.parametrize(("inner", "size"), [(256, 128), (192, 64), (160, 32), (100, -1)])
@@ -112,6 +112,6 @@ def test_a_worker_without_the_library_says_so(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gptqmodel", None)
     monkeypatch.setattr("worker.models.quantization.find_spec", lambda library: None)
     with pytest.raises(JobFailure, match="gptqmodel, optimum") as caught:
-        gptq.quantize(source, tmp_path / "packed", 4, calibration(), "2GB", CPU, gptq.gptqmodel)
+        gptq.quantize(source, tmp_path / "packed", 4, calibration(), 2 * 10**9, CPU, gptq.gptqmodel)
     assert caught.value.reason is Reason.MISSING_LIBRARY
     assert not (tmp_path / "packed").exists()
