@@ -14,8 +14,8 @@ def a_pipeline(*steps: dict[str, Any], **groups: Any) -> dict[str, Any]:
     return a_job(steps=[{"name": "sft"}, *steps], **groups)
 
 
-def export(name: str = "export", model: str = "@sft", **more: Any) -> dict[str, Any]:
-    return {"name": name, "do": "export", "model": {"model_name_or_path": model, **more.pop("model", {})}, **more}
+def export(name: str = "export", model: str = "@sft", into: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"name": name, "do": "export", "model": {"model_name_or_path": model, "export_dir": into}, **more}
 
 
 @pytest.mark.parametrize("name", ["@sft", "@sft/40", f"{JOB}/sft/40", f"{JOB}/sft", "tiny"])
@@ -66,8 +66,8 @@ def test_an_adapter_is_exported_alone_only_where_there_is_one(steps: list[dict[s
 
 
 def test_two_steps_do_not_export_into_one_folder() -> None:
-    into = {"export_dir": "pets"}
-    ((place, why),) = refusals_of(a_pipeline(export("one", model=into), export("two", model=into)))
+    assert refusals_of(a_pipeline(export("one", into="pets"), export("two", into="dogs"), export("three"))) == []
+    ((place, why),) = refusals_of(a_pipeline(export("one", into="pets"), export("two", into="pets")))
     assert place == "/steps/2/model/export_dir"
     assert "give it another name" in why
 
