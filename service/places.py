@@ -33,6 +33,10 @@ class Places(BaseSettings):
     )
     cache_root: Path = Field(default=Path(), description="Tokenised data sets and hubs' files; `home`/cache when not given.")
     hub: bool = Field(default=False, description="Whether jobs may name models and data sets that lie on a hub.")
+    hub_push: bool = Field(
+        default=False,
+        description="Whether jobs may push what they export to a hub, with a token of theirs; FINEBITS_HUB must be set, too.",
+    )
     modelscope: bool = Field(
         default=False,
         validation_alias=AliasChoices("FINEBITS_MODELSCOPE", "USE_MODELSCOPE_HUB"),

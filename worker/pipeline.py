@@ -124,6 +124,8 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         reward_hosts=hosts_of(work.reward_hosts),
         to_measure=measured_models(work, run, job, step, outputs, start),
         exports_root=Path(work.exports_root),
+        hub_push=work.hub and work.hub_push,
+        hub_token=(work.tokens or {}).get(step.name),
         base_name=base_name(work, job, step, outputs) if step.do == "export" else "",
         made_by=makers(work, job, step, outputs) if step.do == "export" else (),
     )

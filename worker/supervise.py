@@ -209,6 +209,7 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
         cache_root=str(settings.cache_root),
         hub=settings.hub,
         modelscope=settings.modelscope,
+        hub_push=settings.hub_push,
         reward_hosts=settings.reward_hosts,
         tokens=tokens.of_job(session, held.job_id, settings.secret_key),
         device=",".join(placed.devices) or None,

@@ -39,6 +39,7 @@ class Roots:
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
     exports: Path | None = None  # where exports are published; None: that is not looked at
+    hub_push: bool = False
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -212,6 +213,11 @@ def _loading(step: ResolvedStep, own: Lineage, model: Model | None) -> Complaint
 def _export(roots: Roots, step: ResolvedStep, model: Model | None) -> Complaints:
     if model is not None and (method := models.quantized_with(model)) is not None:
         yield "model.model_name_or_path", f"The model {model.name!r} is quantized ({method}): only full precision is exported."
+    if step.model.export_quantization_bit is not None and (corpus := step.model.export_quantization_dataset) is not None:
+        yield from _data(roots, step, "model.export_quantization_dataset", (corpus,), of_any_kind=True)
+    if step.model.export_hub_model_id is not None and not (roots.hub and roots.hub_push):
+        why = "Nothing is pushed to hubs from here: the operator has not set FINEBITS_HUB and FINEBITS_HUB_PUSH."
+        yield "model.export_hub_model_id", why
     name = step.model.export_dir
     if name is None or roots.exports is None or step.export.overwrite:
         return
@@ -265,14 +271,19 @@ def _kinds(roots: Roots, step: ResolvedStep) -> Iterator[str]:
             yield datasets.entries(roots.datasets, step.data.dataset_dir).by_name[name].holds
 
 
-def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...] | None) -> Complaints:
+def _data(
+    roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...] | None, of_any_kind: bool = False
+) -> Complaints:
     for name in names or ():
         try:
             known = datasets.entries(roots.datasets, step.data.dataset_dir)
         except LibraryError:
             return  # said once, of the folder
         try:
-            datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
+            if of_any_kind:
+                datasets.corpus(known, name, step.data.split, roots.hubs)
+            else:
+                datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         except LibraryError as error:
             yield error.argument or argument, str(error)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from service.specs.export import ExportArguments
 from service.specs.job import Deed
+from service.specs.model import ModelArguments
 
 _MODEL = frozenset(
     f"model.{field}"
@@ -79,7 +80,7 @@ _OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
 _CACHE = frozenset(("data.cache_path", "data.overwrite_cache"))
 
 _EXPORT = frozenset(f"export.{field}" for field in ExportArguments.model_fields) | frozenset(
-    f"model.{field}" for field in ("adapter_name_or_path", "export_dir", "export_size", "export_legacy_format")
+    f"model.{field}" for field in ModelArguments.model_fields if field == "adapter_name_or_path" or field.startswith("export_")
 )
 
 LOOKS_AT: dict[Deed, frozenset[str]] = {

@@ -28,3 +28,12 @@ class ExportArguments(Group):
     certificate_max_kl: float = Field(
         default=1.0, gt=0, description="Bits that either divergence may come to at any one token; beyond it the step fails."
     )
+    quantized_mean_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="Bits a token that either divergence of a quantized export may come to in the mean; null: it is told, and "
+        "fails nothing. The model that is quantized must keep to the other two bounds.",
+    )
+    hub_private: bool = Field(
+        default=True, description="Whether a repository that is made for model.export_hub_model_id is shown to its owner alone."
+    )

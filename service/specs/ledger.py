@@ -50,7 +50,7 @@ def moot(what_happens: str) -> Fate:
 _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
 _OF_CONVERSATIONS = works_if("stage is not pt")
-_QUANTIZED_EXPORT = refused("An export is not quantized yet: leave it out, and the model is written as it is.")
+_QUANTIZED_EXPORT = works_if("the step exports in export_quantization_bit")
 _EXPORTS = works_if("the step exports")
 _EXPORTS_A_MODEL = works_if("the step exports a whole model")
 _PPO = works_if("stage is ppo")
@@ -107,12 +107,12 @@ LEDGER: dict[str, Fate] = {
     ),
     "model.export_dir": _EXPORTS,
     "model.export_size": _EXPORTS_A_MODEL,
-    "model.export_quantization_bit": _QUANTIZED_EXPORT,
+    "model.export_quantization_bit": _EXPORTS_A_MODEL,
     "model.export_quantization_dataset": _QUANTIZED_EXPORT,
     "model.export_quantization_nsamples": _QUANTIZED_EXPORT,
     "model.export_quantization_maxlen": _QUANTIZED_EXPORT,
     "model.export_legacy_format": _EXPORTS_A_MODEL,
-    "model.export_hub_model_id": refused("Nothing is pushed to a hub yet: take the export from its folder or the artifacts."),
+    "model.export_hub_model_id": _EXPORTS,
     "data.template": _OF_CONVERSATIONS,
     "data.dataset": WORKS,
     "data.dataset_dir": WORKS,
@@ -228,6 +228,8 @@ LEDGER: dict[str, Fate] = {
     "export.certificate_documents": works_if("the step exports and has data"),
     "export.certificate_mean_kl": _EXPORTS,
     "export.certificate_max_kl": _EXPORTS,
+    "export.quantized_mean_kl": _QUANTIZED_EXPORT,
+    "export.hub_private": works_if("the step exports to a hub"),
     "resources.queue": WORKS,
     "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
     "resources.gpu_memory_fraction": WORKS,

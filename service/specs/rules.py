@@ -22,6 +22,7 @@ from service.specs.measures import BY_NAME as MEASURES
 from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, MeasureArguments, taken_on
 from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
+from service.specs.roots import is_own_repository
 
 # The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal. "tokenizer" is
 # the one that the model's tokenizer comes with.
@@ -293,8 +294,25 @@ def scaled_gradients_are_fp32(step: ResolvedStep) -> Complaints:
 
 
 def export_quantization_has_a_corpus(step: ResolvedStep) -> Complaints:
-    if step.model.export_quantization_bit is not None and step.model.export_quantization_dataset is None:
+    quantizes = step.do == "export" and step.model.export_quantization_bit is not None
+    if quantizes and step.model.export_quantization_dataset is None:
         yield "model.export_quantization_dataset", "Quantizing an export needs a data set to calibrate on."
+
+
+def quantized_exports_are_safetensors(step: ResolvedStep) -> Complaints:
+    if step.do == "export" and step.model.export_quantization_bit is not None and step.model.export_legacy_format:
+        yield "model.export_legacy_format", "What GPTQ has packed is written as safetensors: leave this out."
+
+
+def hub_model_id_is_a_name(step: ResolvedStep) -> Complaints:
+    name = step.model.export_hub_model_id
+    if step.do == "export" and name is not None and not is_own_repository(name):
+        yield "model.export_hub_model_id", "A repository is named owner/name: letters, digits, dots and dashes, up to 96 of them."
+
+
+def pushing_has_a_token(step: ResolvedStep) -> Complaints:
+    if step.do == "export" and step.model.export_hub_model_id is not None and step.model.hf_hub_token is None:
+        yield "model.hf_hub_token", "Pushing to a hub needs a token that may write there."
 
 
 def warmup_is_said_once(step: ResolvedStep) -> Complaints:
@@ -519,6 +537,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     shifted_groups_have_halves,
     scaled_gradients_are_fp32,
     export_quantization_has_a_corpus,
+    quantized_exports_are_safetensors,
+    hub_model_id_is_a_name,
+    pushing_has_a_token,
     warmup_is_said_once,
     precision_is_one,
     max_steps_is_positive,
@@ -569,6 +590,10 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "stage is sft": lambda step: step.finetuning.stage == "sft",
     "the step exports": lambda step: step.do == "export",
     "the step exports a whole model": lambda step: step.do == "export" and not step.export.adapter_only,
+    "the step exports in export_quantization_bit": lambda step: (
+        step.do == "export" and step.model.export_quantization_bit is not None
+    ),
+    "the step exports to a hub": lambda step: step.do == "export" and step.model.export_hub_model_id is not None,
     "the step exports into an export_dir": lambda step: step.do == "export" and step.model.export_dir is not None,
     "the step exports and has data": lambda step: step.do == "export" and bool(step.data.dataset),
     "the step measures": lambda step: step.do == "measure",

@@ -5,6 +5,8 @@ _ATTENTION = "tests/worker/models/test_attention.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
 _CHILD = "tests/worker/test_child.py"
 _CACHE = "tests/worker/data/test_cache.py"
+_QUANTIZING = "tests/worker/stages/test_quantizing.py"
+_PUSHING = "tests/worker/stages/test_pushing.py"
 _EXPORTING = "tests/worker/stages/test_exporting.py"
 _GENERATION = "tests/worker/probes/test_generation.py"
 _HUB = "tests/worker/models/test_hub.py"
@@ -57,6 +59,13 @@ EFFECTS: dict[str, str] = {
     ),
     "model.export_dir": f"{_EXPORTING}::test_a_pipeline_ends_in_a_folder_that_others_load",
     "model.export_size": f"{_EXPORTING}::test_export_size_bounds_the_shards",
+    "model.export_quantization_bit": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_quantization_dataset": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_quantization_nsamples": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_quantization_maxlen": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_hub_model_id": f"{_PUSHING}::test_an_export_is_pushed_after_its_certificate",
+    "export.quantized_mean_kl": f"{_QUANTIZING}::test_quantized_mean_kl_fails_an_export_that_lost_more",
+    "export.hub_private": f"{_PUSHING}::test_hub_private_is_what_the_repository_is",
     "model.export_legacy_format": f"{_EXPORTING}::test_export_legacy_format_writes_torchs_own_files_that_hold_tensors_only",
     "data.split": f"{_LOAD}::test_the_split_that_is_asked_for_is_read",
     "data.streaming": f"{_STREAMING}::test_no_more_rows_are_read_than_are_trained_and_wait_in_the_buffer",

@@ -682,7 +682,21 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         ),
     ],
     rules.export_quantization_has_a_corpus: [
-        (a_job(model={"export_quantization_bit": 4}), "/model/export_quantization_dataset", "a data set to calibrate on"),
+        (exporting("tiny", export_quantization_bit=4), "/model/export_quantization_dataset", "a data set to calibrate on"),
+    ],
+    rules.quantized_exports_are_safetensors: [
+        (
+            exporting("tiny", export_quantization_bit=4, export_quantization_dataset="letters", export_legacy_format=True),
+            "/model/export_legacy_format",
+            "written as safetensors",
+        ),
+    ],
+    rules.hub_model_id_is_a_name: [
+        (exporting("tiny", export_hub_model_id=name, hf_hub_token="hf_x"), "/model/export_hub_model_id", "named owner/name")
+        for name in ("tiny", "a/b/c", "../tiny", "ann/tiny--1", "ann/tiny.git", "ann/", "ann/.tiny", "https://hub/ann/tiny")
+    ],
+    rules.pushing_has_a_token: [
+        (exporting("tiny", export_hub_model_id="ann/tiny"), "/model/hf_hub_token", "a token that may write there"),
     ],
     rules.warmup_is_said_once: [
         (a_job(training={"warmup_steps": 10, "warmup_ratio": 0.1}), "/training/warmup_ratio", "not both"),
@@ -824,7 +838,6 @@ def test_what_a_step_measures_or_begins_with_was_trained_before(steps: Any, poin
 
 FATES: dict[Callable[..., Any], set[str]] = {
     rules.interleave_probs_fit: {"/data/interleave_probs"},
-    rules.export_quantization_has_a_corpus: {"/model/export_quantization_bit"},
 }
 
 CASES = [

@@ -9,6 +9,7 @@ from service.specs.base import Group
 from service.specs.job import ResolvedStep
 from service.specs.version import SPEC_VERSION
 from worker.export.certificate import Certificate, Mean
+from worker.export.rate_distortion import RateDistortion
 
 FILE = "README.md"
 
@@ -61,6 +62,7 @@ def card(made: Made, certificate: Certificate) -> str:
         *_trained(made.by),
         _metrics(made, certificate),
         _certified(certificate),
+        *_rounded(certificate.rate_distortion),
         "`export.json` has all of this for programs, `manifest.json` the SHA-256 of every file.\n",
     ]
     return "\n".join(parts)
@@ -131,6 +133,26 @@ def _certified(found: Certificate) -> str:
             "",
         ]
     )
+
+
+def _rounded(row: RateDistortion | None) -> list[str]:
+    """What the weights cost and lost; the certificate has what that does to the answers."""
+    if row is None:
+        return []
+    lines = [
+        "## What rounding cost\n",
+        "GPTQ, on the text that `calibration.json` names. No code of as many bits has a smaller error on Gaussian weights than "
+        "the bound.\n",
+        "| | |",
+        "|---|---|",
+        f"| bits a weight, as stored | {row.bits_per_weight:.4g} |",
+        f"| bits a parameter of the whole model | {row.bits_per_parameter:.4g} |",
+        f"| mean squared error of a weight | {row.weight_distortion:.3g} |",
+        f"| variance of the weights | {row.weight_variance:.3g} |",
+        f"| the Gaussian bound D(R) | {row.gaussian_bound:.3g} |",
+        "",
+    ]
+    return ["\n".join(lines)]
 
 
 def _told(mean: Mean) -> str:

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from service.specs.reasons import Reason
+from worker.export.rate_distortion import RateDistortion
 from worker.export.text import Text
 from worker.failures import JobFailure
 from worker.information.intervals import Estimate, difference, interval, ratio, standard_error
@@ -71,6 +72,7 @@ class Certificate:
     cross_entropy_export: Mean
     cross_entropy_change: Mean
     limits: Limits = field(default_factory=Limits)
+    rate_distortion: RateDistortion | None = None  # of an export whose weights were rounded
     # by window, for a report of measures in which what was trained is the base
     of_reference: DocumentSums | None = field(default=None, repr=False)
     of_export: DocumentSums | None = field(default=None, repr=False)

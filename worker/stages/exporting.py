@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from worker.probes.report import report
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.measuring import by_document
+from worker.stages.pushing import pushed
+from worker.stages.quantizing import calibration_of, quantized
 from worker.stages.step import StepWork
 from worker.stages.training import add_template_tokens, notice
 
@@ -52,9 +55,11 @@ def export(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
     if name is not None:
         work.exports_root.mkdir(parents=True, exist_ok=True)
         publish(folder, work.exports_root, name, work.job_id, work.name, overwrite)
+    pushed_to = pushed(work, run, folder)
     found = json.loads((folder / certificate.FILE).read_text(encoding="utf-8"))
     files = checkpoints.listed(folder)
-    return folder, {"export_dir": name, "files": len(files), "bytes": sum(file["size"] for file in files), "certificate": found}
+    summary = {"export_dir": name, "files": len(files), "bytes": sum(file["size"] for file in files), "certificate": found}
+    return folder, summary | ({} if pushed_to is None else {"pushed": pushed_to})
 
 
 def _written_before(work: StepWork, run: Run) -> Path | None:
@@ -68,6 +73,7 @@ def _write(work: StepWork, run: Run) -> Path:
     disk.require(work.artifacts_root, work.checkpoint_bytes, work.kept_free_bytes, "The export")
     tokenizer = load_tokenizer(work.model)
     add_template_tokens(run, work, tokenizer)
+    calibration = calibration_of(work, tokenizer)
     folder = work.folder / f"{checkpoints.PREFIX}-{NUMBER}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -77,7 +83,11 @@ def _write(work: StepWork, run: Run) -> Path:
         run.check()
         run.progress(phase="certifying")
         text = _text(work, run, tokenizer)
-        found = _certified(work, tokenizer, folder, text)
+        certified = partial(_certified, work, tokenizer, folder, text)
+        found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
+        if calibration is not None:
+            found = quantized(work, run, folder, calibration, certified)
+            dtype = f"{work.step.model.export_quantization_bit} bits (GPTQ)"
         _write_beside(work, tokenizer, folder, dtype, found)
         files = checkpoints.seal(folder)
     except BaseException:
@@ -110,7 +120,7 @@ def _only_adapter(start: Start) -> SavedAdapter:
     return start.adapters[0]
 
 
-def _certified(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path, text: Text) -> Certificate:
+def _certified(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path, text: Text, limits: Limits) -> Certificate:
     """Whatever it was trained in, it is compared in what it computes with."""
     step, device = work.step, torch.device("cpu" if work.use_cpu else "cuda")
     dtype = compute_dtype(device) if step.finetuning.finetuning_type == "lora" else torch.float32
@@ -122,7 +132,7 @@ def _certified(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path,
         text,
         device,
         dtype,
-        Limits(step.export.certificate_mean_kl, step.export.certificate_max_kl),
+        limits,
         step.training.per_device_eval_batch_size,
         (lambda: frozen(of_adapter, step, tokenizer, device)) if step.export.adapter_only else None,
     )
