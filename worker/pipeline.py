@@ -15,14 +15,16 @@ from service.specs.reward_api import hosts_of
 from worker.data.hub import Hub
 from worker.data.load import Places
 from worker.failures import JobFailure
-from worker.measured import measured_models
+from worker.measured import asked_model, measured_models
 from worker.places import place_of, start_of
 from worker.run import Run
 from worker.stages.bringing import bring
+from worker.stages.generating import generate
 from worker.stages.inspecting import inspect
 from worker.stages.measuring_later import measure_later
 from worker.stages.plots import plot_loss
 from worker.stages.ppo import ppo
+from worker.stages.predicting import predict
 from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
 from worker.stages.reward import reward
@@ -40,7 +42,12 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
 }
 
 # Steps that train nothing, and so make no checkpoint.
-OTHERS: dict[str, Callable[[StepWork, Run], dict[str, Any]]] = {"measure": measure_later, "inspect": inspect}
+OTHERS: dict[str, Callable[[StepWork, Run], dict[str, Any]]] = {
+    "measure": measure_later,
+    "inspect": inspect,
+    "predict": predict,
+    "generate": generate,
+}
 
 # What a new step's progress must not keep of the step before.
 NOTHING_YET = dict.fromkeys(("global_step", "max_steps", "epoch", "loss", "tokens_per_second", "eta_seconds"))
@@ -113,6 +120,8 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         companions=_companions(job, step, place),
         reward_hosts=hosts_of(work.reward_hosts),
         to_measure=measured_models(work, run, job, step, outputs, start_of(known[step.name], place)),
+        to_ask=asked_model(work, run, job, step, outputs, start_of(known[step.name], place)),
+        messages=job.messages or (),
     )
 
 

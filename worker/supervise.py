@@ -128,7 +128,11 @@ def _write_not_started(database: Database, settings: WorkerSettings, held: Claim
 
 
 def _kept(resolved: ResolvedJob) -> dict[str, tuple[int | None, int | None]]:
-    return {step.name: (step.training.save_total_limit, step.training.keep_best) for step in resolved.steps}
+    """Of what is predicted so far the newest has all."""
+    return {
+        step.name: (1, None) if step.do == "predict" else (step.training.save_total_limit, step.training.keep_best)
+        for step in resolved.steps
+    }
 
 
 def _log_copies(settings: WorkerSettings, work: Work) -> LogCopies | None:

@@ -35,7 +35,9 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "concat", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
-    "the step measures": {"measures": {}},
+    "the step measures, predicts or generates": {"measures": {}},
+    "the step predicts": {"data": {}, "generating": {}},
+    "the step predicts with several beams": {"do": "predict", "generating": {}},
     "a measure taken on a task is named": {"measures": {"names": "entropy"}},
     "a measure taken on generations is named": {"measures": {"names": "entropy"}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "dpo"}, "training": {}},
@@ -45,12 +47,15 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "stage is not ppo": {"finetuning": _PPO, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "sft"}},
     "stage is ppo and reward_model_type is full": {"finetuning": _PPO},
-    "stage is ppo or a measure taken on generations is named": {"measures": {"names": "entropy"}, "generating": {}},
-    "do_sample is on, and stage is ppo or a measure taken on generations is named": {
+    "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
+        "measures": {"names": "entropy"},
+        "generating": {},
+    },
+    "do_sample is on, and the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
         "finetuning": _PPO,
         "generating": {"do_sample": False},
     },
-    "stage is ppo and max_new_tokens is 0": {"finetuning": _PPO, "generating": {}},
+    "max_new_tokens is 0, and the step predicts, generates or is of the stage ppo": {"finetuning": _PPO, "generating": {}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -66,7 +71,9 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "interleave_under", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
-    "the step measures": {"measures": {}, "do": "measure"},
+    "the step measures, predicts or generates": {"measures": {}, "do": "measure"},
+    "the step predicts": {"data": {}, "generating": {}, "do": "predict"},
+    "the step predicts with several beams": {"do": "predict", "generating": {"num_beams": 4}},
     "a measure taken on a task is named": {"measures": {"names": "mutual_information"}},
     "a measure taken on generations is named": {"measures": {"names": "compression_ratio"}, "generating": {}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "sft"}, "training": {}},
@@ -76,12 +83,18 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "stage is not ppo": {"finetuning": {"stage": "sft"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "dpo"}},
     "stage is ppo and reward_model_type is full": {"finetuning": {**_PPO, "reward_model_type": "full"}},
-    "stage is ppo or a measure taken on generations is named": {"finetuning": _PPO, "generating": {}},
-    "do_sample is on, and stage is ppo or a measure taken on generations is named": {
+    "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
+        "finetuning": _PPO,
+        "generating": {},
+    },
+    "do_sample is on, and the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
         "measures": {"names": "compression_ratio"},
         "generating": {},
     },
-    "stage is ppo and max_new_tokens is 0": {"finetuning": _PPO, "generating": {"max_new_tokens": 0}},
+    "max_new_tokens is 0, and the step predicts, generates or is of the stage ppo": {
+        "finetuning": _PPO,
+        "generating": {"max_new_tokens": 0},
+    },
     "the worker has a GPU": {},
 }
 

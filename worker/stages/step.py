@@ -7,6 +7,7 @@ from typing import Any
 
 from service.specs.job import ResolvedStep
 from service.specs.measures import taken_on
+from service.specs.messages import Messages
 from worker.data.load import Places, Wanted
 from worker.models.start import Start
 from worker.work import SavedCheckpoint
@@ -23,7 +24,7 @@ class BesideIt:
 
 @dataclass(frozen=True)
 class ToMeasure:
-    """A model that a step measures beside its base, and how it is called. `start` fetches what is not here."""
+    """A model that a step measures beside its base, or asks, and how it is called. `start` fetches what is not here."""
 
     name: str
     of: dict[str, Any]  # job_id, step and checkpoint, as far as it is one
@@ -53,6 +54,8 @@ class StepWork:
     companions: dict[str, BesideIt] = field(default_factory=dict)  # by role: the models that the step names beside its own
     reward_hosts: tuple[str, ...] = ()  # host:port of the reward APIs that the operator allows
     to_measure: tuple[ToMeasure, ...] = ()  # of a step that measures, in order; the first is number 1
+    to_ask: ToMeasure | None = None  # of a step that predicts or generates
+    messages: Messages = ()  # of a step that generates
 
     @property
     def name(self) -> str:
