@@ -32,6 +32,7 @@ from service.store import (
     artifacts,
     checkpoints,
     events,
+    generations,
     jobs,
     leases,
     metrics,
@@ -407,6 +408,10 @@ def _write_artifact(session: Session, held: Claim, message: dict[str, Any]) -> N
     artifacts.record(session, held, message["name"], message["path"], message["size"], message["sha256"])
 
 
+def _write_piece(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    generations.add(session, held, message["number"], message["text"])
+
+
 def _write_step(session: Session, held: Claim, message: dict[str, Any]) -> None:
     steps.finish(session, held, message["position"], message["step"], message["output"], message["summary"])
     events.add(session, held.job_id, events.Kind.STEP_FINISHED, f"Step {message['step']} is done.", message["summary"])
@@ -423,5 +428,6 @@ WRITERS: dict[str, Callable[[Session, Claim, dict[str, Any]], None]] = {
     "checkpoint": _write_checkpoint,
     "measurement": _write_measurement,
     "artifact": _write_artifact,
+    "piece": _write_piece,
     "step": _write_step,
 }

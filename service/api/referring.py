@@ -26,7 +26,7 @@ class Referring:
                 if name is None or name.job_id is None:
                     continue  # the rules have looked at it
                 try:
-                    self._look(text, name)
+                    self._look(text, name, is_asked=step.do in ("predict", "generate"))
                 except NoCheckpoint as error:
                     yield Refusal(place_of(spec, index, f"measures.checkpoints.{place}"), str(error))
 
@@ -36,9 +36,9 @@ class Referring:
             return resolved
         return resolved.model_copy(update={"steps": tuple(map(self._step, resolved.steps))})
 
-    def _look(self, text: str, name: CheckpointName) -> None:
+    def _look(self, text: str, name: CheckpointName, is_asked: bool) -> None:
         with self._database.reading() as session:
-            self._found[text] = tuple(map(str, referred.found(session, self._owner, name)))
+            self._found[text] = tuple(map(str, referred.found(session, self._owner, name, is_asked)))
 
     def _step(self, step: ResolvedStep) -> ResolvedStep:
         names = [name for text in step.measures.checkpoints or () for name in self._found.get(text, (text,))]

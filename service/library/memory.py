@@ -118,6 +118,8 @@ def estimate_of_writing(
     tensors: Tensors, config: Mapping[str, Any], step: ResolvedStep, trainable: int = 0, number: int = HALF
 ) -> Memory | None:
     """As measuring, with the keys and values of every layer kept for the prompt and what is written, of each beam."""
+    if step.do == "generate":  # one text
+        step = step.model_copy(update={"training": step.training.model_copy(update={"per_device_eval_batch_size": 1})})
     shape, known = shape_of(config), estimate_of_measuring(tensors, config, step, trainable, number)
     if shape is None or known is None:
         return None

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.specs.checkpoint_names import CheckpointName, named_in
 from service.specs.job import ResolvedJob
+from service.specs.rules import REWARDS_WRITE_NOTHING
 from service.store import checkpoints, jobs, steps
 from service.store.tables import Checkpoint, Job
 
@@ -16,10 +17,10 @@ class NoCheckpoint(ValueError):
     """There is none of that name; the message says why."""
 
 
-def found(session: Session, owner: str, name: CheckpointName) -> list[CheckpointName]:
+def found(session: Session, owner: str, name: CheckpointName, is_asked: bool = False) -> list[CheckpointName]:
     """The checkpoints, by their numbers, that a name of another job's stands for. Raises NoCheckpoint.
 
-    Another owner's job is as good as none: whether it is there is not said.
+    Another owner's job is as good as none: whether it is there is not said. One that is asked must be able to write.
     """
     job = session.scalar(select(Job).where(Job.id == name.job_id, Job.owner == owner))
     if job is None:
@@ -27,6 +28,8 @@ def found(session: Session, owner: str, name: CheckpointName) -> list[Checkpoint
     made_by = [step["name"] for step in job.resolved["steps"] if step.get("do", "train") == "train"]
     if name.step not in made_by:
         raise NoCheckpoint(f"The job {job.id} has no step {name.step!r} that trains; it has {', '.join(made_by) or 'none'}.")
+    if is_asked and _stage(job, name.step) == "rm":
+        raise NoCheckpoint(REWARDS_WRITE_NOTHING)
     saved = sorted(checkpoints.of_job(session, job.id, name.step), key=lambda checkpoint: checkpoint.global_step)
     numbers = [checkpoint.global_step for checkpoint in saved if checkpoint.removed_at is None]
     if name.at == "*":
@@ -75,6 +78,10 @@ def by_step(kept: Iterable[Checkpoint]) -> dict[str, list[dict[str, Any]]]:
             }
         )
     return saved
+
+
+def _stage(job: Job, step: str) -> str:
+    return next(str(one["finetuning"]["stage"]) for one in job.resolved["steps"] if one["name"] == step)
 
 
 def _ended_with(session: Session, job: Job, step: str, saved: Sequence[Checkpoint]) -> int:
