@@ -19,6 +19,7 @@ from worker.measured import measured_models
 from worker.places import place_of, start_of
 from worker.run import Run
 from worker.stages.bringing import bring
+from worker.stages.evaluating import evaluate
 from worker.stages.inspecting import inspect
 from worker.stages.measuring_later import measure_later
 from worker.stages.plots import plot_loss
@@ -40,7 +41,11 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
 }
 
 # Steps that train nothing, and so make no checkpoint.
-OTHERS: dict[str, Callable[[StepWork, Run], dict[str, Any]]] = {"measure": measure_later, "inspect": inspect}
+OTHERS: dict[str, Callable[[StepWork, Run], dict[str, Any]]] = {
+    "measure": measure_later,
+    "inspect": inspect,
+    "evaluate": evaluate,
+}
 
 # What a new step's progress must not keep of the step before.
 NOTHING_YET = dict.fromkeys(("global_step", "max_steps", "epoch", "loss", "tokens_per_second", "eta_seconds"))

@@ -1,5 +1,6 @@
 """Which arguments a step that does not train looks at: any other has no effect in it, and is refused where no step trains."""
 
+from service.specs.evaluation import EvaluationArguments
 from service.specs.job import Deed
 
 _MODEL = frozenset(
@@ -75,11 +76,24 @@ _OF_A_MODEL = frozenset(
     ("finetuning.stage", "finetuning.finetuning_type", "training.per_device_eval_batch_size", "training.seed")
 )
 _OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
+_EVALUATION = frozenset(f"evaluation.{field}" for field in EvaluationArguments.model_fields)
+# The models that it asks, how long a text may be, and how conversations become text where there is a template.
+_OF_QUESTIONS = frozenset(
+    (
+        "finetuning.finetuning_type",
+        "data.template",
+        "data.cutoff_len",
+        "training.seed",
+        "measures.checkpoints",
+        "measures.base",
+    )
+)
 _CACHE = frozenset(("data.cache_path", "data.overwrite_cache"))
 
 LOOKS_AT: dict[Deed, frozenset[str]] = {
     "measure": _MODEL | _ROWS | _GENERATING | _MEASURES | _OF_A_MODEL,
     "inspect": _TOKENIZER | (_ROWS - _CACHE) | _OF_ROWS,
+    "evaluate": _MODEL | _EVALUATION | _OF_QUESTIONS,
 }
 
 

@@ -21,18 +21,20 @@ from service.specs.training import TrainingArguments
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Label = Annotated[str, StringConstraints(max_length=256)]
 
-# What a step does: trains; measures a model or checkpoints, and trains nothing; or looks at the data, and loads no model.
-Deed = Literal["train", "measure", "inspect"]
+# What a step does: trains; measures a model or checkpoints, and trains nothing; looks at the data, and loads no model; or asks a
+# model or checkpoints the questions of a benchmark.
+Deed = Literal["train", "measure", "inspect", "evaluate"]
 
 ModelOverrides = overrides_of(ModelArguments)
 DataOverrides = overrides_of(DataArguments)
 FinetuningOverrides = overrides_of(FinetuningArguments)
 GeneratingOverrides = overrides_of(GeneratingArguments)
+EvaluationOverrides = overrides_of(EvaluationArguments)
 TrainingOverrides = overrides_of(TrainingArguments)
 MeasureOverrides = overrides_of(MeasureArguments)
 
 # What a step may override, and with what. `resources` belong to the job as a whole.
-STEP_GROUPS = ("model", "data", "finetuning", "generating", "training", "measures")
+STEP_GROUPS = ("model", "data", "finetuning", "generating", "evaluation", "training", "measures")
 
 
 class Step(Group):
@@ -44,6 +46,7 @@ class Step(Group):
     data: DataOverrides | None = None  # type: ignore[valid-type]
     finetuning: FinetuningOverrides | None = None  # type: ignore[valid-type]
     generating: GeneratingOverrides | None = None  # type: ignore[valid-type]
+    evaluation: EvaluationOverrides | None = None  # type: ignore[valid-type]
     training: TrainingOverrides | None = None  # type: ignore[valid-type]
     measures: MeasureOverrides | None = None  # type: ignore[valid-type]
 
@@ -56,13 +59,13 @@ class JobSpec(Group):
     do: Deed = Field(
         default="train",
         description="What its steps do: train; measure (measures.checkpoints, or the step's own model, and nothing is trained); "
-        "inspect (the data, and no model is loaded).",
+        "inspect (the data, and no model is loaded); evaluate (the same models as measure, by the questions of evaluation.task).",
     )
     model: ModelArguments
     data: DataArguments = DataArguments()
     finetuning: FinetuningArguments = FinetuningArguments()
     generating: GeneratingArguments = GeneratingArguments()
-    evaluation: EvaluationArguments | None = None
+    evaluation: EvaluationArguments = EvaluationArguments()
     training: TrainingArguments = TrainingArguments()
     measures: MeasureArguments = MeasureArguments()
     resources: Resources = Resources()
@@ -78,6 +81,7 @@ class ResolvedStep(Group):
     data: DataArguments
     finetuning: FinetuningArguments
     generating: GeneratingArguments
+    evaluation: EvaluationArguments = EvaluationArguments()
     training: TrainingArguments
     measures: MeasureArguments
 
@@ -111,6 +115,7 @@ def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
         data=overridden(spec.data, step.data),
         finetuning=with_lora_defaults(finetuning),
         generating=overridden(spec.generating, step.generating),
+        evaluation=overridden(spec.evaluation, step.evaluation),
         training=overridden(spec.training, step.training),
         measures=with_measures_of_pairs(overridden(spec.measures, step.measures), finetuning.stage, names_given),
     )
@@ -124,11 +129,20 @@ _OF_TRAINING: dict[str, dict[str, object]] = {
     "training": {"fp16": False},
     "measures": {"guards": (), "plots": False},
 }
+# Nor has one that evaluates texts to read, or measures to take on them.
+_OF_TEXTS: dict[str, dict[str, object]] = {
+    "data": {"dataset": None, "val_size": 0},
+    "measures": {"names": (), "dataset": None, "anchor": None, "task": None},
+}
 
 
 def _only_looking(step: ResolvedStep) -> ResolvedStep:
-    off = {group: getattr(step, group).model_copy(update=fields) for group, fields in _OF_TRAINING.items()}
-    return step.model_copy(update=off)
+    looking = _without(step, _OF_TRAINING)
+    return _without(looking, _OF_TEXTS) if step.do == "evaluate" else looking
+
+
+def _without(step: ResolvedStep, off: dict[str, dict[str, object]]) -> ResolvedStep:
+    return step.model_copy(update={group: getattr(step, group).model_copy(update=fields) for group, fields in off.items()})
 
 
 def with_lora_defaults(finetuning: FinetuningArguments) -> FinetuningArguments:

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from service.specs.base import CommaList, Group
 from service.specs.catalogue import (
+    answers,
     bottleneck,
+    calibration,
     channels,
     coding,
     comparison,
@@ -63,6 +65,8 @@ FAMILIES = (
     vocabulary,
     memorization,
     preferences,
+    calibration,
+    answers,
     rows,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)

@@ -81,7 +81,7 @@ Complaints = Iterator[tuple[str, str]]
 
 
 def template_is_given(step: ResolvedStep) -> Complaints:
-    if step.finetuning.stage != "pt" and step.data.template is None:
+    if step.finetuning.stage != "pt" and step.data.template is None and step.do != "evaluate":
         yield "data.template", f"The stage {step.finetuning.stage} needs a template; only pt goes without."
 
 
@@ -96,7 +96,7 @@ def own_template_is_not_split(step: ResolvedStep) -> Complaints:
 
 
 def dataset_is_given(step: ResolvedStep) -> Complaints:
-    if not step.data.dataset and step.do != "measure":
+    if not step.data.dataset and step.do not in ("measure", "evaluate"):
         what = "A training step needs a data set" if step.do == "train" else "There is no data set to look at"
         yield "data.dataset", f"{what}: a name in dataset_info.json, or several with commas."
 
@@ -441,7 +441,7 @@ def measures_of_gradients_train(step: ResolvedStep) -> Complaints:
 
 
 def checkpoints_are_named(step: ResolvedStep) -> Complaints:
-    for index, text in enumerate(step.measures.checkpoints or () if step.do == "measure" else ()):
+    for index, text in enumerate(step.measures.checkpoints or () if step.do in ("measure", "evaluate") else ()):
         name = CheckpointName.read(text)
         if name is None:
             forms = "job-.../sft/40, job-.../sft, job-.../sft/*, @sft or @sft/40"
@@ -451,6 +451,22 @@ def checkpoints_are_named(step: ResolvedStep) -> Complaints:
                 f"measures.checkpoints.{index}",
                 f"How many checkpoints @{name.step} will make is not known: name them by number.",
             )
+
+
+def evaluating_has_a_task(step: ResolvedStep) -> Complaints:
+    task = step.evaluation.task
+    if step.do != "evaluate" or step.evaluation.harness_task is not None:
+        return
+    if task is None:
+        yield "evaluation.task", "A step that evaluates needs a task: a folder in task_dir, such as mmlu, or lm_eval:NAME."
+    elif not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", task, re.ASCII):
+        yield "evaluation.task", f"{task!r} is no task's name: give a folder in task_dir, such as mmlu, or lm_eval:NAME."
+
+
+def results_have_a_folder(step: ResolvedStep) -> Complaints:
+    save_dir = step.evaluation.save_dir
+    if save_dir is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", save_dir, re.ASCII):
+        yield "evaluation.save_dir", "save_dir is a name among the artifacts: letters, digits, dots and dashes, no folders."
 
 
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
@@ -518,6 +534,8 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     measures_of_training_rows_have_them,
     measures_of_gradients_train,
     checkpoints_are_named,
+    evaluating_has_a_task,
+    results_have_a_folder,
     some_layer_is_trainable,
 )
 
@@ -545,7 +563,9 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
-    "the step measures": lambda step: step.do == "measure",
+    "the step measures or evaluates": lambda step: step.do in ("measure", "evaluate"),
+    "the step evaluates": lambda step: step.do == "evaluate",
+    "the step evaluates, and the task is a folder's": lambda step: step.do == "evaluate" and step.evaluation.harness_task is None,
     "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
     "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
     "stage is ppo or a measure taken on generations is named": _writes,
@@ -594,6 +614,19 @@ def _is_given(group: Group, field: str) -> bool:
 def a_fraction_is_of_a_gpu(spec: JobSpec) -> Iterator[Refusal]:
     if spec.resources.gpus == 0 and spec.resources.gpu_memory_fraction < 1:
         yield Refusal(("resources", "gpu_memory_fraction"), "This has no effect here: the job asks for no GPU (gpus is 0).")
+
+
+def results_do_not_meet(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """Two steps' files of one name would be one file. What a step saves under no save_dir has the step's own name."""
+    taken = {step.name: step.name for step in job.steps}
+    for index, step in enumerate(job.steps):
+        save_dir = step.evaluation.save_dir
+        if step.do != "evaluate" or save_dir is None:
+            continue
+        other = taken.setdefault(save_dir, step.name)
+        if other != step.name:
+            why = f"The step {other!r} saves under {save_dir!r}, too: give each its own."
+            yield Refusal(_place(spec, index, "evaluation.save_dir"), why)
 
 
 def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:

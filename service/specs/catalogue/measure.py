@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict
 # What a measure at checkpoints is taken on. tokens: the scored ones of the evaluation text; prompts, systems: its answers with
 # and without them; hidden, attention: of three layers on that text; adapter, weights: of the checkpoint itself; gradient: of what
 # trains, on that text; membership: training rows against held-out ones; generations: sampled text; task: labelled rows; data: the
-# text that is trained on; series: the run's own, up to the checkpoint. rows: a data set's, before anything is trained.
+# text that is trained on; series: the run's own, up to the checkpoint. rows: a data set's, before anything is trained. questions:
+# a benchmark's, in a step that evaluates.
 Object = Literal[
     "tokens",
     "prompts",
@@ -23,6 +24,7 @@ Object = Literal[
     "data",
     "series",
     "rows",
+    "questions",
 ]
 
 
