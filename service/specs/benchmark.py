@@ -138,9 +138,9 @@ def _refuse_unknown_files(folder: Path, subjects: tuple[Subject, ...]) -> None:
 def _answered_split(folder: Path, subjects: tuple[Subject, ...]) -> Split:
     """test, where each subject has such a file and any answer stands in one."""
     files = [_file(folder, subject.key, "test") for subject in subjects]
-    if not all(file.is_file() for file, _ in files):
-        there = any(file.is_file() for file, _ in files)
-        return "test" if there else "validation"  # of a test that lacks a file, that is what is said
+    there = [_is_in(folder, file) for file, _ in files]
+    if not all(there):
+        return "test" if any(there) else "validation"  # of a test that lacks a file, that is what is said
     return "test" if any(question.answer for file, name in files for question in read_questions(file, name)) else "validation"
 
 
@@ -150,9 +150,14 @@ def _file(folder: Path, subject: str, split: Split) -> tuple[Path, str]:
     return folder / name, name
 
 
+def _is_in(folder: Path, file: Path) -> bool:
+    """Whether there is such a file, and no link that leads out of the folder."""
+    return file.is_file() and file.resolve().is_relative_to(folder.resolve())
+
+
 def _all_answered(folder: Path, subject: str, split: Split) -> tuple[Question, ...]:
     file, name = _file(folder, subject, split)
-    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+    if not _is_in(folder, file):
         raise BenchmarkError(f"There is no file {name}, which the subject {subject!r} of mapping.json needs.", file=name)
     found = read_questions(file, name)
     for question in found:

@@ -532,6 +532,10 @@ def guarded(*when: str, **measures: Any) -> dict[str, Any]:
 PPO = {"stage": "ppo", "reward_model": "scorer"}
 
 
+def evaluating(**evaluation: Any) -> dict[str, Any]:
+    return {"do": "evaluate", "model": {"model_name_or_path": "tiny"}, "evaluation": evaluation}
+
+
 def measuring(
     checkpoints: str | None = None, names: str = "entropy", dataset: str | None = None, **groups: Any
 ) -> dict[str, Any]:
@@ -760,6 +764,15 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
             "/finetuning/num_layer_trainable",
             "not 0",
         ),
+    ],
+    rules.evaluating_has_a_task: [
+        (evaluating(), "/evaluation/task", "needs a task"),
+        (evaluating(task="../mmlu"), "/evaluation/task", "no task's name"),
+        (evaluating(task="lm_eval:"), "/evaluation/task", "no task's name"),
+    ],
+    rules.results_have_a_folder: [
+        (evaluating(task="mmlu", save_dir="../elsewhere"), "/evaluation/save_dir", "no folders"),
+        (evaluating(task="mmlu", save_dir="a/b"), "/evaluation/save_dir", "no folders"),
     ],
 }
 

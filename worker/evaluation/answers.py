@@ -70,7 +70,8 @@ def letter_bits(
     is_one = all(len(letter) == 1 for letter in letters)
     of = _of_one_token_each if is_one else _of_several_tokens
     lg_p_QL = of(model, prompts, letters, tokenizer_size, batch_size) / math.log(2)
-    bits_QL: np.ndarray = np.logaddexp2.reduce(lg_p_QL, axis=1, keepdims=True) - lg_p_QL
+    with np.errstate(invalid="ignore"):  # a model that diverged gives nan
+        bits_QL: np.ndarray = np.logaddexp2.reduce(lg_p_QL, axis=1, keepdims=True) - lg_p_QL
     return bits_QL
 
 

@@ -120,9 +120,7 @@ class Asking:
             head = ""
 
     def _no_letters(self) -> JobFailure:
-        sentence = (
-            "The model's tokenizer does not write the answers A, B, C and D as one token each, by which they are told apart."
-        )
+        sentence = "The model's tokenizer writes the answers A, B, C and D such that they cannot be told apart behind a prompt."
         return JobFailure(Reason.BAD_MODEL, sentence)
 
 
