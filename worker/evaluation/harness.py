@@ -25,12 +25,11 @@ STDERR = "_stderr"
 
 @dataclass(frozen=True)
 class Score:
-    """A metric of a task: the harness's value and standard error, and each question's where the value is their mean."""
+    """A metric of a task: the harness's value, and each question's where it is their mean."""
 
     task: str
     metric: str
     value: float
-    standard_error: float | None
     n: int
     by_question: list[float] | None
 
@@ -83,7 +82,7 @@ def scores_of(
                 tasks=[task],
                 num_fewshot=n_shot,
                 task_manager=manager,
-                bootstrap_iters=0,
+                bootstrap_iters=0,  # its errors: by resampling in processes of its own, and of means the same as ours
                 log_samples=True,
                 random_seed=seed,
                 numpy_random_seed=seed,
@@ -106,11 +105,10 @@ def _scores(told: dict[str, Any]) -> Iterator[Score]:
             name, _, filter_ = key.partition(",")
             if not filter_ or name.endswith(STDERR) or not isinstance(value, int | float):
                 continue
-            error = results.get(f"{name}{STDERR},{filter_}")
             metric = name if filter_ == "none" else f"{name}.{filter_}"
             n = told["n-samples"][task]["effective"] if task in told["n-samples"] else len(samples)
             own = _by_question([sample for sample in samples if sample["filter"] == filter_], name, float(value))
-            yield Score(task, metric, float(value), error if isinstance(error, float) else None, n, own)
+            yield Score(task, metric, float(value), n, own)
 
 
 def _by_question(samples: list[dict[str, Any]], metric: str, value: float) -> list[float] | None:

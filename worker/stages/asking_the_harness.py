@@ -13,7 +13,7 @@ from worker.evaluation.harness import Score, Where, refuse_without_it, scores_of
 from worker.evaluation.results import leave
 from worker.failures import JobFailure
 from worker.probes.finding import Findings
-from worker.probes.report import Row, report_findings
+from worker.probes.report import report_findings
 from worker.run import Run
 from worker.stages.evaluated import Evaluated
 from worker.stages.step import StepWork
@@ -59,7 +59,7 @@ def _tell(work: StepWork, run: Run, scores: dict[int | None, list[Score]], one: 
     findings = {number: _findings(of_model) for number, of_model in scores.items()}
     rows = report_findings(findings, None)
     for number, of_model in scores.items():
-        own = [_with_error(row, of_model) for row in rows if row["global_step"] == number]
+        own = [row for row in rows if row["global_step"] == number]
         run.measurement(work.name, number, SPLIT, {"scores": list(map(asdict, of_model))}, own)
     first = scores[one.number][0] if scores[one.number] else None
     figure = "no figures" if first is None else f"{first.task} {first.metric} {first.value:.4g}"
@@ -74,12 +74,6 @@ def _name(score: Score, scores: list[Score]) -> str:
     """harness_score:acc of one task; harness_score:task.acc where there are several."""
     alone = len({one.task for one in scores}) == 1
     return f"harness_score:{score.metric}" if alone else f"harness_score:{score.task}.{score.metric}"
-
-
-def _with_error(row: Row, scores: list[Score]) -> Row:
-    """The harness's own standard error where there is no other."""
-    score = next(score for score in scores if _name(score, scores) == row["measure"])
-    return row if row["standard_error"] is not None else row | {"standard_error": score.standard_error}
 
 
 def _where(work: StepWork) -> Where:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.store import leases
 from tests.service.api import made
 from tests.worker.stages import benchmarks
 from tests.worker.stages.benchmarks import add_task, an_evaluation
@@ -65,29 +66,37 @@ def test_a_row_that_is_no_question_is_refused_with_its_place(plain_door: Any, qu
         assert str(quiz) not in detail
 
 
-def test_a_folder_of_results_is_filled_once(door: Any, database: Any, quiz: Path) -> None:
-    """A retry of the job that fills it is no new job, and another owner's folders are not these."""
+def test_a_folder_of_results_is_filled_once(door: Any, database: Any, settings: Any, quiz: Path) -> None:
+    """A retry of the job that fills it is no new job."""
     first = door.submit(evaluating(save_dir="mine"))
     held = made.claim(database)
-    made.artifact(database, held, "mine/results.json", b"{}")
+    made.artifact(database, held, settings.artifacts_root, "mine/results.json", b"{}")
     ((pointer, detail),) = door.refusals(evaluating(save_dir="mine"))
     assert pointer == "/evaluation/save_dir"
     assert first in detail
     assert door.refusals(evaluating(save_dir="mine"), "/jobs?dry_run=true") == [(pointer, detail)]
     door.submit(evaluating(save_dir="other"))
-    made.fail(database, held)
+    with database.transaction() as session:
+        leases.fail(session, held, "internal_error", "It failed.")
     assert door.post(f"/jobs/{first}/retry").status_code == 200
+    assert door.post(f"/jobs/{first}/cancel").status_code == 200
+    assert door.delete(f"/jobs/{first}").status_code == 204
+    door.submit(evaluating(save_dir="mine"))
 
 
-def test_what_a_job_evaluated_is_named_beside_its_measures(door: Any, database: Any, quiz: Path) -> None:
+def test_a_place_of_a_measure_is_found_by_the_measures_name_and_by_its_split(door: Any, database: Any, quiz: Path) -> None:
     job_id = door.submit(evaluating())
     held = made.claim(database)
-    row = {
-        "global_step": -1, "measure": "accuracy:STEM", "value": 0.5, "unit": "1", "standard_error": 0.1, "interval": [0.2, 0.8],
-        "interval_reason": None, "n_documents": 7, "n_tokens": 7, "estimator": "share", "versus_base": None, "versus_best": None,
-        "versus_leader": None,
-    }  # fmt: skip
-    made.measure(database, held, "evaluate", "test", [row])
+    made.measure(database, held, "evaluate", -1, split="test", **{"accuracy": 0.4, "accuracy:STEM": 0.5, "equivocation": 1.0})
     (entry,) = door.get(f"/jobs/{job_id}/metrics?measure=accuracy&split=test").json()["data"]
     assert (entry["checkpoint"], entry["split"]) == ("base", "test")
-    assert entry["measures"]["accuracy:STEM"]["interval"] == [0.2, 0.8]
+    assert {name: one["value"] for name, one in entry["measures"].items()} == {"accuracy": 0.4, "accuracy:STEM": 0.5}
+
+
+def test_checkpoints_that_are_evaluated_are_told_by_what_they_are(door: Any, database: Any, quiz: Path) -> None:
+    steps = [{"name": "asked", "model": {"model_name_or_path": "org/small"}}]
+    job_id = door.submit(an_evaluation(steps=steps))
+    held = made.claim(database)
+    made.measure(database, held, "asked", 1, split="test", accuracy=0.4)
+    (entry,) = door.get(f"/jobs/{job_id}/metrics").json()["data"]
+    assert entry["of"] == {"job_id": None, "step": None, "checkpoint": None, "model": "org/small"}
