@@ -2,7 +2,7 @@
 
     python benchmarks/evaluation_speed.py [--rounds 3 --threads 1 --batch-size 4]
 
-The questions are those of examples/evaluation/primer, each asked with four draws of four examples; the model is a Llama of random
+The questions are those of examples/evaluation/primer, each asked with two draws of four examples; the model is a Llama of random
 weights, in fp32 on the CPU. Both sides begin with questions as text and a model in memory, alternate within each round, and are
 reported by their medians: ours over the harness's. The harness is an extra: pip install -e '.[eval]'.
 """
@@ -10,6 +10,7 @@ reported by their medians: ours over the harness's. The harness is an extra: pip
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -23,8 +24,10 @@ from service.specs.benchmark import Benchmark, Question, Subject, open_benchmark
 from worker.evaluation.answers import answer
 from worker.evaluation.prompts import Asking, shots_of
 
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
-POSITIONS, SHOTS, DRAWS = 2048, 4, 4
+POSITIONS, SHOTS, DRAWS = 2048, 4, 2
 
 Asked = tuple[Subject, Question, list[Question]]
 
@@ -127,7 +130,8 @@ def other_side(
     def ask() -> list[int]:
         told = simple_evaluate(model=harness, tasks=[task], task_manager=manager, bootstrap_iters=0, verbosity="ERROR")
         samples = sorted(told["samples"]["prompts"], key=lambda sample: sample["doc_id"])
-        return [max(range(4), key=lambda l, sample=sample: float(sample["filtered_resps"][l][0])) for sample in samples]
+        nats_QL = [[float(response[0]) for response in sample["filtered_resps"]] for sample in samples]
+        return [max(range(4), key=nats_L.__getitem__) for nats_L in nats_QL]
 
     return ask
 

@@ -16,7 +16,7 @@ def expected_calibration_error(confidence_N: ArrayLike, right_N: ArrayLike, bins
 
     Bins are of answers in the order of their confidence, as many as hold LEAST_IN_A_BIN, `bins` at most. A share of n answers
     deviates by chance with s² = share (1 − share)/n, which makes |d| larger in the mean by E|N(d, s²)| − |d|; that is taken off
-    each bin, and the sum is not below 0. Of a calibrated model's plain sum about six tenths are left, for its |d| are chance's own.
+    each bin, and the sum is not below 0. Of a calibrated model's plain sum about six tenths are left.
     Guo et al. 2017 (arXiv 1706.04599); Kumar, Liang & Ma 2019 (arXiv 1909.10155), §5.
     """
     confidence_N, right_N = _answers(confidence_N, right_N)
