@@ -1,4 +1,4 @@
-"""The pages on measuring later, on evaluating and on looking at data: their commands are run on a whole service, and looked at."""
+"""The pages on measuring later, on evaluating and on looking at data: their commands are run on a whole service."""
 
 import json
 import os

@@ -61,6 +61,8 @@ def _benchmark(work: StepWork) -> Benchmark:
         raise JobFailure(Reason.BAD_ROW, str(error), **error.where) from None
     except OutsideRoot as error:
         raise JobFailure(Reason.MISSING_DATA, str(error)) from None
+    except OSError as error:
+        raise JobFailure(Reason.MISSING_DATA, f"The task {asked.task!r} cannot be read: {error.strerror}.") from None
 
 
 def _most_tokens(work: StepWork) -> int:
