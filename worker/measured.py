@@ -32,7 +32,7 @@ def measured_models(
     work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], own: Start
 ) -> tuple[ToMeasure, ...]:
     """In the order in which they are named; nothing is fetched before it is its turn."""
-    if step.do != "measure":
+    if step.do not in ("measure", "evaluate"):
         return ()
     names = [name for name in map(CheckpointName.read, step.measures.checkpoints or ()) if name is not None]
     if names:

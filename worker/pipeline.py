@@ -20,6 +20,7 @@ from worker.models.start import Start
 from worker.places import place_of, start_of
 from worker.run import Run
 from worker.stages.bringing import bring
+from worker.stages.evaluating import evaluate
 from worker.stages.exporting import export
 from worker.stages.generating import generate
 from worker.stages.inspecting import inspect
@@ -50,6 +51,7 @@ OTHERS: dict[str, Callable[[StepWork, Run], tuple[Path, dict[str, Any]]]] = {
     "predict": predict,
     "generate": generate,
     "export": export,
+    "evaluate": evaluate,
 }
 
 # What a new step's progress must not keep of the step before.

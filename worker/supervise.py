@@ -199,10 +199,13 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
     held = placed.held
     document = jobs.resolved_document(session, held.job_id)
     measured: dict[str, list[dict[str, Any]]] = {}
+    evaluates = {step["name"] for step in document["steps"] if step.get("do") == "evaluate"}
     for row in metrics.measurements(session, held.job_id):
-        if row.global_step == metrics.BASE:
+        is_base = row.global_step == metrics.BASE
+        if is_base and row.step not in evaluates:
             continue  # every attempt measures its base anew: it needs more of it than its sums
-        measured.setdefault(row.step, []).append({"global_step": row.global_step, "split": row.split, "documents": row.documents})
+        kept = {"global_step": None if is_base else row.global_step, "split": row.split, "documents": row.documents}
+        measured.setdefault(row.step, []).append(kept)
     return Work(
         job_id=held.job_id,
         attempt=held.attempt,

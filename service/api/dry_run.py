@@ -14,7 +14,7 @@ from service.library.check import Roots, check
 from service.library.memory import Memory
 from service.library.plan import PlannedStep, check_rows, plan
 from service.specs.job import JobSpec, ResolvedJob
-from service.specs.read import read_job
+from service.specs.read import Check, read_job
 from service.specs.refusals import Refusal
 
 
@@ -41,7 +41,9 @@ class PlannedStepView(BaseModel):
     rows: int | None = Field(description="The rows that are read: of each data set the first max_samples.")
     training_rows: int | None
     validation_rows: int | None
-    measured_rows: int | None = Field(description="Of a step that measures: the rows of its text.")
+    measured_rows: int | None = Field(
+        description="The rows of the text of a step that measures, the questions of one that evaluates."
+    )
     updates: int | None = Field(description="Optimiser steps.")
     parameters: int | None = Field(description="The model's, without adapters.")
     trainable_parameters: int | None
@@ -60,13 +62,14 @@ class DryRun(BaseModel):
     steps: list[PlannedStepView]
 
 
-def dry_run_of(document: Any, roots: Roots, fitting: Fitting, referring: Referring) -> DryRun:
+def dry_run_of(document: Any, roots: Roots, fitting: Fitting, referring: Referring, saving: Check) -> DryRun:
     """Raises SpecRefused; rows are counted here, so also for what only counting finds out."""
 
     def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         found = list(check(roots, spec, resolved))
         yield from found or check_rows(roots, spec, resolved)
         yield from referring(spec, resolved)
+        yield from saving(spec, resolved)
         yield from fitting(spec, resolved)
 
     read = read_job(document, look)

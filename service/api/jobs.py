@@ -23,6 +23,7 @@ from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
 from service.api.problems import declared
 from service.api.referring import Referring
+from service.api.saving import Saving
 from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view, with_place
 from service.dispatch import Dispatch
@@ -75,9 +76,10 @@ async def create_job(
         hub_push=settings.hub_push,
     )
     fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
+    saving = Saving(database, owner)
     if dry_run:
-        return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring))
-    read = partial(_read, document, owner, settings, partial(check, roots, well=well), fitting, referring)
+        return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring, saving))
+    read = partial(_read, document, owner, settings, partial(check, roots, well=well), fitting, referring, saving)
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)
         return await run_in_threadpool(_created_once, database, dispatch, once, read)
@@ -86,9 +88,11 @@ async def create_job(
     return _created(job)
 
 
-def _read(document: Any, owner: str, settings: Settings, look: Check, fitting: Fitting, referring: Referring) -> jobs.New:
+def _read(
+    document: Any, owner: str, settings: Settings, look: Check, fitting: Fitting, referring: Referring, saving: Saving
+) -> jobs.New:
     """The job that the document is, looked at from every side. Raises SpecRefused."""
-    looks = (look, referring, fitting)
+    looks = (look, referring, saving, fitting)
     read = read_job(document, lambda spec, resolved: chain.from_iterable(one(spec, resolved) for one in looks))
     resolved = referring.written_out(read.resolved)
     read = replace(read, resolved=resolved, notices=(*read.notices, *fitting.notices))

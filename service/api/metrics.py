@@ -121,7 +121,7 @@ def get_metrics(
     step: Annotated[str | None, Query(description="A step of the job.")] = None,
     checkpoint: Annotated[str | None, Query(pattern=r"^(base|[0-9]{1,9})$", description="A number of updates, or base.")] = None,
     measure: Annotated[str | None, Query(description="A name of GET /measures, with all its places, or name:place.")] = None,
-    split: Annotated[str | None, Query(description="validation, dataset, train or anchor.")] = None,
+    split: Annotated[str | None, Query(description="validation, dataset, train, anchor or test.")] = None,
 ) -> Response:
     """Each checkpoint's measures, the base first in every step."""
     if measure is not None and catalogue.measure_of(measure) not in catalogue.KNOWN:

@@ -22,7 +22,7 @@ class NoticeView(BaseModel):
 
 class StepView(BaseModel):
     name: str
-    do: str = Field(description="train, measure or inspect.")
+    do: str = Field(description="train, measure, inspect or evaluate.")
     stage: str
     finetuning_type: str
     finished_at: str | None = Field(description="Null while the step is still to do.")

@@ -8,7 +8,17 @@ from service.client import Measured, Value
 from service.specs.measures import BY_NAME
 
 # Shown where several measures are: a table of all that a report has would not fit a screen.
-HEADLINES = ("cross_entropy", "perplexity", "bits_per_byte", "entropy", "kl_from_base", "kl_to_base")
+HEADLINES = (
+    "cross_entropy",
+    "perplexity",
+    "bits_per_byte",
+    "entropy",
+    "kl_from_base",
+    "kl_to_base",
+    "accuracy",
+    "answer_cross_entropy",
+    "expected_calibration_error",
+)
 
 # A column of a table's own: its heading, and its cell of each row.
 Column = tuple[str, Callable[[Measured], str]]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.library import datasets, models, rewards, tokenizers, weights
+from service.library import benchmarks, datasets, models, rewards, tokenizers, weights
 from service.library.datasets import Hub
 from service.library.errors import LibraryError
 from service.library.models import Model
@@ -77,7 +77,8 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
         beside = [(companion, lineage(companion.step, steps, known)) for companion in companions(step)]
         starts = tuple((start, origin(start.whole, known)) for start in (own, *(start for _, start in beside)))
         alone = step.training.per_device_train_batch_size == 1
-        looked_at = (roots, starts, step.do, step.model, step.data, step.finetuning, step.measures, step.export, alone)
+        asked = (step.do, step.model, step.data, step.finetuning, step.measures, step.evaluation, step.export)
+        looked_at = (roots, starts, asked, alone)
         if well is not None and looked_at in well:
             continue
         complaints = list(_complaints(roots, step, own, known))
@@ -102,6 +103,9 @@ def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[s
     yield from _loading(step, own, base)
     if step.do == "export":
         yield from _export(roots, step, base)
+    if step.do == "evaluate":
+        yield from benchmarks.why_not(roots.datasets, step)
+        return
     yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
     yield from _measured_data(roots, step)

@@ -104,7 +104,8 @@ def estimate_of_measuring(
     is_lora = step.finetuning.finetuning_type == "lora"
     computed = number if is_lora else FLOAT
     held = _weights(tensors, step, number) if is_lora else weights.count(tensors) * FLOAT
-    tokens = step.training.per_device_eval_batch_size * step.data.cutoff_len
+    batch_size = step.evaluation.batch_size if step.do == "evaluate" else step.training.per_device_eval_batch_size
+    tokens = batch_size * step.data.cutoff_len
     return Memory(
         weights=held + shape.vocabulary * shape.hidden * computed,
         gradients=trainable * FLOAT,
@@ -173,7 +174,7 @@ def _of_step(roots: Roots, resolved: ResolvedJob, step: ResolvedStep, planned: P
     if planned.trainable_parameters is None:
         return planned.why_unknown.get("trainable_parameters", "How many parameters train is not known.")
     model, tensors = found(roots, resolved, step)
-    estimated = ESTIMATES.get(step.do, estimate)
+    estimated = ESTIMATES.get(step.do, estimate_of_measuring)
     known = estimated(tensors, model.config, step, planned.trainable_parameters) if model and tensors else None
     return known or "The model's config does not say what its layers are made of."
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.library import datasets, models, weights
+from service.library import benchmarks, datasets, models, weights
 from service.library.check import Roots, is_elsewhere, is_on_hub
 from service.library.errors import LibraryError
 from service.specs import buffers
@@ -30,7 +30,7 @@ class PlannedStep:
     rows: int | None = None
     training_rows: int | None = None
     validation_rows: int | None = None
-    measured_rows: int | None = None  # of a step that measures
+    measured_rows: int | None = None  # of a step that measures, or the questions of one that evaluates
     updates: int | None = None
     parameters: int | None = None
     trainable_parameters: int | None = None
@@ -43,6 +43,8 @@ class PlannedStep:
 def check_rows(roots: Roots, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
     """What only counting finds out: a broken or empty file, and a validation part that leaves nothing to train on."""
     for index, step in enumerate(resolved.steps):
+        if step.do == "evaluate":
+            continue  # its questions have all been read
         try:
             counts, _ = _counts(roots, step)
             if counts:
@@ -86,6 +88,9 @@ def _planned_parameters(roots: Roots, resolved: ResolvedJob, step: ResolvedStep)
 
 def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> PlannedStep:
     planned = _planned_parameters(roots, resolved, step)
+    if step.do == "evaluate":
+        _count_questions(planned, roots, step)
+        return planned
     counts, why = _counts(roots, step)
     if counts is None:
         planned.why_unknown |= dict.fromkeys(("rows", "training_rows", "validation_rows"), why)
@@ -127,6 +132,14 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
     planned.trainable_parameters = _with_head(_trainable(roots, own, tensors, step, model), step, tensors)
     if planned.trainable_parameters is None:
         planned.why_unknown["trainable_parameters"] = "The modules that train are known only when the model is loaded."
+
+
+def _count_questions(planned: PlannedStep, roots: Roots, step: ResolvedStep) -> None:
+    planned.rows = planned.training_rows = planned.validation_rows = planned.updates = planned.trainable_parameters = 0
+    if step.evaluation.harness_task is not None:
+        planned.why_unknown["measured_rows"] = "Only lm-evaluation-harness, which the worker has, knows its tasks' questions."
+        return
+    planned.measured_rows = benchmarks.count(benchmarks.of_step(roots.datasets, step.evaluation))
 
 
 def _count_measured(planned: PlannedStep, roots: Roots, step: ResolvedStep) -> None:

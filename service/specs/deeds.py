@@ -1,5 +1,6 @@
 """Which arguments a step that does not train looks at: any other has no effect in it, and is refused where no step trains."""
 
+from service.specs.evaluation import EvaluationArguments
 from service.specs.export import ExportArguments
 from service.specs.job import Deed
 from service.specs.model import ModelArguments
@@ -78,6 +79,18 @@ _OF_A_MODEL = frozenset(
     ("finetuning.stage", "finetuning.finetuning_type", "training.per_device_eval_batch_size", "training.seed")
 )
 _OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
+_EVALUATION = frozenset(f"evaluation.{field}" for field in EvaluationArguments.model_fields)
+# The models that it asks, how long a text may be, and how conversations become text where there is a template.
+_OF_QUESTIONS = frozenset(
+    (
+        "finetuning.finetuning_type",
+        "data.template",
+        "data.cutoff_len",
+        "training.seed",
+        "measures.checkpoints",
+        "measures.base",
+    )
+)
 _CACHE = frozenset(("data.cache_path", "data.overwrite_cache"))
 _ASKED = _GENERATING | {"generating.max_length", "measures.checkpoints"}
 
@@ -91,6 +104,7 @@ LOOKS_AT: dict[Deed, frozenset[str]] = {
     "export": _TOKENIZER | _ROWS | _OF_A_MODEL | _EXPORT,
     "predict": _MODEL | (_ROWS - _CACHE - {"data.train_on_prompt"}) | _ASKED | _BEAMS | _OF_A_MODEL,
     "generate": _MODEL | {"data.template", "finetuning.stage", "finetuning.finetuning_type", "training.seed"} | _ASKED,
+    "evaluate": _MODEL | _EVALUATION | _OF_QUESTIONS,
 }
 
 

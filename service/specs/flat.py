@@ -10,7 +10,8 @@ from service.specs.ledger import GROUPS, Notice
 from service.specs.refusals import Place, Refusal
 
 # The group of each argument. Where two groups have the name, the later one here is meant: a training file's `seed` is
-# training's, its `dataset` is what it trains on, and its `task` is a benchmark.
+# training's, its `dataset` is what it trains on, and its `task` is a benchmark. One with a task is an evaluation's: its seed and
+# its split are.
 GROUP_OF = {
     field: group
     for group in ("resources", "export", "measures", "evaluation", "generating", "finetuning", "data", "model", "training")
@@ -32,6 +33,7 @@ COMMAND_LINE: dict[str, tuple[tuple[Any, ...], str]] = {
     "trust_remote_code": ((False,), "Code that comes with a model is never run."),
 }
 
+_EVALUATES = "A file with a task is an evaluation's: the job evaluates, and trains nothing."
 # The same in a file that predicts.
 PREDICTING: dict[str, tuple[tuple[Any, ...], str]] = {
     "do_train": ((False,), "The job predicts, and trains nothing."),
@@ -60,7 +62,7 @@ def nest(document: dict[str, Any]) -> tuple[dict[str, Any], dict[Place, Place], 
         nested["do"] = "predict"
     for key, value in document.items():
         group = GROUP_OF.get(key)
-        if key == "seed" and "task" in document:
+        if key in ("seed", "split") and document.get("task") is not None:
             group = "evaluation"
         if key == "output_dir":
             places[("labels", key)] = (key,)
@@ -81,6 +83,9 @@ def nest(document: dict[str, Any]) -> tuple[dict[str, Any], dict[Place, Place], 
     if _only_exports(document):
         nested["do"] = "export"
         notices.append(Notice(("export_dir",), "There is an export_dir and no dataset to train on, so the job exports."))
+    if document.get("task") is not None and "do" not in document:
+        nested["do"] = "evaluate"
+        notices.append(Notice(("task",), _EVALUATES))
     labels = document.get("labels", {})
     if "output_dir" in document and isinstance(labels, dict):
         nested["labels"] = {**labels, "output_dir": document["output_dir"]}

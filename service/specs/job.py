@@ -24,20 +24,21 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 Label = Annotated[str, StringConstraints(max_length=256)]
 
 # What a step does: trains; or, training nothing: measures a model or checkpoints; looks at the data, and loads no model; writes
-# an answer to every row of a data set; writes one, to the job's own messages; or writes its model, with its adapters merged, for
-# use elsewhere.
-Deed = Literal["train", "measure", "inspect", "predict", "generate", "export"]
+# an answer to every row of a data set; writes one, to the job's own messages; writes its model, with its adapters merged, for use
+# elsewhere; or asks a model or checkpoints the questions of a benchmark.
+Deed = Literal["train", "measure", "inspect", "predict", "generate", "export", "evaluate"]
 
 ModelOverrides = overrides_of(ModelArguments)
 DataOverrides = overrides_of(DataArguments)
 FinetuningOverrides = overrides_of(FinetuningArguments)
 GeneratingOverrides = overrides_of(GeneratingArguments)
+EvaluationOverrides = overrides_of(EvaluationArguments)
 TrainingOverrides = overrides_of(TrainingArguments)
 MeasureOverrides = overrides_of(MeasureArguments)
 ExportOverrides = overrides_of(ExportArguments)
 
 # What a step may override, and with what. `resources` belong to the job as a whole.
-STEP_GROUPS = ("model", "data", "finetuning", "generating", "training", "measures", "export")
+STEP_GROUPS = ("model", "data", "finetuning", "generating", "evaluation", "training", "measures", "export")
 
 
 class Step(Group):
@@ -49,6 +50,7 @@ class Step(Group):
     data: DataOverrides | None = None  # type: ignore[valid-type]
     finetuning: FinetuningOverrides | None = None  # type: ignore[valid-type]
     generating: GeneratingOverrides | None = None  # type: ignore[valid-type]
+    evaluation: EvaluationOverrides | None = None  # type: ignore[valid-type]
     training: TrainingOverrides | None = None  # type: ignore[valid-type]
     measures: MeasureOverrides | None = None  # type: ignore[valid-type]
     export: ExportOverrides | None = None  # type: ignore[valid-type]
@@ -63,14 +65,15 @@ class JobSpec(Group):
         default="train",
         description="What its steps do: train; measure (measures.checkpoints, or the step's own model, and nothing is trained); "
         "inspect (the data, and no model is loaded); predict (answers to the rows of data.dataset); generate (one, to messages); "
-        "export (the step's model, with its adapters merged, or a checkpoint of an earlier job, job-.../sft/40).",
+        "export (the step's model, with its adapters merged, or a checkpoint of an earlier job, job-.../sft/40); evaluate (the "
+        "same models as measure, by the questions of evaluation.task).",
     )
     messages: Messages | None = Field(default=None, description="What a step that generates answers; in the stage pt, one text.")
     model: ModelArguments
     data: DataArguments = DataArguments()
     finetuning: FinetuningArguments = FinetuningArguments()
     generating: GeneratingArguments = GeneratingArguments()
-    evaluation: EvaluationArguments | None = None
+    evaluation: EvaluationArguments = EvaluationArguments()
     training: TrainingArguments = TrainingArguments()
     measures: MeasureArguments = MeasureArguments()
     export: ExportArguments = ExportArguments()
@@ -87,6 +90,7 @@ class ResolvedStep(Group):
     data: DataArguments
     finetuning: FinetuningArguments
     generating: GeneratingArguments
+    evaluation: EvaluationArguments = EvaluationArguments()
     training: TrainingArguments
     measures: MeasureArguments
     export: ExportArguments = ExportArguments()
@@ -124,6 +128,7 @@ def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
         data=overridden(spec.data, step.data),
         finetuning=with_lora_defaults(finetuning),
         generating=overridden(spec.generating, step.generating),
+        evaluation=overridden(spec.evaluation, step.evaluation),
         training=overridden(spec.training, step.training),
         measures=with_measures_of_pairs(overridden(spec.measures, step.measures), finetuning.stage, names_given),
         export=overridden(spec.export, step.export),
@@ -138,12 +143,22 @@ _OF_TRAINING: dict[str, dict[str, object]] = {
     "training": {"fp16": False},
     "measures": {"guards": (), "plots": False},
 }
+# Nor has one that evaluates texts to read, or measures to take on them.
+_OF_TEXTS: dict[str, dict[str, object]] = {
+    "data": {"dataset": None, "val_size": 0},
+    "measures": {"names": (), "dataset": None, "anchor": None, "task": None},
+}
 
 
 def _only_looking(step: ResolvedStep) -> ResolvedStep:
-    off = {group: getattr(step, group).model_copy(update=fields) for group, fields in _OF_TRAINING.items()}
-    looking = step.model_copy(update=off)
-    return _only_exporting(looking) if step.do == "export" else looking
+    looking = _without(step, _OF_TRAINING)
+    if step.do == "export":
+        return _only_exporting(looking)
+    return _without(looking, _OF_TEXTS) if step.do == "evaluate" else looking
+
+
+def _without(step: ResolvedStep, off: dict[str, dict[str, object]]) -> ResolvedStep:
+    return step.model_copy(update={group: getattr(step, group).model_copy(update=fields) for group, fields in off.items()})
 
 
 # How the model was held while it trained: what is written is held as its files are.

@@ -63,7 +63,8 @@ _PREDICTED = works_if("the step predicts")
 _OF_LABELS = works_if("stage is pt or sft")
 _DPO = works_if("stage is dpo")
 _OF_REFERENCE = works_if("ref_model is given")
-_EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
+_EVALUATED = works_if("the step evaluates")
+_OF_TASK_FOLDERS = works_if("the step evaluates, and the task is a folder's")
 
 GROUPS: dict[str, type[Group]] = {
     "model": ModelArguments,
@@ -170,14 +171,19 @@ LEDGER: dict[str, Fate] = {
     "generating.max_new_tokens": _WRITTEN,
     "generating.repetition_penalty": _WRITTEN,
     "generating.length_penalty": works_if("the step predicts with several beams"),
-    "evaluation.task": _EVALUATION,  # required, so no evaluation group passes
-    "evaluation.task_dir": _EVALUATION,
-    "evaluation.batch_size": _EVALUATION,
-    "evaluation.seed": _EVALUATION,
-    "evaluation.lang": _EVALUATION,
-    "evaluation.n_shot": _EVALUATION,
-    "evaluation.save_dir": _EVALUATION,
-    "evaluation.download_mode": _EVALUATION,
+    "evaluation.task": _EVALUATED,
+    "evaluation.task_dir": _EVALUATED,
+    "evaluation.batch_size": _EVALUATED,
+    "evaluation.seed": _EVALUATED,
+    "evaluation.lang": _OF_TASK_FOLDERS,
+    "evaluation.n_shot": _EVALUATED,
+    "evaluation.save_dir": _EVALUATED,
+    "evaluation.download_mode": refused(
+        "Nothing is downloaded: a task's files are the operator's own, and are read anew by each attempt.",
+        "reuse_dataset_if_exists",
+        "reuse_cache_if_exists",
+    ),
+    "evaluation.split": _OF_TASK_FOLDERS,
     "training.per_device_train_batch_size": WORKS,
     "training.per_device_eval_batch_size": WORKS,
     "training.gradient_accumulation_steps": WORKS,
@@ -209,7 +215,7 @@ LEDGER: dict[str, Fate] = {
     "measures.names": WORKS,
     "measures.dataset": WORKS,
     "measures.anchor": WORKS,
-    "measures.checkpoints": works_if("the step measures, predicts or generates"),
+    "measures.checkpoints": works_if("the step measures, evaluates, predicts or generates"),
     "measures.base": WORKS,
     "measures.every": WORKS,
     "measures.max_documents": WORKS,
@@ -270,7 +276,7 @@ def notices(spec: JobSpec) -> Iterator[Notice]:
 
 def _set_arguments(spec: JobSpec) -> Iterator[tuple[Place, str, str, Any, Any]]:
     """(place, group, field, value, default) of everything that the document itself sets."""
-    for group_name in (*STEP_GROUPS, "evaluation", "resources"):
+    for group_name in (*STEP_GROUPS, "resources"):
         yield from _set_in_group((group_name,), group_name, getattr(spec, group_name))
     for index, step in enumerate(spec.steps):
         for group_name in STEP_GROUPS:

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from service.specs.base import CommaList, Group
 from service.specs.catalogue import (
+    answers,
     bottleneck,
+    calibration,
     channels,
     coding,
     comparison,
@@ -64,6 +66,8 @@ FAMILIES = (
     vocabulary,
     memorization,
     preferences,
+    calibration,
+    answers,
     rows,
     predictions,
 )

@@ -63,6 +63,7 @@ def _read_nested(document: dict[str, Any], also: Check) -> ReadJob:
         *ledger.refusals(spec),
         *rules.a_fraction_is_of_a_gpu(spec),
         *rules.names_are_unique(spec),
+        *rules.results_do_not_meet(spec, resolved),
         *rules.references_point_back(spec, resolved),
         *rules.rewards_come_from_rm(spec, resolved),
         *rules.exports_have_names_of_their_own(spec, resolved),

@@ -86,7 +86,7 @@ REWARDS_WRITE_NOTHING = "The stage rm makes a reward model, which scores texts a
 
 
 def template_is_given(step: ResolvedStep) -> Complaints:
-    has_rows = step.do != "export" or bool(step.data.dataset)
+    has_rows = step.do != "evaluate" and (step.do != "export" or bool(step.data.dataset))
     if step.finetuning.stage != "pt" and step.data.template is None and has_rows:
         yield "data.template", f"The stage {step.finetuning.stage} needs a template; only pt goes without."
 
@@ -521,13 +521,29 @@ def exported_checkpoint_is_one(step: ResolvedStep) -> Complaints:
         yield "model.adapter_name_or_path", "A checkpoint comes with the adapters that it was trained on: leave this out."
 
 
+def evaluating_has_a_task(step: ResolvedStep) -> Complaints:
+    task = step.evaluation.task
+    if step.do != "evaluate" or step.evaluation.harness_task is not None:
+        return
+    if task is None:
+        yield "evaluation.task", "A step that evaluates needs a task: a folder in task_dir, such as mmlu, or lm_eval:NAME."
+    elif not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", task, re.ASCII):
+        yield "evaluation.task", f"{task!r} is no task's name: give a folder in task_dir, such as mmlu, or lm_eval:NAME."
+
+
+def results_have_a_folder(step: ResolvedStep) -> Complaints:
+    save_dir = step.evaluation.save_dir
+    if save_dir is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", save_dir, re.ASCII):
+        yield "evaluation.save_dir", "save_dir is a name among the artifacts: letters, digits, dots and dashes, no folders."
+
+
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
     if step.finetuning.num_layer_trainable == 0:
         yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
 
 
 # The steps that may be of checkpoints.
-ASKS_CHECKPOINTS = ("measure", "predict", "generate")
+ASKS_CHECKPOINTS = ("measure", "evaluate", "predict", "generate")
 
 # How a step that measures, or inspects, may read its rows.
 MEASURED_AS = ("pt", "sft", "dpo")
@@ -597,6 +613,8 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     checkpoints_are_named,
     export_dir_is_a_name,
     exported_checkpoint_is_one,
+    evaluating_has_a_task,
+    results_have_a_folder,
     some_layer_is_trainable,
 )
 
@@ -634,11 +652,13 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "the step exports to a hub": lambda step: step.do == "export" and step.model.export_hub_model_id is not None,
     "the step exports into an export_dir": lambda step: step.do == "export" and step.model.export_dir is not None,
     "the step exports and has data": lambda step: step.do == "export" and bool(step.data.dataset),
-    "the step measures, predicts or generates": lambda step: step.do in ASKS_CHECKPOINTS,
+    "the step measures, evaluates, predicts or generates": lambda step: step.do in ASKS_CHECKPOINTS,
     "the step predicts": lambda step: step.do == "predict",
     "the step predicts with several beams": lambda step: (
         step.do == "predict" and predicted_beams(step.generating, step.data.eval_num_beams) > 1
     ),
+    "the step evaluates": lambda step: step.do == "evaluate",
+    "the step evaluates, and the task is a folder's": lambda step: step.do == "evaluate" and step.evaluation.harness_task is None,
     "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
     "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
     "the step writes: predict, generate, the stage ppo, or a measure taken on generations": _writes,
@@ -689,6 +709,19 @@ def _is_given(group: Group, field: str) -> bool:
 def a_fraction_is_of_a_gpu(spec: JobSpec) -> Iterator[Refusal]:
     if spec.resources.gpus == 0 and spec.resources.gpu_memory_fraction < 1:
         yield Refusal(("resources", "gpu_memory_fraction"), "This has no effect here: the job asks for no GPU (gpus is 0).")
+
+
+def results_do_not_meet(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """Two steps' files of one name would be one file. What a step saves under no save_dir has the step's own name."""
+    taken = {step.name: step.name for step in job.steps}
+    for index, step in enumerate(job.steps):
+        save_dir = step.evaluation.save_dir
+        if step.do != "evaluate" or save_dir is None:
+            continue
+        other = taken.setdefault(save_dir, step.name)
+        if other != step.name:
+            why = f"The step {other!r} saves under {save_dir!r}, too: give each its own."
+            yield Refusal(_place(spec, index, "evaluation.save_dir"), why)
 
 
 def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:

@@ -1,4 +1,4 @@
-"""The pages on measuring later and on looking at data: each command is run on a whole service, and what it says is looked at."""
+"""The pages on measuring later, on evaluating and on looking at data: their commands are run on a whole service."""
 
 import json
 import os
@@ -91,8 +91,27 @@ def test_the_page_on_measuring_later(service: Embedded, tmp_path: Path) -> None:
         assert [row["checkpoint"] for row in client.metrics(measured)] == ["base", 1, 2]
 
 
+def test_the_page_on_evaluating(service: Embedded, tmp_path: Path) -> None:
+    submit, look = commands("evaluate")
+    assert "24 questions are answered rightly" in said(service, tmp_path, submit)
+    with service.client() as client:
+        (evaluated,) = [job["id"] for job in client.jobs() if job["name"] == "a benchmark of our own"]
+        ended(client, evaluated)
+        assert {file["name"] for file in client.artifacts(evaluated)} == {"evaluate/results.json", "evaluate/questions.jsonl"}
+    (row,) = json.loads(said(service, tmp_path, look, JOB=evaluated))["data"]
+    assert (row["checkpoint"], row["split"]) == ("base", "test")
+    assert {"accuracy", "accuracy:STEM", "accuracy:arguments"} <= set(row["measures"])
+    page = (ROOT / "docs" / "how-to" / "evaluate.md").read_text(encoding="utf-8")
+    (found,) = json.loads(said(service, tmp_path, look.replace("?measure=accuracy", ""), JOB=evaluated))["data"]
+    assert {name for name in found["measures"] if f"`{name.partition(':')[0]}" not in page} == set()
+
+
 def test_the_jobs_of_the_pages_are_accepted() -> None:
     whole, pipeline = examples("measure-later")
     (step,) = read_job(whole).resolved.steps
     assert step.do == "measure"
     assert [one.do for one in read_job(a_job(**pipeline)).resolved.steps] == ["train", "measure"]
+    whole, pipeline = examples("evaluate")
+    (step,) = read_job(whole).resolved.steps
+    assert (step.do, step.evaluation.task) == ("evaluate", "primer")
+    assert [one.do for one in read_job(a_job(**pipeline)).resolved.steps] == ["train", "evaluate"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.library import benchmarks
 from service.specs.dataset_info import files_of, read_dataset_info
 from service.specs.read import read_job
 from service.specs.roots import inside
@@ -24,6 +25,7 @@ def test_these_are_the_job_files() -> None:
     names = [
         "demo.yaml",
         "dpo-lora.json",
+        "evaluate.json",
         "ppo-api.yaml",
         "pretrain-full.json",
         "pt-sft-dpo.yaml",
@@ -41,6 +43,9 @@ def test_a_job_file_is_accepted_and_names_what_is_there(file: Path) -> None:
     for step in read_job(document(file)).resolved.steps:
         if not step.model.model_name_or_path.startswith("@"):
             assert (inside(EXAMPLES / "models", step.model.model_name_or_path) / "config.json").exists()
+        if step.do == "evaluate":
+            assert benchmarks.of_step(EXAMPLES, step.evaluation).split == "test"
+            continue
         folder = inside(EXAMPLES, step.data.dataset_dir)
         entries = read_dataset_info(folder)
         for name in step.data.dataset or ():

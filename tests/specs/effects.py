@@ -10,6 +10,7 @@ _PUSHING = "tests/worker/stages/test_pushing.py"
 _EXPORTING = "tests/worker/stages/test_exporting.py"
 _GENERATION = "tests/worker/probes/test_generation.py"
 _HUB = "tests/worker/models/test_hub.py"
+_EVALUATING = "tests/worker/stages/test_evaluating.py"
 _JOBS = "tests/service/store/test_jobs.py"
 _LOAD = "tests/worker/data/test_load.py"
 _GUARDING = "tests/worker/stages/test_guarding.py"
@@ -128,6 +129,14 @@ EFFECTS: dict[str, str] = {
     "generating.max_length": f"{_ROLLOUT}::test_max_new_tokens_wins_over_max_length_which_counts_the_prompt",
     "generating.max_new_tokens": f"{_ROLLOUT}::test_max_new_tokens_wins_over_max_length_which_counts_the_prompt",
     "generating.repetition_penalty": f"{_ROLLOUT}::test_repetition_penalty_keeps_tokens_from_coming_again",
+    "evaluation.task": f"{_EVALUATING}::test_the_task_and_its_folder_say_what_is_asked",
+    "evaluation.task_dir": f"{_EVALUATING}::test_the_task_and_its_folder_say_what_is_asked",
+    "evaluation.batch_size": f"{_EVALUATING}::test_no_more_questions_go_through_the_model_at_once_than_batch_size",
+    "evaluation.seed": f"{_EVALUATING}::test_the_seed_draws_the_examples_and_repeats_them",
+    "evaluation.lang": f"{_EVALUATING}::test_lang_and_n_shot_say_how_a_question_reads",
+    "evaluation.n_shot": f"{_EVALUATING}::test_lang_and_n_shot_say_how_a_question_reads",
+    "evaluation.save_dir": f"{_EVALUATING}::test_save_dir_names_the_folder_of_the_results",
+    "evaluation.split": f"{_EVALUATING}::test_split_says_whose_questions_are_asked",
     "training.per_device_train_batch_size": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",
     "training.per_device_eval_batch_size": f"{_MEASURING}::test_a_measuring_pass_takes_no_more_documents_at_once_than_it_may",
     "training.gradient_accumulation_steps": f"{_SUPERVISED}::test_accumulated_batches_are_one_batch",

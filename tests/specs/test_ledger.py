@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 ARGUMENTS = [f"{group}.{field}" for group, model in GROUPS.items() for field in model.model_fields]
 
 _PPO = {"stage": "ppo", "reward_model": "judge"}
+# a_job names a data set, which is nothing to a step that evaluates
+_EVALUATING: dict[str, Any] = {"do": "evaluate", "data": {"dataset": None}}
 
 # A document in which each condition fails, and the same at the level of a step.
 WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
@@ -45,9 +47,11 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "the step exports to a hub": {"do": "export", "model": {"export_hub_model_id": None}, "export": {}},
     "the step exports into an export_dir": {"do": "export", "export": {}},
     "the step exports and has data": {"do": "export", "data": {"dataset": None}},
-    "the step measures, predicts or generates": {"measures": {}},
+    "the step measures, evaluates, predicts or generates": {"measures": {}},
     "the step predicts": {"data": {}, "generating": {}},
     "the step predicts with several beams": {"do": "predict", "generating": {}},
+    "the step evaluates": {"evaluation": {}},
+    "the step evaluates, and the task is a folder's": {**_EVALUATING, "evaluation": {"task": "lm_eval:arc_easy"}},
     "a measure taken on a task is named": {"measures": {"names": "entropy"}},
     "a measure taken on generations is named": {"measures": {"names": "entropy"}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "dpo"}, "training": {}},
@@ -91,9 +95,11 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "the step exports to a hub": {"do": "export", "model": {"export_hub_model_id": "ann/a", "hf_hub_token": "a"}, "export": {}},
     "the step exports into an export_dir": {"do": "export", "model": {"export_dir": "a"}, "export": {}},
     "the step exports and has data": {"do": "export", "export": {}},
-    "the step measures, predicts or generates": {"measures": {}, "do": "measure"},
+    "the step measures, evaluates, predicts or generates": {"measures": {}, "do": "measure"},
     "the step predicts": {"data": {}, "generating": {}, "do": "predict"},
     "the step predicts with several beams": {"do": "predict", "generating": {"num_beams": 4}},
+    "the step evaluates": {**_EVALUATING, "evaluation": {"task": "mmlu"}},
+    "the step evaluates, and the task is a folder's": {**_EVALUATING, "evaluation": {"task": "mmlu"}},
     "a measure taken on a task is named": {"measures": {"names": "mutual_information"}},
     "a measure taken on generations is named": {"measures": {"names": "compression_ratio"}, "generating": {}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "sft"}, "training": {}},
@@ -129,6 +135,7 @@ OTHER_VALUES: dict[str, Any] = {
     "generating.top_p": 0.5,
     "model.export_hub_model_id": "ann/a",
     "measures.checkpoints": f"job-{0:024x}/sft/40",
+    "evaluation.download_mode": "force_redownload",
 }
 
 # What an argument of an export needs beside it.
@@ -136,9 +143,6 @@ BESIDE: dict[str, dict[str, Any]] = {
     "model.export_quantization_bit": {"export_quantization_dataset": "letters"},
     "model.export_hub_model_id": {"hf_hub_token": "hf_x"},
 }
-
-# What a group needs beside the argument in question.
-REQUIRED: dict[str, dict[str, Any]] = {"evaluation": {"task": "mmlu"}}
 
 
 def arguments_of(*kinds: str) -> list[str]:
@@ -200,9 +204,7 @@ def test_a_refusal_is_a_sentence(argument: str) -> None:
 @pytest.mark.parametrize("argument", arguments_of("refused"))
 def test_a_refused_argument_is_refused_at_job_level_with_its_pointer_and_sentence(argument: str) -> None:
     group, field = argument.split(".")
-    assert (f"/{group}/{field}", LEDGER[argument].why) in refusals_of(
-        a_job(**{group: {**REQUIRED.get(group, {}), field: other_value(argument)}})
-    )
+    assert (f"/{group}/{field}", LEDGER[argument].why) in refusals_of(a_job(**{group: {field: other_value(argument)}}))
 
 
 @pytest.mark.parametrize("argument", [a for a in arguments_of("refused") if a.split(".")[0] in STEP_GROUPS])
@@ -214,26 +216,22 @@ def test_a_refused_argument_is_refused_inside_a_step(argument: str) -> None:
 
 @pytest.mark.parametrize("argument", arguments_of("refused"))
 def test_a_refused_argument_is_refused_in_a_flat_file_under_its_own_name(argument: str) -> None:
-    group, field = argument.split(".")
-    document = a_flat_job(**{**REQUIRED.get(group, {}), field: other_value(argument)})
+    field = argument.split(".")[1]
+    document = a_flat_job(**{field: other_value(argument)})
     assert (f"/{field}", LEDGER[argument].why) in refusals_of(document)
 
 
-@pytest.mark.parametrize("argument", [a for a in arguments_of("refused") if a != "evaluation.task"])
+@pytest.mark.parametrize("argument", arguments_of("refused"))
 def test_a_refused_argument_may_keep_its_default(argument: str) -> None:
     group, field = argument.split(".")
     default = GROUPS[group].model_fields[field].default
-    assert f"/{group}/{field}" not in pointers_of(a_job(**{group: {**REQUIRED.get(group, {}), field: default}}))
+    assert f"/{group}/{field}" not in pointers_of(a_job(**{group: {field: default}}))
 
 
 @pytest.mark.parametrize(("argument", "value"), [(a, v) for a, fate in LEDGER.items() for v in fate.allowed or ()])
 def test_a_refused_argument_may_have_the_values_that_mean_off(argument: str, value: Any) -> None:
     group, field = argument.split(".")
     assert pointers_of(a_job(**{group: {field: value}})) == []
-
-
-def test_no_evaluation_group_passes_since_its_task_is_refused() -> None:
-    assert pointers_of(a_job(evaluation={"task": "mmlu"})) == ["/evaluation/task"]
 
 
 def test_every_condition_is_a_function_and_every_function_a_condition() -> None:

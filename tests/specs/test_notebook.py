@@ -61,6 +61,7 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
         "kto of pairs is called kto_pair where the loss is defined; both names are taken",
     ),
     "RLHFArguments.ppo_logger": ({"choices": ["wandb", "tensorboard"]}, "the notebook's help text is the list of choices"),
+    "EvaluationArguments.task": ({"required": False}, "every job has the group, and a step that evaluates is held to its task"),
     "EvaluationArguments.download_mode": (
         {
             "type": "str",
@@ -72,7 +73,10 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 # Fields that the notebook does not have, by "Group.field": why.
-OWN: dict[str, str] = {"DataArguments.overlength": "rows longer than cutoff_len may also be left out, and are counted either way"}
+OWN: dict[str, str] = {
+    "DataArguments.overlength": "rows longer than cutoff_len may also be left out, and are counted either way",
+    "EvaluationArguments.split": "the notebook takes it from the data's arguments, where it means what is trained on",
+}
 
 needs_notebook = pytest.mark.skipif(not NOTEBOOK.exists(), reason="the notebook is not beside the repository")
 

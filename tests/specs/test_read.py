@@ -536,6 +536,10 @@ def exporting(checkpoint: str, **model: Any) -> dict[str, Any]:
     return a_job(do="export", model={"model_name_or_path": checkpoint, **model})
 
 
+def evaluating(**evaluation: Any) -> dict[str, Any]:
+    return {"do": "evaluate", "model": {"model_name_or_path": "tiny"}, "evaluation": evaluation}
+
+
 def measuring(
     checkpoints: str | None = None, names: str = "entropy", dataset: str | None = None, **groups: Any
 ) -> dict[str, Any]:
@@ -806,6 +810,15 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
             "/finetuning/num_layer_trainable",
             "not 0",
         ),
+    ],
+    rules.evaluating_has_a_task: [
+        (evaluating(), "/evaluation/task", "needs a task"),
+        (evaluating(task="../mmlu"), "/evaluation/task", "no task's name"),
+        (evaluating(task="lm_eval:"), "/evaluation/task", "no task's name"),
+    ],
+    rules.results_have_a_folder: [
+        (evaluating(task="mmlu", save_dir="../elsewhere"), "/evaluation/save_dir", "no folders"),
+        (evaluating(task="mmlu", save_dir="a/b"), "/evaluation/save_dir", "no folders"),
     ],
 }
 

@@ -34,6 +34,19 @@ def test_an_attempt_is_handed_what_was_measured_of_checkpoints_and_not_the_base(
     assert work.measurements == {"sft": [{"global_step": 10, "split": "validation", "documents": {"nll": [1.0]}}]}
 
 
+def test_an_attempt_at_an_evaluation_is_handed_the_answers_of_the_base_too(database: Database) -> None:
+    document = {"do": "evaluate", "model": {"model_name_or_path": "tiny"}, "evaluation": {"task": "quiz"}}
+    with database.transaction() as session:
+        jobs.create(session, "local", document, read_job(document))
+        held = leases.claim(session, ["default"], "worker-1", 60)
+        assert held is not None
+        for global_step in (metrics.BASE, 1):
+            metrics.record_measurement(session, held, "evaluate", global_step, "test:sums", {"rows": [1]})
+        work = supervise._work(session, WorkerSettings(), Placement(held, (), 1.0))
+    kept = {"split": "test:sums", "documents": {"rows": [1]}}
+    assert work.measurements == {"evaluate": [{"global_step": number, **kept} for number in (None, 1)]}
+
+
 def claimed(database: Database, **groups: Any) -> Claim:
     document = job(**groups)
     with database.transaction() as session:

@@ -1,4 +1,4 @@
-"""Tests that one side of a line is meant: one-sided, and exact or clustered by document.
+"""Tests that one side of a line is meant, exact or clustered by document: one-sided but for McNemar's.
 
 Shapes: D documents, N and M documents of two samples that share none.
 
@@ -60,6 +60,18 @@ def clopper_pearson(successes: int, trials: int, alpha: float = 0.05) -> tuple[f
     low = float(stats.beta.ppf(alpha / 2, successes, trials - successes + 1)) if successes else 0.0
     high = float(stats.beta.isf(alpha / 2, successes + 1, trials - successes)) if successes < trials else 1.0
     return low, high
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p of "neither is right more often", from the questions that only one of two answered rightly.
+
+    Under it those are a fair coin's, so p is that of the binomial with ½; 1 where there is none. McNemar 1947.
+    """
+    if only_first < 0 or only_second < 0:
+        raise ValueError(f"{only_first} and {only_second} are no counts")
+    if not only_first + only_second:
+        return 1.0
+    return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
 def bootstrapped(

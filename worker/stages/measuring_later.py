@@ -52,23 +52,33 @@ def measure_later(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
     return work.folder, {"measured": len(called)}
 
 
-def _measure_base(work: StepWork, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
-    """What the job began with, or the step's own model; gone from memory when this returns, but for its head and its states."""
+def load_base(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
+    """What the job began with, or the step's own model. Raises a JobFailure where it reads other tokens than the step's model."""
     of_job = work.step.measures.base == "job"
     start, of = (work.job_start, work.job_step) if of_job else (work.start, work.step)
     if of_job and work.job_model != work.model:
         refuse_other_tokens(work.job_model, tokenizer, work.step, "the model that the job began with")
-    base = frozen(start, of, tokenizer, _device(work))
+    return frozen(start, of, tokenizer, _device(work))
+
+
+def load_beside(work: StepWork, one: ToMeasure, tokenizer: PreTrainedTokenizerBase) -> tuple[Model, Path]:
+    """A model beside the base, and the folder that its tokenizer lies in. The model before it is freed first."""
+    start, folder = one.start()
+    if folder != work.model:
+        refuse_other_tokens(folder, tokenizer, work.step, f"the checkpoint {one.name}, in the folder")
+    _free_memory()
+    return frozen(start, one.step, tokenizer, _device(work)), folder
+
+
+def _measure_base(work: StepWork, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
+    """The base is gone from memory when this returns, but for its head and its states."""
+    base = load_base(work, tokenizer)
     measuring.begin(base, base)
 
 
 def _measure(work: StepWork, one: ToMeasure, number: int, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
-    start, tokenizer_at = one.start()
-    if tokenizer_at != work.model:
-        refuse_other_tokens(tokenizer_at, tokenizer, work.step, f"the checkpoint {one.name}, in the folder")
-    _free_memory()
-    model: Model = frozen(start, one.step, tokenizer, _device(work))
-    measuring.checkpoint(model, number, _history(tokenizer_at))
+    model, folder = load_beside(work, one, tokenizer)
+    measuring.checkpoint(model, number, _history(folder))
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:

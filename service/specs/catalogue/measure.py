@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 # and without them; hidden, attention: of three layers on that text; adapter, weights: of the checkpoint itself; gradient: of what
 # trains, on that text; membership: training rows against held-out ones; generations: sampled text; task: labelled rows; data: the
 # text that is trained on; series: the run's own, up to the checkpoint. rows: a data set's, before anything is trained.
-# predictions: what a model wrote to a data set's rows.
+# predictions: what a model wrote to a data set's rows. questions: a benchmark's, in a step that evaluates.
 Object = Literal[
     "tokens",
     "prompts",
@@ -25,6 +25,7 @@ Object = Literal[
     "series",
     "rows",
     "predictions",
+    "questions",
 ]
 
 

@@ -114,3 +114,14 @@ def test_a_number_has_two_digits_of_its_error(value: float | None, error: float 
 def test_a_difference_has_its_sign() -> None:
     assert number(0.25, 0.5, "+") == "+0.25 ± 0.50"
     assert number(0.25, None, "+") == "+0.25"
+
+
+def test_of_an_evaluation_the_subjects_are_not_all_columns(service: FakeService, finebits: Finebits) -> None:
+    measures = {
+        name: a_value(0.5, 0.1, "1") for name in ("accuracy:anatomy", "accuracy", "equivocation", "expected_calibration_error")
+    }
+    row = {"step": "evaluate", "checkpoint": "base", "split": "test", "measures": measures}
+    service.answers("GET", "/jobs/job-1/metrics", {"job_id": "job-1", "data": [row]})
+    lines = finebits("metrics", "job-1").stdout.splitlines()
+    assert lines[1].split() == ["checkpoint", "accuracy", "expected_calibration_error"]
+    assert lines[-1] == "2 more: --measure NAME shows one, --json all."

@@ -11,6 +11,7 @@ from worker.information.significance import (
     clopper_pearson,
     lower_bound,
     mann_whitney,
+    mcnemar,
     upper_bound_of_ratio,
 )
 
@@ -71,3 +72,26 @@ def test_the_bootstrap_s_deviation_is_the_standard_error_and_bounds_a_ratio():
     assert logs_B.std() == pytest.approx(error, rel=0.1)
     bound = upper_bound_of_ratio(math.log(values_D.mean()), logs_B, 0.025, 50)
     assert bound == pytest.approx(values_D.mean() * math.exp(stats.t.isf(0.025, 49) * error), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "p"), [(0, 0, 1), (1, 0, 1), (5, 0, 2 / 32), (0, 5, 2 / 32), (3, 1, 10 / 16)]
+)
+def test_mcnemars_p_is_a_fair_coins(only_first, only_second, p):
+    assert mcnemar(only_first, only_second) == pytest.approx(p)
+
+
+def test_mcnemars_test_keeps_its_level():
+    """Two models of one accuracy differ with p below 0.05 in at most so many benchmarks."""
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(1000):
+        n = generator.binomial(200, 0.3)
+        first = int(generator.binomial(n, 0.5))
+        alarms += mcnemar(first, n - first) <= 0.05
+    assert alarms <= 55
+
+
+def test_counts_below_0_are_refused():
+    with pytest.raises(ValueError, match="no counts"):
+        mcnemar(-1, 2)

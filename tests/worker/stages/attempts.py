@@ -122,17 +122,19 @@ class Host:
         """What a supervisor would hand to the attempt after these."""
         said = [message for attempt in earlier for message in attempt.messages]
         checkpoints, measurements = {}, {}
+        resolved = read_job(document).resolved.model_dump(mode="json")
+        evaluates = {step["name"] for step in resolved["steps"] if step["do"] == "evaluate"}
         for message in said:
             if message["message"] == "checkpoint":
                 kept = {name: message[name] for name in ("global_step", "path", "epoch", "files")}
                 checkpoints.setdefault(message["step"], []).append(kept)
-            if message["message"] == "measurement" and message["global_step"] is not None:
+            if message["message"] == "measurement" and (message["global_step"] is not None or message["step"] in evaluates):
                 kept = {name: message[name] for name in ("global_step", "split", "documents")}
                 measurements.setdefault(message["step"], []).append(kept)
         return Work(
             job_id=JOB,
             attempt=len(earlier) + 1,
-            job=read_job(document).resolved.model_dump(mode="json"),
+            job=resolved,
             artifacts_root=str(self.artifacts),
             models_root=str(self.models),
             datasets_root=str(self.datasets),
