@@ -9,8 +9,8 @@ full length, so that all write as many tokens. In turn, in one process:
 - given: our `answer`, with each row's own seed and its log-probability and entropy, in the same batches;
 - sorted: the same in batches of like lengths, as a step that predicts has them.
 
-The ratios are of medians. Above 1: faster than the plain loop. On a CPU, seconds are the process's own (OMP_NUM_THREADS=1), so that
-others at work there do not count.
+The ratios are of medians. Above 1: faster than the plain loop. On a CPU seconds are the process's own (OMP_NUM_THREADS=1): others
+at work there do not count.
 """
 
 import argparse
