@@ -19,6 +19,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from service.specs.reasons import Reason
+from worker.failures import JobFailure
 from worker.models.adapters import Model
 from worker.probes.token import Document, measure
 from worker.writing.batch import Manner, RequireNumbers, as_configured, seeded, write
@@ -53,7 +55,7 @@ def answer(
     if manner.num_beams > 1:
         return _by_beams(model, prompts, rooms, seeds[0], manner, criteria)
     told = _Told(manner.vocabulary)
-    processors = [RequireNumbers(NO_NUMBERS), told.model, *_changed(manner, prompts)]
+    processors = [told.model, *_changed(manner, prompts)]
     uniform_TB = np.stack([np.random.default_rng(list(seed)).random(max(rooms)) for seed in seeds], axis=1)
     processors.append(_Choosing(told, torch.from_numpy(uniform_TB) if manner.draws else None))
     plain = as_configured(_greedy(manner), max(rooms))  # the processors above do what it would do, and leave one token
@@ -78,21 +80,26 @@ class _Told:
 
     def __init__(self, vocabulary: int | None) -> None:
         self.model = _Model(self, vocabulary)
-        self.logp_BV: torch.Tensor | None = None
+        self._logits_BV: torch.Tensor | None = None
+        self._total_B: torch.Tensor | None = None
         self._logp: list[torch.Tensor] = []
         self._entropy: list[torch.Tensor] = []
 
-    def said(self, logp_BV: torch.Tensor) -> None:
-        self.logp_BV = logp_BV
-        self._entropy.append(torch.special.entr(logp_BV.exp()).sum(-1))
+    def said(self, logits_BV: torch.Tensor) -> None:
+        """ln p = z − ln Σ exp z, and so H = ln Σ exp z − Σ p z, in nats."""
+        p_BV, self._total_B = torch.softmax(logits_BV, dim=-1), torch.logsumexp(logits_BV, dim=-1)
+        self._logits_BV = logits_BV
+        self._entropy.append(self._total_B - p_BV.mul_(logits_BV).nansum(-1))  # 0 · −∞ is nan, and adds nothing
 
     def chose(self, token_B: torch.Tensor) -> None:
-        assert self.logp_BV is not None
-        self._logp.append(self.logp_BV.gather(1, token_B[:, None])[:, 0])
-        self.logp_BV = None
+        assert self._logits_BV is not None
+        assert self._total_B is not None
+        self._logp.append(self._logits_BV.gather(1, token_B[:, None])[:, 0] - self._total_B)
 
     def bits(self) -> tuple[np.ndarray, np.ndarray]:
-        """(lg p [T, B], H [T, B])."""
+        """(lg p [T, B], H [T, B]). Raises a JobFailure where the model says nothing that is a number."""
+        if not all(bool(logp_B.isfinite().all()) for logp_B in self._logp):
+            raise JobFailure(Reason.DIVERGED, NO_NUMBERS)
         return tuple(torch.stack(nats).double().cpu().numpy() / log(2) for nats in (self._logp, self._entropy))  # type: ignore[return-value]
 
 
@@ -106,7 +113,7 @@ class _Model(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         if self._vocabulary is not None:
             scores[:, self._vocabulary :] = -torch.inf
-        self._told.said(torch.log_softmax(scores.float(), dim=-1))
+        self._told.said(scores if scores.dtype == torch.float32 else scores.float())
         return scores
 
 
@@ -121,17 +128,18 @@ class _Choosing(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         token_B = scores.argmax(-1) if self._uniform_TB is None else self._drawn(scores)
         self._told.chose(token_B)
-        chosen: Any = torch.full_like(scores, -torch.inf).scatter(1, token_B[:, None], 0.0)
+        chosen: Any = torch.full_like(scores, -torch.inf).scatter_(1, token_B[:, None], 0.0)
         return chosen
 
     def _drawn(self, scores_BV: torch.Tensor) -> torch.Tensor:
         assert self._uniform_TB is not None
         uniform_B1 = self._uniform_TB[self._t, :, None].to(scores_BV.device)
         self._t = min(self._t + 1, len(self._uniform_TB) - 1)  # steps that transformers takes too many, and undoes
-        below_BV = torch.softmax(scores_BV.double(), dim=-1).cumsum(-1)
+        below_BV = torch.softmax(scores_BV, dim=-1).cumsum(-1, dtype=torch.float64)
         total_B1 = below_BV[:, -1:]
         at_B1 = torch.minimum(uniform_B1 * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
-        return torch.searchsorted(below_BV, at_B1, right=True)[:, 0]  # the first above it, so never one of probability 0
+        token_B = torch.searchsorted(below_BV, at_B1, right=True)[:, 0]  # the first above it, so never one of probability 0
+        return token_B.clamp(max=scores_BV.shape[1] - 1)  # where nothing is a number, which `bits` tells
 
 
 def _changed(manner: Manner, prompts: Sequence[list[int]]) -> list[LogitsProcessor]:

@@ -21,9 +21,9 @@ def model(make_llama):
     return make_llama(initializer_range=0.3)
 
 
-def answered(model, prompts=PROMPTS, rooms=None, seeds=None, stop_ids=(EOS,), num_beams=1, vocabulary=None, **given):
+def answered(model, prompts=PROMPTS, rooms=None, seeds=None, stop_ids=(EOS,), num_beams=1, vocabulary=None, pad=EOS, **given):
     settings = GeneratingArguments(**WIDE | {"max_new_tokens": 8} | given)
-    manner = Manner(settings, list(stop_ids), EOS, num_beams, vocabulary)
+    manner = Manner(settings, list(stop_ids), pad, num_beams, vocabulary)
     rooms = rooms or [settings.max_new_tokens] * len(prompts)
     return answer(model, prompts, rooms, seeds or [(0, row) for row in range(len(prompts))], manner)
 
@@ -47,9 +47,9 @@ def test_a_row_is_drawn_by_its_own_seed_in_whatever_batch_it_stands(model):
 
 def test_a_penalty_for_repetition_is_of_the_row_and_not_of_its_padding(model):
     """The padding is the token that ends an answer: penalised for it, a short prompt's answer would not end."""
-    given = {"repetition_penalty": 1.4}
-    together = tokens(answered(model, **given))
-    assert together == [tokens(answered(model, [prompt], seeds=[(0, row)], **given))[0] for row, prompt in enumerate(PROMPTS)]
+    given = {"repetition_penalty": 1e3, "do_sample": False, "stop_ids": ()}
+    (alone,) = tokens(answered(model, PROMPTS[2:], **given))
+    assert tokens(answered(model, pad=alone[0], **given))[2] == alone
     never = tokens(answered(model, repetition_penalty=1e3, do_sample=False, stop_ids=()))
     assert all(len({*prompt, *text}) == len(prompt) + len(text) for prompt, text in zip(PROMPTS, never, strict=True))
 
