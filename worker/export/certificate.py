@@ -7,7 +7,7 @@ a wrong merge, a rounding, a shard that is damaged, all of it is in the numbers.
 import gc
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from worker.information.vocabulary.head import Head
 from worker.models.adapters import Model
 from worker.models.assembly import is_quantized
 from worker.models.loading import load_model, refuse_small_vocabulary
-from worker.probes.token import Base, one_pass
+from worker.probes.token import Base, DocumentSums, Pass, one_pass
 
 FILE = "certificate.json"
 
@@ -73,6 +73,9 @@ class Certificate:
     cross_entropy_change: Mean
     limits: Limits = field(default_factory=Limits)
     rate_distortion: RateDistortion | None = None  # of an export whose weights were rounded
+    # by window, for a report of measures in which what was trained is the base
+    of_reference: DocumentSums | None = field(default=None, repr=False)
+    of_export: DocumentSums | None = field(default=None, repr=False)
 
     @property
     def failures(self) -> list[str]:
@@ -87,8 +90,9 @@ class Certificate:
 
     def to_document(self) -> dict[str, Any]:
         """As certificate.json has it: a number that is none is null, since JSON has no nan."""
-        document: dict[str, Any] = _finite(asdict(self)) | {"unit": "bits per token", "passed": not self.failures}
-        return document
+        told = asdict(replace(self, of_reference=None, of_export=None))
+        del told["of_reference"], told["of_export"]
+        return {**_finite(told), "unit": "bits per token", "passed": not self.failures}
 
     def sentence(self) -> str:
         """Its main numbers, for people."""
@@ -135,7 +139,7 @@ def compare(
 ) -> Certificate:
     """A model in memory against what is kept of another one. Raises JobFailure where they have no tokens in common to compare."""
     try:
-        one = one_pass(model, text.documents, tokenizer_size, base, batch_documents, ("base_nll",))
+        one = one_pass(model, text.documents, tokenizer_size, base, batch_documents, ("base_nll", "base_entropy"))
     except ValueError as error:
         raise JobFailure(Reason.CERTIFICATE_FAILED, f"What was written cannot be compared: {error}.") from None
     bits = one.statistics
@@ -161,6 +165,8 @@ def compare(
         cross_entropy_export=_told(export),
         cross_entropy_change=_told(difference(export, reference)),
         limits=limits,
+        of_reference=_of_base(one),
+        of_export=one.sums,
     )
 
 
@@ -171,6 +177,18 @@ def loaded(folder: Path, tokenizer: PreTrainedTokenizerBase, device: torch.devic
     model.requires_grad_(False)
     model.eval()
     return model if is_quantized(model) else model.to(device)
+
+
+def _of_base(one: Pass) -> DocumentSums:
+    """The base's own sums, which the pass beside it has made already."""
+    windows = len(one.documents)
+
+    def sums(bits_N: np.ndarray | None) -> list[float]:
+        return [float(total) for total in np.bincount(one.document_N, bits_N, minlength=windows)]
+
+    none = [0.0] * windows
+    nll, entropy = sums(one.statistics.base_nll), sums(one.statistics.base_entropy)
+    return replace(one.sums, nll=nll, entropy=entropy, kl_from_base=none, kl_to_base=none)
 
 
 def _again(load: Made) -> Model:

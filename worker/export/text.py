@@ -15,17 +15,20 @@ DRAWN_DOCUMENTS, DRAWN_TOKENS, DRAWN_SEED = 16, 128, 0
 
 @dataclass(frozen=True)
 class Text:
-    """Windows, and which document each is of; intervals cluster on documents. `source` says what it is, for people."""
+    """Windows, and which document each is of; intervals cluster on documents. `source` says what it is, for people, and `split`
+    as measures have it.
+    """
 
     documents: list[Document]
     document_of: list[int]
     source: str
+    split: str
 
 
-def of_examples(examples: Sequence[Example], source: str) -> Text:
+def of_examples(examples: Sequence[Example], source: str, split: str) -> Text:
     places = {document: place for place, document in enumerate(dict.fromkeys(example.document for example in examples))}
     documents = [Document(example.input_ids, example.labels, example.n_bytes, example.n_words) for example in examples]
-    return Text(documents, [places[example.document] for example in examples], source)
+    return Text(documents, [places[example.document] for example in examples], source, split)
 
 
 def drawn(tokenizer: PreTrainedTokenizerBase, most_tokens: int = DRAWN_TOKENS) -> Text:
@@ -35,6 +38,5 @@ def drawn(tokenizer: PreTrainedTokenizerBase, most_tokens: int = DRAWN_TOKENS) -
     chance = random.Random(DRAWN_SEED)
     rows = [[chance.choice(known) for _ in range(min(DRAWN_TOKENS, most_tokens))] for _ in range(DRAWN_DOCUMENTS)]
     documents = [Document(row, row, 0) for row in rows]
-    return Text(
-        documents, list(range(len(rows))), f"{DRAWN_DOCUMENTS} sequences of tokens drawn at random with seed {DRAWN_SEED}"
-    )
+    source = f"{DRAWN_DOCUMENTS} sequences of tokens drawn at random with seed {DRAWN_SEED}"
+    return Text(documents, list(range(len(rows))), source, "drawn")

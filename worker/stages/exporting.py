@@ -27,14 +27,18 @@ from worker.models.assembly import frozen, to_write
 from worker.models.dtype import compute_dtype
 from worker.models.loading import load_tokenizer, refuse_small_vocabulary
 from worker.models.start import SavedAdapter, Start
+from worker.probes.report import report
 from worker.run import Run
 from worker.stages.bringing import bring
+from worker.stages.measuring import by_document
 from worker.stages.pushing import pushed
 from worker.stages.quantizing import calibration_of, quantized
 from worker.stages.step import StepWork
 from worker.stages.training import add_template_tokens, notice
 
 NUMBER = 0  # of the one checkpoint that the step makes: no update is its own
+
+MEASURED = ("cross_entropy", "kl_from_base", "kl_to_base")
 
 LOADERS = {"pt": load_pretraining, "sft": load_supervised, "dpo": load_pairs}
 
@@ -78,7 +82,8 @@ def _write(work: StepWork, run: Run) -> Path:
         write_tokenizer(tokenizer, _template(work), folder)
         run.check()
         run.progress(phase="certifying")
-        certified = partial(_certified, work, tokenizer, folder, _text(work, run, tokenizer))
+        text = _text(work, run, tokenizer)
+        certified = partial(_certified, work, tokenizer, folder, text)
         found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
         if calibration is not None:
             found = quantized(work, run, folder, calibration, certified)
@@ -88,6 +93,7 @@ def _write(work: StepWork, run: Run) -> Path:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    _tell_measures(work, run, text, found)
     run.checkpoint(work.name, NUMBER, folder, 0.0, None, files)
     _tell(work, run, files, found)
     return folder
@@ -144,7 +150,7 @@ def _text(work: StepWork, run: Run, tokenizer: PreTrainedTokenizerBase) -> Text:
     is_judged = step.finetuning.stage == "dpo" and holds(work.places, wanted) == "labels"
     data = (load_judged if is_judged else LOADERS[step.finetuning.stage])(work.places, wanted, tokenizer)
     of = ", ".join(step.data.dataset)
-    return of_examples(data.evaluation, f"held-out rows of {of}" if data.split == "validation" else f"rows of {of}")
+    return of_examples(data.evaluation, f"held-out rows of {of}" if data.split == "validation" else f"rows of {of}", data.split)
 
 
 def _write_beside(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str, found: Certificate) -> None:
@@ -187,6 +193,16 @@ def _train_loss(start: Start) -> float | None:
         return None
     history = json.loads(file.read_text(encoding="utf-8"))["log_history"]
     return next((float(entry["loss"]) for entry in reversed(history) if "loss" in entry), None)
+
+
+def _tell_measures(work: StepWork, run: Run, text: Text, found: Certificate) -> None:
+    """As of a checkpoint: what was trained is its base."""
+    assert found.of_reference is not None
+    assert found.of_export is not None
+    base, written = by_document(found.of_reference, text.document_of), by_document(found.of_export, text.document_of)
+    rows = [row for row in report({NUMBER: written}, base) if row["measure"] in MEASURED]
+    run.measurement(work.name, None, text.split, base.to_json(), [row for row in rows if row["global_step"] is None])
+    run.measurement(work.name, NUMBER, text.split, written.to_json(), [row for row in rows if row["global_step"] == NUMBER])
 
 
 def _tell(work: StepWork, run: Run, files: list[dict[str, Any]], found: Certificate) -> None:

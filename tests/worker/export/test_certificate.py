@@ -79,7 +79,7 @@ def test_windows_of_one_document_are_one_cluster(make_llama, tokenizer):
         Example([7, 8], [-100, 8], document=7),
         Example([9, 8], [9, 8], document=9),
     ]
-    text = of_examples(examples, "validation")
+    text = of_examples(examples, "held-out rows", "validation")
     base = Base.of(make_llama(0), text.documents, len(tokenizer))
     found = compare(base, make_llama(1), len(tokenizer), text, Limits())
     assert (found.n_documents, found.n_tokens) == (2, 4)

@@ -1,21 +1,28 @@
 """A step that exports: what it writes is the model that was trained, whole or not there."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from service.specs.reasons import Reason
-from tests.worker.stages.attempts import a_job, a_pretraining_job, add_judge, weights
-from worker import checkpoints
+from tests.worker.stages.attempts import Attempt, a_job, a_pretraining_job, add_judge, weights
+from worker import checkpoints, disk
+from worker.child import explained
+from worker.export import publishing
 from worker.export import weights as export_weights
 from worker.failures import JobFailure
 from worker.models import assembly, value_head
-from worker.run import Stopped
+from worker.run import Run, Stopped
+from worker.stages import exporting
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own call
 
@@ -90,6 +97,21 @@ def test_what_is_told_of_an_export(lively):
         assert hashlib.sha256((folder / file["name"]).read_bytes()).hexdigest() == file["sha256"]
     assert {file["name"] for file in told["files"]} == names_in(folder) - {"manifest.json"}
     assert checkpoints.is_complete(lively.root / "exports" / "pets")
+
+
+def test_the_certificates_numbers_are_measures_of_the_step_too(lively):
+    export = {"dtype": "bfloat16", "certificate_mean_kl": 1.0, "certificate_max_kl": 10.0}
+    attempt = lively.done(a_pipeline(EXPORT | {"export": export}))
+    rows, found = attempt.rows("export"), attempt.events("exported")[0]["data"]["certificate"]
+    assert {measure for _, measure in rows} == {"cross_entropy", "kl_from_base", "kl_to_base"}
+    assert rows[None, "cross_entropy"]["value"] == pytest.approx(found["cross_entropy_reference"]["value"])
+    change, told = rows[0, "cross_entropy"]["versus_base"], found["cross_entropy_change"]
+    assert (change["value"], change["standard_error"]) == pytest.approx((told["value"], told["standard_error"]))
+    assert change["value"] != 0
+    for name in ("kl_from_base", "kl_to_base"):
+        mean = found[name.replace("base", "reference")]["mean"]
+        assert rows[0, name]["value"] == pytest.approx(mean["value"])
+        assert rows[0, name]["interval"] == pytest.approx(mean["interval"])
 
 
 def test_the_card_and_the_record_say_what_it_was_made_of(lively):
@@ -358,3 +380,132 @@ def test_what_a_killed_attempt_left_is_finished_by_the_next(lively):
     third = lively.done(document, [first, second])
     assert third.of("step", "export")
     assert list((lively.root / "exports").iterdir()) == [lively.root / "exports" / "pets"]
+
+
+PLACES = {
+    "its weights are written": (export_weights, "write"),
+    "it is proved": (exporting, "certify"),
+    "it is sealed": (checkpoints, "seal"),
+    "it is told of": (Run, "checkpoint"),
+    "it is copied": (publishing, "_copy"),
+    "it has its name": (publishing, "_move"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_attempt_that_is_killed_anywhere_is_finished_by_the_next(host, place):
+    document = an_export(model={"export_dir": "pets"})
+    first = killed_once(host, document, *PLACES[place])
+    published = host.root / "exports" / "pets"
+    assert checkpoints.is_complete(published) == (place == "it has its name"), "whole, or not there"
+    assert published.exists() == (place == "it has its name")
+    second = host.done(document, [first])
+    assert checkpoints.is_complete(published)
+    assert [*published.parent.iterdir()] == [published]
+    told = {name for attempt in (first, second) for name in [message["path"] for message in attempt.of("checkpoint")]}
+    assert second.of("step")[0]["output"] in told
+    assert len(told) == 1
+
+
+def killed_once(host, document, owner, name):
+    """An attempt in a process of its own, which SIGKILL ends behind one of its functions; what it had said by then."""
+    said = host.root / "said.jsonl"
+    pid = os.fork()
+    if pid == 0:
+        done = getattr(owner, name)
+
+        def last(*arguments, **named):
+            done(*arguments, **named)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(owner, name, last)
+        with said.open("a") as log:
+            host.attempt(document, when=lambda message, run: print(json.dumps(message), file=log, flush=True))
+        os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), "it came to its end without passing there"
+    return Attempt([json.loads(line) for line in said.read_text().splitlines()])
+
+
+def test_a_disk_without_room_ends_it_before_anything_is_written(host, monkeypatch):
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: -1)
+    attempt = host.attempt(an_export(model={"export_dir": "pets"}))
+    assert attempt.error.reason == Reason.OUT_OF_DISK
+    assert attempt.error.sentence.startswith("The export would take ")
+    assert nothing_is_left(host)
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md", "manifest.json"])
+def test_a_disk_that_fills_in_its_midst_leaves_nothing(host, monkeypatch, name):
+    """Whatever the check before had seen: other programs write, too."""
+    write = Path.write_text
+
+    def full(path, *arguments, **named):
+        if path.name.endswith(name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, *arguments, **named)
+
+    save = PretrainedConfig.save_pretrained
+    monkeypatch.setattr(Path, "write_text", full)
+    if name == "config.json":
+        monkeypatch.setattr(PretrainedConfig, "save_pretrained", lambda self, folder, **_: full(Path(folder, name), ""))
+    attempt = host.attempt(an_export(model={"export_dir": "pets"}))
+    assert explained(attempt.error).reason == Reason.OUT_OF_DISK
+    assert nothing_is_left(host)
+    monkeypatch.undo()
+    assert PretrainedConfig.save_pretrained is save
+    host.done(an_export(model={"export_dir": "pets"}), [attempt])
+    assert checkpoints.is_complete(host.root / "exports" / "pets")
+
+
+def test_another_host_fetches_what_was_written_and_publishes_it(host):
+    host.store_url = f"file://{host.root}/store"
+    document = an_export(model={"export_dir": "pets"})
+    first = host.done(document)
+    first.messages[:] = [message for message in first.messages if message["message"] != "step"]
+    shutil.rmtree(host.root / "exports")
+    shutil.rmtree(host.artifacts)
+    host.artifacts.mkdir()
+    second = host.done(document, [first])
+    assert second.notices() == ["export: checkpoint 0 was fetched from the artifact store."]
+    assert checkpoints.is_complete(host.root / "exports" / "pets")
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_of_another_base_is_refused(host, make_llama):
+    host.add_model("wide", make_llama(hidden_size=48))
+    attempt = host.done(a_job(measures={"names": ""}, training={"max_steps": 1}))
+    shutil.copytree(host.folder(attempt), host.models / "of-tiny")
+    error = host.attempt(an_export(model={"model_name_or_path": "wide", "adapter_name_or_path": "of-tiny"})).error
+    assert error.reason == Reason.BAD_MODEL
+    assert "'of-tiny' was made on 'tiny' and does not fit the model 'wide'" in error.sentence
+    assert nothing_is_left(host)
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(host, make_llama):
+    host.add_model("small", make_llama(vocab_size=200))
+    error = host.attempt(an_export(model={"model_name_or_path": "small"})).error
+    assert error.reason == Reason.BAD_MODEL
+    assert "The tokenizer has 300 tokens, and the model 'small' has a vocabulary of 200" in error.sentence
+    assert nothing_is_left(host)
+
+
+def test_a_quantized_model_is_not_exported(host, make_llama):
+    config = json.loads((host.models / "tiny" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (host.models / "tiny" / "config.json").write_text(json.dumps(config))
+    error = host.attempt(an_export()).error
+    assert error.reason == Reason.BAD_MODEL
+    assert "'tiny' is quantized (bitsandbytes)" in error.sentence
+
+
+def test_an_adapter_that_lies_on_another_is_not_exported_alone(host):
+    steps = [{"name": "first"}, {"name": "second", "model": {"model_name_or_path": "@first"}}]
+    document = a_job(measures={"names": ""}, training={"max_steps": 1}) | {"steps": steps}
+    job_id = host.remember(document, host.done(document))
+    spec = an_export(model={"model_name_or_path": f"{job_id}/second"}, export={"adapter_only": True})
+    error = host.attempt(spec).error
+    assert error.reason == Reason.BAD_MODEL
+    assert "There are 2 adapters, one on another" in error.sentence
