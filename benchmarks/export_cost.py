@@ -3,8 +3,9 @@
     python benchmarks/export_cost.py [--layers 12 --repeats 3]
 
 A Llama in bf16 with a LoRA adapter on every linear layer, both made on the spot. Each side runs in a process of its own, one
-after another, and the best of its turns counts: plain; ours without the certificate (merged in fp32, written, hashed, sealed, on
-the disk); ours with it. Seconds are from the first byte read to the last one written, without imports; the peak is the process's.
+after another, and the best of its turns counts: plain; plain with its files then flushed to the disk, which save_pretrained
+leaves to the kernel; ours without the certificate (merged, written, flushed, hashed, sealed); ours with it. Seconds are
+from the first byte read on, without imports; the peak is the process's. What others write to the disk meanwhile is in them.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def compare(folder: Path, repeats: int) -> None:
-    taken: dict[str, list[dict[str, float]]] = {side: [] for side in ("plain", "export", "certified")}
+    taken: dict[str, list[dict[str, float]]] = {side: [] for side in ("plain", "flushed", "export", "certified")}
     for _ in range(repeats):
         for side in taken:
             taken[side].append(run(side, folder))
@@ -44,10 +45,11 @@ def compare(folder: Path, repeats: int) -> None:
     size = sum(file.stat().st_size for file in (folder / "base").iterdir())
     print(f"a model of {size / 1e6:.0f} MB; the best of {repeats} turns each")
     for side, one in best.items():
-        seconds, peak = (one[name] / best["plain"][name] for name in ("seconds", "peak_bytes"))
+        seconds, cpu, peak = (one[name] / best["plain"][name] for name in ("seconds", "cpu_seconds", "peak_bytes"))
+        flushed = one["seconds"] / best["flushed"]["seconds"]
         print(
-            f"{side:10} {one['seconds']:7.2f} s ({seconds:4.2f})   of CPU {one['cpu_seconds']:7.2f} s"
-            f"   peak {one['peak_bytes'] / 1e6:6.0f} MB ({peak:4.2f})"
+            f"{side:10} {one['seconds']:6.2f} s ({seconds:4.2f} of plain, {flushed:4.2f} of flushed)   of CPU "
+            f"{one['cpu_seconds']:6.2f} s ({cpu:4.2f})   peak {one['peak_bytes'] / 1e6:6.0f} MB ({peak:4.2f})"
         )
     print(f"allowed without the certificate: {ALLOWED_SECONDS} of the seconds, {ALLOWED_PEAK} of the peak")
 
@@ -111,6 +113,19 @@ def plain(folder: Path) -> Callable[[], None]:
     return work
 
 
+def flushed(folder: Path) -> Callable[[], None]:
+    from worker.checkpoints import flush
+
+    written = plain(folder)
+
+    def work() -> None:
+        written()
+        for file in (folder / "plain").iterdir():
+            flush(file)
+
+    return work
+
+
 def export(folder: Path) -> Callable[[], None]:
     import shutil
 
@@ -161,6 +176,7 @@ def certified(folder: Path) -> Callable[[], None]:
 SIDES: dict[str, Callable[[Path], Callable[[], None]]] = {
     "make": make,
     "plain": plain,
+    "flushed": flushed,
     "export": export,
     "certified": certified,
 }

@@ -110,3 +110,21 @@ def test_sizes_are_told_in_powers_of_ten() -> None:
 def test_a_step_that_trains_nothing_writes_no_checkpoint(roots: Roots) -> None:
     steps = [{"name": "sft"}, {"name": "later", "do": "measure", "measures": {"checkpoints": "@sft"}}]
     assert set(left(roots, steps=steps)) == {"sft"}
+
+
+@pytest.mark.parametrize(("dtype", "n_bytes"), [("auto", 4 * 420), ("float32", 4 * 420), ("bfloat16", 2 * 420)])
+def test_an_export_takes_the_models_files_again_in_the_type_that_is_asked_for(roots: Roots, dtype: str, n_bytes: int) -> None:
+    steps = [{"name": "sft"}, {"name": "export", "do": "export", "model": {"model_name_or_path": "@sft"}}]
+    steps[1]["export"] = {"dtype": dtype}
+    needed = left(roots, done=("sft",), steps=steps)["export"]
+    model = roots.models / "tiny"
+    header = (model / "model.safetensors").stat().st_size - 4 * 420 if dtype == "auto" else 0
+    beside = (model / "config.json").stat().st_size + space.BESIDE_BYTES
+    assert needed == space.StepSpace(n_bytes + header + beside, 1)
+    assert left(roots, done=("sft", "export"), steps=steps) == {}
+
+
+def test_an_adapter_that_is_exported_alone_takes_next_to_nothing(roots: Roots) -> None:
+    steps = [{"name": "sft"}, {"name": "export", "do": "export", "model": {"model_name_or_path": "@sft"}}]
+    steps[1]["export"] = {"adapter_only": True}
+    assert left(roots, done=("sft",), steps=steps)["export"].checkpoint_bytes < space.BESIDE_BYTES + 1000
