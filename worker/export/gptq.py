@@ -55,10 +55,13 @@ def gptqmodel(
     """The library. Raises JobFailure where this worker does not have it."""
     refuse_unreadable("gptq")
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # fewer than two stop it at its import on a small host
+    os.environ.setdefault("GPTQMODEL_OFFLINE", "1")  # it would fetch the sources of kernels
     from gptqmodel import GPTQModel, QuantizeConfig
+    from gptqmodel.looper import loop_processor
     from transformers import AutoConfig
 
     scratch = target.with_name(f"{target.name}.scratch")
+    loop_processor._PROJECT_LOG_DIR = scratch / "logs"  # or it would be where the process was started
     config = QuantizeConfig(
         bits=bits,
         group_size=group,

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from tests.containers import ROOT
 from tests.worker.stages.attempts import Host, a_job, training
 from worker.models.loading import load_model
 from worker.models.quantization import quantized_with
@@ -89,6 +90,13 @@ def test_nothing_in_an_export_says_where_it_was_made(exports):
     for file in host.folder(attempt, "q4").iterdir():
         assert str(host.root).encode() not in file.read_bytes(), file.name
         assert b"/tmp/" not in file.read_bytes(), file.name
+
+
+def test_nothing_is_left_beside_it_or_where_the_process_was_started(exports):
+    host, attempt = exports
+    folder = host.folder(attempt, "q4")
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name}
+    assert not list(ROOT.glob("logs/gptq_log_*"))
 
 
 def test_an_adapter_learns_on_each_of_them(exports):
