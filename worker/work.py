@@ -34,6 +34,8 @@ class Work:
     device: str | None  # CUDA_VISIBLE_DEVICES of the child, with commas between several; None: no GPU
     threads: int
     lease_seconds: float
+    ranks: int = 1  # processes that train together, one for each of its GPUs or of what stands for them
+    stand_ins: bool = False  # whether processors stand for its GPUs
     reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
     gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to
     # for hubs, by step; None: kept with a key that this worker does not have

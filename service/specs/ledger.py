@@ -219,7 +219,7 @@ LEDGER: dict[str, Fate] = {
     "measures.prompts": _SAMPLED,
     "measures.samples": _SAMPLED,
     "resources.queue": WORKS,
-    "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
+    "resources.gpus": WORKS,
     "resources.gpu_memory_fraction": WORKS,
     "resources.priority": WORKS,
     "resources.max_lost": WORKS,

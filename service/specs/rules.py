@@ -596,6 +596,17 @@ def a_fraction_is_of_a_gpu(spec: JobSpec) -> Iterator[Refusal]:
         yield Refusal(("resources", "gpu_memory_fraction"), "This has no effect here: the job asks for no GPU (gpus is 0).")
 
 
+def several_gpus_train(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """They hold the rows of an update between them; what else a job does takes one."""
+    if (spec.resources.gpus or 0) <= 1:
+        return
+    place = ("resources", "gpus")
+    if any(step.finetuning.stage == "ppo" and step.do == "train" for step in job.steps):
+        yield Refusal(place, "The stage ppo takes one GPU: post its step as a job of its own, and the others with several.")
+    if not any(step.do == "train" for step in job.steps):
+        yield Refusal(place, "Several GPUs have no effect here: no step trains, and to measure or to look at data takes one.")
+
+
 def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:
     seen: set[str] = set()
     for index, step in enumerate(spec.steps):

@@ -87,7 +87,6 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
 
 # Values other than the default, where the type alone does not give one.
 OTHER_VALUES: dict[str, Any] = {
-    "resources.gpus": 2,
     "data.interleave_probs": "0.25,0.75",
     "finetuning.lora_dropout": 0.5,
     "training.adam_beta1": 0.5,

@@ -34,8 +34,13 @@ SAME = (
 )
 
 
-def training_arguments(training: TrainingArguments, folder: Path, use_cpu: bool) -> TransformersArguments:
-    """`logging_steps` stays ours: the trainer tells every update's loss, and `callbacks.Reporting` makes means of them."""
+def training_arguments(
+    training: TrainingArguments, folder: Path, use_cpu: bool, leaves_some_out: bool = False
+) -> TransformersArguments:
+    """`logging_steps` stays ours: the trainer tells every update's loss, and `callbacks.Reporting` makes means of them.
+
+    `leaves_some_out`: whether there are parameters that train and that the loss does not depend on. Ranks ask for each.
+    """
     values: dict[str, Any] = {name: getattr(training, name) for name in SAME}
     # a float below 1 is a share of all updates; warmup_ratio was refused together with warmup_steps
     values["warmup_steps"] = training.warmup_ratio or training.warmup_steps
@@ -52,5 +57,7 @@ def training_arguments(training: TrainingArguments, folder: Path, use_cpu: bool)
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=not use_cpu,
+        ddp_find_unused_parameters=leaves_some_out,
+        accelerator_config={"dispatch_batches": False},  # each rank reads its own part of a stream
         **values,
     )
