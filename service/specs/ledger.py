@@ -203,6 +203,7 @@ LEDGER: dict[str, Fate] = {
     "training.keep_best": works_if("measures.names has cross_entropy"),
     "training.seed": WORKS,
     "training.data_seed": WORKS,
+    "training.fsdp": works_if("stage is pt or sft and finetuning_type is full"),
     "training.bf16": WORKS,
     "training.fp16": works_if("the worker has a GPU"),
     "measures.names": WORKS,

@@ -43,6 +43,7 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "ref_model is given": {"finetuning": {"stage": "dpo"}},
     "stage is ppo": {"finetuning": {"stage": "sft"}, "generating": {}},
     "stage is not ppo": {"finetuning": _PPO, "training": {}},
+    "stage is pt or sft and finetuning_type is full": {"finetuning": {"finetuning_type": "lora"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "sft"}},
     "stage is ppo and reward_model_type is full": {"finetuning": _PPO},
     "stage is ppo or a measure taken on generations is named": {"measures": {"names": "entropy"}, "generating": {}},
@@ -74,6 +75,7 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "ref_model is given": {"finetuning": {"stage": "dpo", "ref_model": "other"}},
     "stage is ppo": {"finetuning": _PPO, "generating": {}},
     "stage is not ppo": {"finetuning": {"stage": "sft"}, "training": {}},
+    "stage is pt or sft and finetuning_type is full": {"finetuning": {"finetuning_type": "full"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "dpo"}},
     "stage is ppo and reward_model_type is full": {"finetuning": {**_PPO, "reward_model_type": "full"}},
     "stage is ppo or a measure taken on generations is named": {"finetuning": _PPO, "generating": {}},
@@ -95,6 +97,9 @@ OTHER_VALUES: dict[str, Any] = {
     "generating.top_p": 0.5,
     "measures.checkpoints": f"job-{0:024x}/sft/40",
 }
+
+# What an argument needs of the job beside its condition.
+OF_THE_JOB: dict[str, dict[str, Any]] = {"training.fsdp": {"resources": {"gpus": 2}}}
 
 # What a group needs beside the argument in question.
 REQUIRED: dict[str, dict[str, Any]] = {"evaluation": {"task": "mmlu"}}
@@ -210,8 +215,8 @@ def test_a_conditional_argument_is_refused_where_its_condition_fails(argument: s
     group, field = argument.split(".")
     why = f"This has no effect here: it works only where {LEDGER[argument].why}."
     where = WHERE_CONDITIONS_FAIL[LEDGER[argument].why]
-    document = a_job(**where | {group: {**where.get(group, {}), field: other_value(argument)}})
-    assert refusals_of(document) == [(f"/{group}/{field}", why)]
+    given = {group: {**where.get(group, {}), field: other_value(argument)}}
+    assert refusals_of(a_job(**where | given | OF_THE_JOB.get(argument, {}))) == [(f"/{group}/{field}", why)]
 
 
 @pytest.mark.parametrize("argument", CAN_FAIL)
@@ -223,7 +228,7 @@ def test_a_conditional_argument_is_refused_in_the_step_where_its_condition_fails
         {"name": "holds", **holds, group: {**holds[group], field: value}},
         {"name": "fails", **fails, group: {**fails.get(group, {}), field: value}},
     ]
-    assert pointers_of(a_job(steps=steps)) == [f"/steps/1/{group}/{field}"]
+    assert pointers_of(a_job(steps=steps, **OF_THE_JOB.get(argument, {}))) == [f"/steps/1/{group}/{field}"]
 
 
 @pytest.mark.parametrize("argument", CAN_FAIL)
@@ -235,17 +240,18 @@ def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: st
     reached = {**holds, group: {name: given for name, given in holds.get(group, {}).items() if name != field}}
     step_fails, step_holds = {"name": "fails", **fails}, {"name": "holds", **reached}
     step_has_its_own = {"name": "own", **holds, group: {**holds[group], field: value}}
-    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_holds])) == []
-    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_has_its_own])) == [f"/{group}/{field}"]
-    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_has_its_own])) == []
+    given = {group: {field: value}} | OF_THE_JOB.get(argument, {})
+    assert pointers_of(a_job(**given, steps=[step_fails, step_holds])) == []
+    assert pointers_of(a_job(**given, steps=[step_fails, step_has_its_own])) == [f"/{group}/{field}"]
+    assert pointers_of(a_job(**given, steps=[step_has_its_own])) == []
 
 
 @pytest.mark.parametrize("argument", arguments_of("conditional"))
 def test_a_conditional_argument_is_accepted_where_its_condition_holds(argument: str) -> None:
     group, field = argument.split(".")
     holds = WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
-    document = a_job(**holds | {group: {**holds.get(group, {}), field: other_value(argument)}})
-    assert refusals_of(document) == []
+    given = {group: {**holds.get(group, {}), field: other_value(argument)}}
+    assert refusals_of(a_job(**holds | given | OF_THE_JOB.get(argument, {}))) == []
 
 
 @pytest.mark.parametrize("argument", arguments_of("moot"))

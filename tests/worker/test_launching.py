@@ -26,6 +26,11 @@ STAGES = {
     "dpo judged": a_preference_job(training=EIGHT, finetuning={"dpo_loss": "kto"}, data={"dataset": "judged"}),
 }
 IN_EVERY_RUN = ("dpo",)
+SHARED = {
+    "pt": a_pretraining_job(training=EIGHT | {"fsdp": True}, resources={"gpus": 2}),
+    "pt with sgd": a_pretraining_job(training=EIGHT | {"fsdp": True, "optim": "sgd"}, resources={"gpus": 2}),
+    "sft": a_job(training=EIGHT | {"fsdp": True, "gradient_accumulation_steps": 2}, resources={"gpus": 2}) | {"finetuning": FULL},
+}
 LOST = {"message": "outcome", "outcome": "lost"}
 
 
@@ -67,17 +72,32 @@ def test_two_ranks_train_what_one_process_does_with_the_same_rows_in_each_update
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("stage", SHARED)
+def test_ranks_that_share_a_model_train_what_one_process_does(host, tmp_path, stage):
+    two = Ranked(host, SHARED[stage]).ended_well()
+    (host.artifacts / "job-1").rename(tmp_path / "of two")
+    job = SHARED[stage] | {"training": SHARED[stage]["training"] | {"fsdp": False}, "resources": {"gpus": 0}}
+    one = host.done(accumulated(job, 2))
+    require_equal_curves(one, two)
+    require_equal_measures(one, two)
+
+
+@pytest.mark.long
 def test_three_ranks_do_too(host):
     three = Ranked(host, STAGES["sft"], n_ranks=3).ended_well()
     require_equal_curves(host.done(accumulated(STAGES["sft"], 3)), three)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("finetuning", [{"lora_rank": 2, "lora_dropout": 0.3}, FULL], ids=["lora", "full"])
-def test_ranks_that_were_killed_go_on_as_if_nothing_had_happened(host, tmp_path, finetuning):
+@pytest.mark.parametrize(
+    ("finetuning", "fsdp"),
+    [({"lora_rank": 2, "lora_dropout": 0.3}, False), (FULL, False), (FULL, True)],
+    ids=["lora", "full", "shared"],
+)
+def test_ranks_that_were_killed_go_on_as_if_nothing_had_happened(host, tmp_path, finetuning, fsdp):
     """Dropout is drawn by each: the state of every generator is in the checkpoint."""
-    job = a_job(training=EIGHT | {"logging_steps": 3})
-    job["finetuning"] = finetuning
+    shared = {"fsdp": True} if fsdp else {}
+    job = a_job(training=EIGHT | {"logging_steps": 3} | shared, resources={"gpus": 2}) | {"finetuning": finetuning}
     whole = Ranked(host, job).ended_well()
     kept = saved_in(host.folder(whole))
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= kept.keys()

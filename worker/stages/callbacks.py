@@ -24,6 +24,7 @@ from worker.models.saved_adapters import BASE_CONFIG
 from worker.run import Run, Stopped
 from worker.stages.measuring import Measuring
 from worker.stages.series import Series, means
+from worker.stages.sharding import is_sharded, own_part, whole_model
 from worker.stages.step import StepWork
 
 PROGRESS_SECONDS = 0.2
@@ -216,7 +217,8 @@ class Saving(TrainerCallback):
         ends = False
         if self._measuring is not None and self._measuring.is_due(number, is_last) and self._run.wish is None:
             self._run.progress(phase="measuring")
-            self._measuring.checkpoint(model, state.global_step, state.log_history)
+            measured = whole_model(self._work, folder) if is_sharded(model) else model
+            self._measuring.checkpoint(measured, state.global_step, state.log_history)
             ends = self._measuring.stops or self._run.wish is not None
         self._run.progress(phase="training")
         return ends
@@ -271,7 +273,7 @@ def _require_finite(logs: dict[str, Any], global_step: int, scales_gradients: bo
 
 def _require_finite_weights(model: torch.nn.Module, global_step: int) -> None:
     """A checkpoint that nothing could go on from is never sealed: the last good one stays the last."""
-    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters() if parameter.requires_grad):
+    if not all(bool(own_part(parameter).isfinite().all()) for parameter in model.parameters() if parameter.requires_grad):
         raise _diverged(f"The weights are no longer all finite after update {global_step}.", global_step)
 
 

@@ -34,6 +34,7 @@ from worker.stages.measuring import Measuring, by_document
 from worker.stages.pictures import pictures
 from worker.stages.probing import Probed, document_of_example
 from worker.stages.series import Series
+from worker.stages.sharding import whole_model
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
@@ -111,7 +112,8 @@ def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase
 
 def model_to_train(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The same before it is told of."""
-    device = torch.device("cpu" if work.use_cpu else "cuda")
+    # what is to be shared out waits on the host, and each rank's GPU is given its part
+    device = torch.device("cpu" if work.use_cpu or work.step.training.fsdp else "cuda")
     return to_train(work.start, work.step, tokenizer, device, lambda sentence: notice(run, work, sentence))
 
 
@@ -151,7 +153,11 @@ def begin_measuring(
     measuring = None
     if work.step.measures.names and ranks.is_first():
         run.progress(phase="measuring")
-        measuring = _measured_base(run, work, model, tokenizer, data)
+        measured_on = torch.device("cpu" if work.use_cpu else "cuda")
+        waits_on = next(model.parameters()).device
+        measuring = _measured_base(run, work, model.to(measured_on) if work.step.training.fsdp else model, tokenizer, data)
+        if work.step.training.fsdp:
+            model.to(waits_on)
     ranks.meet()
     return measuring
 
@@ -325,7 +331,14 @@ def _measure_what_was_missed(
         run.check()
         folder = last if checkpoint is saved[-1] else bring(run, work.name, work.artifacts_root, checkpoint)
         if folder is not None:
-            # transformers' own way to put a checkpoint's weights into the model, adapter or whole, sharded or not
-            trainer._load_from_checkpoint(str(folder))
             history = trainer_state(folder)["log_history"]
-            measuring.checkpoint(trainer.model, checkpoint.global_step, history)
+            measuring.checkpoint(_as_saved(trainer, work, folder), checkpoint.global_step, history)
+
+
+def _as_saved(trainer: Trainer, work: StepWork, folder: Path) -> Any:
+    """The checkpoint's model; the trainer's own, but for one that all ranks would have to load at once."""
+    if work.step.training.fsdp:
+        return whole_model(work, folder)
+    # transformers' own way to put a checkpoint's weights into the model, adapter or whole, in one file or several
+    trainer._load_from_checkpoint(str(folder))
+    return trainer.model
