@@ -1,13 +1,17 @@
 """Several ranks, as processes: they train what one process would, they end together, and nothing is left of them."""
 
+import time
+
 import psutil
 import pytest
+import torch
 
 from tests.running import is_alive
 from tests.worker.ranked import Ranked, at_checkpoint
 from tests.worker.stages.attempts import Host, a_job, a_preference_job, a_pretraining_job
 from tests.worker.stages.test_resume import require_equal_series, same, saved_in
-from worker import launching
+from worker import launching, ranks
+from worker.stages.callbacks import Shares
 
 # Ten rows in batches of two: three updates of two ranks an epoch, and for the third one of them has no rows.
 EIGHT = {"max_steps": 8}
@@ -115,21 +119,55 @@ def test_ranks_that_were_killed_go_on_as_if_nothing_had_happened(host, tmp_path,
 
 def test_a_rank_that_is_killed_ends_the_attempt_by_its_number_and_signal_and_leaves_none(host):
     running = Ranked(host, a_job(training={"max_steps": 100_000})).hear(until=at_checkpoint(2))
-    ranks = running.ranks
-    ranks[1].kill()
+    them = running.ranks
+    them[1].kill()
     running.hear()
     assert running.outcome == LOST | {"sentence": "Rank 1 of 2 was ended by SIGKILL (often because the host ran out of memory)."}
-    assert not any(is_alive(rank) for rank in ranks)
+    assert not any(is_alive(rank) for rank in them)
+
+
+def in_rank_one(monkeypatch, happens):
+    """What happens to it alone, once training begins."""
+    as_it_is = Shares.on_train_begin
+
+    def on_train_begin(self, *args, **more):
+        as_it_is(self, *args, **more)
+        if ranks.rank() == 1:
+            happens()
+
+    monkeypatch.setattr(Shares, "on_train_begin", on_train_begin)
+
+
+def raise_out_of_memory():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_what_one_rank_has_no_memory_for_is_the_attempts_reason_with_its_number(host, monkeypatch):
+    in_rank_one(monkeypatch, raise_out_of_memory)
+    running = Ranked(host, a_job()).hear()
+    assert (running.outcome["outcome"], running.outcome["reason"]) == ("failed", "out_of_memory")
+    assert running.outcome["sentence"].startswith("Rank 1 of 2: The memory was not enough.")
+    assert running.outcome["details"] == {"rank": 1}
+
+
+@pytest.mark.long
+def test_a_rank_that_hangs_is_not_waited_for_without_end(host, monkeypatch):
+    monkeypatch.setattr(ranks, "HUNG_SECONDS", 2.0)
+    monkeypatch.setattr(ranks, "VERDICT_SECONDS", 0.1)
+    in_rank_one(monkeypatch, lambda: time.sleep(10_000))
+    running = Ranked(host, a_job()).hear()
+    assert running.outcome["outcome"] == "lost"
+    assert running.outcome["sentence"].startswith("Rank 0 of 2: another rank has gone, or hangs:")
 
 
 def test_ranks_die_with_their_launcher(host):
     running = Ranked(host, a_job(training={"max_steps": 100_000})).hear(until=at_checkpoint(2))
-    ranks = running.ranks
-    assert len(ranks) == 2
+    them = running.ranks
+    assert len(them) == 2
     running.process.kill()
     running.process.join()
-    psutil.wait_procs(ranks, timeout=10)
-    assert not any(is_alive(rank) for rank in ranks)
+    psutil.wait_procs(them, timeout=10)
+    assert not any(is_alive(rank) for rank in them)
 
 
 @pytest.mark.long
@@ -142,6 +180,31 @@ def test_a_wish_is_obeyed_by_all_at_one_update(host, wish, saves):
     assert running.outcome == {"message": "outcome", "outcome": "stopped"}
     assert len(running.attempt.checkpoints()) == saves
     assert "Traceback" not in running.log
+
+
+@pytest.mark.long
+def test_a_guard_ends_the_step_of_all(host):
+    measures = {"guards": [{"when": "cross_entropy < 100", "then": "stop"}]}
+    running = Ranked(host, a_job(training={"max_steps": 100_000}, measures=measures))
+    assert running.ended_well().checkpoints() == [2]
+
+
+@pytest.mark.long
+def test_steps_of_all_kinds_follow_one_another(host):
+    """A model that is shared out, an adapter on it, and what looks and measures by one rank."""
+    full = {"finetuning": FULL, "training": {"fsdp": True, "bf16": True}}
+    job = a_job(resources={"gpus": 2})
+    del job["finetuning"]
+    job["steps"] = [
+        {"name": "look", "do": "inspect"},
+        {"name": "whole", **full},
+        {"name": "adapter", "model": {"model_name_or_path": "@whole"}, "finetuning": {"lora_rank": 2}},
+        {"name": "again", "model": {"model_name_or_path": "@whole"}, **full},
+        {"name": "measured", "do": "measure", "model": {"model_name_or_path": "@again"}},
+    ]
+    attempt = Ranked(host, job).ended_well()
+    assert [message["step"] for message in attempt.of("step")] == ["look", "whole", "adapter", "again", "measured"]
+    assert all(attempt.losses(step)[-1] < attempt.losses("whole")[0] for step in ("whole", "adapter", "again"))
 
 
 @pytest.mark.long
