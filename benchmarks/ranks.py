@@ -2,9 +2,9 @@
 
     python benchmarks/ranks.py [--updates 20 --rounds 3 --ranks 2 --finetuning full]
 
-On the CPU, a thread for each rank, by gloo; so no more ranks than cores. A Llama of some 10 million parameters reads blocks of 256
-tokens; an update is of 8 blocks, of which each rank has its part. The two take turns, and medians are printed. Each is the training
-process itself, launcher and all. What is told beside is how far their losses differ.
+On the CPU, a thread for each rank, by gloo; so no more ranks than cores. A Llama of some 10 million parameters reads blocks of
+256 tokens; an update is of 8 blocks, of which each rank has its part. The two take turns, and medians are printed. Each is the
+training process itself, launcher and all. What is told beside is how far their losses differ.
 """
 
 import argparse
