@@ -1,4 +1,4 @@
-"""An attempt of several ranks, by the child's own function in a process of its own, on processors that stand for GPUs."""
+"""An attempt of several ranks, by the child's own function in a process of its own: on processors, or on the GPUs named."""
 
 import json
 import multiprocessing
@@ -9,19 +9,22 @@ import psutil
 from tests.worker.stages.attempts import Attempt
 from worker import child
 
-_fork = multiprocessing.get_context("fork")
 LONGEST_SECONDS = 120
 
 
 class Ranked:
-    """One that runs. `messages` grow as they are heard."""
+    """One that runs. `messages` grow as they are heard.
 
-    def __init__(self, host, document, n_ranks=2, earlier=()):
+    On processors it is forked, and finds this process as a test has changed it; a process that has touched CUDA cannot be.
+    """
+
+    def __init__(self, host, document, n_ranks=2, earlier=(), gpus=None):
         work = host.work(document, earlier)
         self._log = work.folder / "log.txt"
-        given = work.to_document() | {"ranks": n_ranks, "stand_ins": True}
-        self.pipe, theirs = _fork.Pipe()
-        self.process = _fork.Process(target=child.main, args=(given, theirs))
+        given = work.to_document() | {"ranks": n_ranks, "stand_ins": gpus is None, "device": gpus}
+        context = multiprocessing.get_context("fork" if gpus is None else "spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=child.main, args=(given, theirs))
         self.process.start()
         theirs.close()
         self.messages = []

@@ -1,5 +1,6 @@
 """Several ranks, as processes: they train what one process would, they end together, and nothing is left of them."""
 
+import signal
 import time
 
 import psutil
@@ -130,8 +131,8 @@ def in_rank_one(monkeypatch, happens):
     """What happens to it alone, once training begins."""
     as_it_is = Shares.on_train_begin
 
-    def on_train_begin(self, *args, **more):
-        as_it_is(self, *args, **more)
+    def on_train_begin(self, *arguments, **more):
+        as_it_is(self, *arguments, **more)
         if ranks.rank() == 1:
             happens()
 
@@ -160,7 +161,9 @@ def test_a_rank_that_hangs_is_not_waited_for_without_end(host, monkeypatch):
     assert running.outcome["sentence"].startswith("Rank 0 of 2: another rank has gone, or hangs:")
 
 
-def test_ranks_die_with_their_launcher(host):
+def test_ranks_die_with_their_launcher(host, monkeypatch):
+    """Whatever they are doing: one that is in a kernel hears no interrupt."""
+    in_rank_one(monkeypatch, lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     running = Ranked(host, a_job(training={"max_steps": 100_000})).hear(until=at_checkpoint(2))
     them = running.ranks
     assert len(them) == 2
@@ -212,6 +215,19 @@ def test_what_is_wrong_with_the_job_is_said_as_by_one_process(host):
     running = Ranked(host, a_job(model={"model_name_or_path": "nowhere"})).hear()
     assert (running.outcome["outcome"], running.outcome["reason"]) == ("failed", "missing_model")
     assert running.outcome["sentence"].startswith("There is no model")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("shared", [False, True], ids=["each has the model", "they share it"])
+def test_two_gpus_train_what_one_does(host, tmp_path, shared):
+    training = EIGHT | ({"fsdp": True} if shared else {})
+    two = Ranked(host, a_pretraining_job(training=training, resources={"gpus": 2}), gpus="0,1").ended_well()
+    (host.artifacts / "job-1").rename(tmp_path / "of two")
+    job = accumulated(a_pretraining_job(training=EIGHT, resources={"gpus": 1}), 2)
+    one = Ranked(host, job, n_ranks=1, gpus="0").ended_well()
+    for update, values in one.points().items():
+        assert two.points()[update]["loss"] == pytest.approx(values["loss"], abs=1e-2)
 
 
 # -- which of the ranks' ends is the attempt's ---------------------------------------------------------------------------
