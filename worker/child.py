@@ -92,7 +92,7 @@ def _work_as(work: Work, rank: int, pipe: Connection) -> bool:
     if work.device is not None:
         torch.cuda.set_device(rank)
         _keep_to_part(work, [rank])
-    ranks.join("gloo" if work.device is None else "nccl")
+    ranks.join("gloo" if work.device is None else "cuda:nccl,cpu:gloo")
     done = _attempt(work, run)
     sys.stdout.flush()
     sys.stderr.flush()

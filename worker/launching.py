@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
@@ -85,11 +87,12 @@ def launch(ranks: Ranks, job_id: str, work_as: Callable[[int, Connection], bool]
     hearing = threading.Thread(target=ranks.hand_on, daemon=True, name="ranks")
     hearing.start()
     failed: tuple[int, int] | None = None
-    try:
-        elastic_launch(_config(ranks.n_ranks, job_id), _rank)(ranks, os.getpid(), work_as)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        failed = rank, failure.exitcode
+    with TemporaryDirectory(prefix="finebits-ranks-") as folder:
+        try:
+            elastic_launch(_config(ranks.n_ranks, job_id, folder), _rank)(ranks, os.getpid(), work_as)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            failed = rank, failure.exitcode
     ranks.let_go()
     hearing.join(SHUTDOWN_SECONDS)
     return verdict(ranks.n_ranks, ranks.last_words, failed)
@@ -118,7 +121,7 @@ def _of_rank(who: str, said: dict[str, Any]) -> str:
     return f"{who}: {said['sentence']}" if said["reason"] in alone else str(said["sentence"])
 
 
-def _config(n_ranks: int, job_id: str) -> LaunchConfig:
+def _config(n_ranks: int, job_id: str, folder: str) -> LaunchConfig:
     """One host, so nothing is looked up and nothing leaves it; no second try here, since the attempt has its own."""
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, _loopback())
@@ -127,6 +130,7 @@ def _config(n_ranks: int, job_id: str) -> LaunchConfig:
         max_nodes=1,
         nproc_per_node=n_ranks,
         run_id=job_id,
+        logs_specs=DefaultLogsSpecs(log_dir=folder),  # of what it keeps for itself; ranks speak into the attempt's log
         rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",

@@ -26,7 +26,7 @@ _patient: dist.ProcessGroup | None = None  # on the CPU, so that no GPU is kept 
 
 
 def join(backend: str) -> None:
-    """Meets the others, where the launcher's environment says. `backend` is that of the tensors that train."""
+    """Meets the others, where the launcher's environment says. `backend` is that of the tensors that are computed together."""
     global _patient
     dist.init_process_group(backend, timeout=timedelta(seconds=HUNG_SECONDS))
     _patient = dist.new_group(backend="gloo", timeout=PATIENT)

@@ -6,7 +6,8 @@ from typing import Any
 from transformers import TrainingArguments as TransformersArguments
 
 from service.specs.training import TrainingArguments
-from worker.stages.sharding import shard_on_processors
+from worker import ranks
+from worker.stages.sharding import shard_no_more, shard_on_processors
 
 # Taken as they are.
 SAME = (
@@ -30,6 +31,7 @@ SAME = (
     "save_steps",
     "seed",
     "data_seed",
+    "fsdp",
     "bf16",
     "fp16",
 )
@@ -46,6 +48,8 @@ def training_arguments(
     # a float below 1 is a share of all updates; warmup_ratio was refused together with warmup_steps
     values["warmup_steps"] = training.warmup_ratio or training.warmup_steps
     values["train_sampling_strategy"] = "group_by_length" if training.group_by_length else "random"
+    if not training.fsdp:
+        shard_no_more()
     arguments = TransformersArguments(
         output_dir=str(folder),
         use_cpu=use_cpu,
@@ -57,12 +61,11 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
-        fsdp=training.fsdp or None,
         dataloader_pin_memory=not use_cpu,
         ddp_find_unused_parameters=leaves_some_out,
         accelerator_config={"dispatch_batches": False},  # each rank reads its own part of a stream
         **values,
     )
-    if training.fsdp and use_cpu:
+    if training.fsdp and use_cpu and ranks.n_ranks() > 1:
         shard_on_processors(arguments)
     return arguments

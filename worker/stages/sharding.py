@@ -1,5 +1,6 @@
 """A model that the ranks hold in parts (FSDP): what accelerate is told of it, and the whole for whoever looks at it alone."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from worker.models.assembly import frozen
 from worker.models.loading import load_tokenizer
 from worker.models.start import Start
 from worker.stages.step import StepWork
+
+MARK = "ACCELERATE_USE_FSDP"  # which accelerate leaves in the environment, and would shard by in every later step
+
+
+def shard_no_more() -> None:
+    """For a step that does not, behind one that did."""
+    os.environ.pop(MARK, None)
 
 
 def shard_on_processors(arguments: TransformersArguments) -> None:

@@ -222,6 +222,7 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
     """Trains on from the last complete checkpoint, until the end or a guard's stop; the folder of the step's last one."""
     last, over = ranks.agreed(partial(_where_to_begin, run, work, trainer, measuring))
     if not over:
+        _let_gradients_lie_in_buckets(trainer)
         trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         run.check()
@@ -230,6 +231,12 @@ def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | Non
     keep(run, work, measuring)
     draw_pictures(run, work, measuring, last)
     return last
+
+
+def _let_gradients_lie_in_buckets(trainer: Trainer) -> None:
+    """Ranks exchange gradients in buckets, which need not be copies of them."""
+    if trainer.accelerator.ddp_handler is not None:
+        trainer.accelerator.ddp_handler.gradient_as_bucket_view = True
 
 
 def _where_to_begin(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> tuple[Path | None, bool]:
