@@ -81,7 +81,7 @@ def _launch(work: Work, pipe: Connection, log_file: Path) -> None:
     pipe.send_bytes(orjson.dumps(outcome))
 
 
-def _work_as(work: Work, rank: int, pipe: Connection) -> bool:
+def _work_as(work: Work, rank: int, pipe: Connection, meeting: Path) -> bool:
     """One rank's part of the attempt. Whether the agent is to let the others go on."""
     torch.set_num_threads(work.threads)
     if rank > 0:
@@ -92,7 +92,7 @@ def _work_as(work: Work, rank: int, pipe: Connection) -> bool:
     if work.device is not None:
         torch.cuda.set_device(rank)
         _keep_to_part(work, [rank])
-    ranks.join("gloo" if work.device is None else "cuda:nccl,cpu:gloo")
+    ranks.join("gloo" if work.device is None else "cuda:nccl,cpu:gloo", meeting, rank, work.ranks)
     done = _attempt(work, run)
     sys.stdout.flush()
     sys.stderr.flush()

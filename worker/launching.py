@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -82,14 +83,19 @@ class Ranks:
             end.close()
 
 
-def launch(ranks: Ranks, job_id: str, work_as: Callable[[int, Connection], bool]) -> dict[str, Any]:
-    """Has each rank work, and answers the outcome of all, as the supervisor is to hear it. `work_as` says if it went well."""
+# A rank's number, its pipe to the launcher, and the file by which it meets the others -> whether it went well.
+WorkAs = Callable[[int, Connection, Path], bool]
+
+
+def launch(ranks: Ranks, job_id: str, work_as: WorkAs) -> dict[str, Any]:
+    """Has each rank work, and answers the outcome of all, as the supervisor is to hear it."""
     hearing = threading.Thread(target=ranks.hand_on, daemon=True, name="ranks")
     hearing.start()
     failed: tuple[int, int] | None = None
     with TemporaryDirectory(prefix="finebits-ranks-") as folder:
         try:
-            elastic_launch(_config(ranks.n_ranks, job_id, folder), _rank)(ranks, os.getpid(), work_as)
+            meeting = Path(folder, "ranks")
+            elastic_launch(_config(ranks.n_ranks, job_id, folder), _rank)(ranks, os.getpid(), meeting, work_as)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             failed = rank, failure.exitcode
@@ -122,7 +128,10 @@ def _of_rank(who: str, said: dict[str, Any]) -> str:
 
 
 def _config(n_ranks: int, job_id: str, folder: str) -> LaunchConfig:
-    """One host, so nothing is looked up and nothing leaves it; no second try here, since the attempt has its own."""
+    """One host: they meet by files in a folder of this user's, and no port is opened that others could reach. No second try here,
+    since the attempt has its own.
+    """
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, _loopback())
     return LaunchConfig(
@@ -132,7 +141,8 @@ def _config(n_ranks: int, job_id: str, folder: str) -> LaunchConfig:
         run_id=job_id,
         logs_specs=DefaultLogsSpecs(log_dir=folder),  # of what it keeps for itself; ranks speak into the attempt's log
         rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
+        rdzv_endpoint=f"{folder}/agent",
+        rdzv_configs={"store_type": "file"},
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=MONITOR_SECONDS,
@@ -146,12 +156,12 @@ def _loopback() -> str:
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
-def _rank(ranks: Ranks, launcher: int, work_as: Callable[[int, Connection], bool]) -> None:
+def _rank(ranks: Ranks, launcher: int, meeting: Path, work_as: WorkAs) -> None:
     """One rank's whole life. Its exit code tells the agent, and its last word the launcher."""
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
     if os.getppid() != launcher:  # which died before this rank could be tied to it
         os._exit(FAILED)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     rank, pipe = ranks.take_part()
-    if not work_as(rank, pipe):
+    if not work_as(rank, pipe, meeting):
         os._exit(FAILED)

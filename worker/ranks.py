@@ -8,6 +8,7 @@ died is not waited for: the launcher sees it, and ends the others (worker/launch
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -25,10 +26,11 @@ NO_PEER = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused
 _patient: dist.ProcessGroup | None = None  # on the CPU, so that no GPU is kept busy with waiting
 
 
-def join(backend: str) -> None:
-    """Meets the others, where the launcher's environment says. `backend` is that of the tensors that are computed together."""
+def join(backend: str, meeting: Path, rank: int, n_ranks: int) -> None:
+    """Meets the others by a file. `backend` is that of the tensors that are computed together."""
     global _patient
-    dist.init_process_group(backend, timeout=timedelta(seconds=HUNG_SECONDS))
+    store = dist.FileStore(str(meeting), n_ranks)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=rank, world_size=n_ranks, timeout=timedelta(seconds=HUNG_SECONDS))
     _patient = dist.new_group(backend="gloo", timeout=PATIENT)
 
 

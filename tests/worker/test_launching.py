@@ -174,6 +174,21 @@ def test_ranks_die_with_their_launcher(host, monkeypatch):
 
 
 @pytest.mark.long
+def test_no_port_is_opened_that_another_host_could_reach(host):
+    running = Ranked(host, a_job(training={"max_steps": 100_000})).hear(until=at_checkpoint(2))
+    processes = [psutil.Process(running.process.pid), *running.ranks]
+    listening = {
+        connection.laddr.ip
+        for process in processes
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    running.process.kill()
+    running.process.join()
+    assert listening <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("wish", "saves"), [(b"stop", True), (b"cancel", False)])
 def test_a_wish_is_obeyed_by_all_at_one_update(host, wish, saves):
     running = Ranked(host, a_job(training={"max_steps": 100_000, "save_steps": 100_000}))
