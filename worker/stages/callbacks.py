@@ -55,7 +55,7 @@ class Shares(TrainerCallback):
         self, args: TransformersArguments, state: TrainerState, control: TrainerControl, train_dataloader: Any = None, **_: Any
     ) -> None:
         ranks.draw_apart(args.seed)
-        if isinstance(train_dataloader.dataset, Fillable):
+        if isinstance(getattr(train_dataloader, "dataset", None), Fillable):  # ppo has no such loader
             shard = train_dataloader.batch_sampler
             shard.batch_sampler = WholeBatches(shard.batch_sampler, ranks.n_ranks())
 
