@@ -11,6 +11,7 @@ from typing import Any
 
 from service.library.space import told
 from service.store.workers import Reading, SlotReport
+from worker.settings import is_stand_in
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +79,14 @@ class Gpus:
 
     def readings(self) -> dict[int, Reading]:
         """What each reads now, by position. Nothing where NVML is not there."""
-        if self._nvml is None:
+        nvml = self._nvml
+        if nvml is None:
             return {}
-        return {position: self._reading(self._nvml, str(slot.device)) for position, slot in enumerate(self.slots)}
+        told = {position: str(slot.device) for position, slot in enumerate(self.slots)}
+        return {position: self._reading(nvml, device) for position, device in told.items() if not is_stand_in(device)}
 
     def _report(self, device: str) -> SlotReport:
-        if self._nvml is None:
+        if self._nvml is None or is_stand_in(device):
             return SlotReport(device)
         try:
             handle = self._nvml.handle(device)

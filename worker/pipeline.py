@@ -12,6 +12,7 @@ from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.lineage import lineage, lineages
 from service.specs.reasons import Reason
 from service.specs.reward_api import hosts_of
+from worker import ranks
 from worker.data.hub import Hub
 from worker.data.load import Places
 from worker.failures import JobFailure
@@ -64,7 +65,7 @@ def run(work: Work, run: Run) -> None:
     if work.tokens is None:
         sentence = "The job's token was kept with another FINEBITS_SECRET_KEY than this worker has."
         raise JobFailure(Reason.UNREADABLE_TOKEN, sentence)
-    use_cpu = _use_cpu(job)
+    use_cpu = _use_cpu(job, work.stand_ins)
     outputs = {name: Path(work.artifacts_root, path) for name, path in work.outputs.items()}
     for position, step in enumerate(job.steps):
         if step.name in outputs:
@@ -74,16 +75,17 @@ def run(work: Work, run: Run) -> None:
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
         step_work = _step_work(work, run, job, step, outputs, use_cpu)
         if step.do != "train":
-            made, summary = OTHERS[step.do](step_work, run)
+            # by one rank, whose findings are everyone's
+            made, summary = ranks.agreed(partial(OTHERS[step.do], step_work, run))
             run.step_finished(position, step.name, made, summary)
             outputs[step.name] = made
             continue
         last = STAGES[step.finetuning.stage](step_work, run)
-        if step.finetuning.plot_loss:
+        if step.finetuning.plot_loss and ranks.is_first():
             unit = "nats/token" if step.finetuning.stage in ("pt", "sft") else None
             plot_loss(run, step.name, last, work.folder / step.name, unit)
         state = trainer_state(last)
-        output = _kept(work, run, step, last)
+        output = ranks.agreed(partial(_kept, work, run, step, last))
         run.step_finished(position, step.name, output, {"updates": state["global_step"], "epochs": state["epoch"]})
         outputs[step.name] = output
 
@@ -165,8 +167,8 @@ def _places(work: Work, step: ResolvedStep) -> Places:
     return Places(Path(work.datasets_root), cache_root, hub)
 
 
-def _use_cpu(job: ResolvedJob) -> bool:
-    wants_gpu = bool(job.resources.gpus) or any(step.training.fp16 for step in job.steps)
+def _use_cpu(job: ResolvedJob, stand_ins: bool) -> bool:
+    wants_gpu = (bool(job.resources.gpus) and not stand_ins) or any(step.training.fp16 for step in job.steps)
     has_gpu = torch.cuda.is_available() and job.resources.gpus != 0
     if wants_gpu and not has_gpu:
         why = "resources.gpus is 0" if job.resources.gpus == 0 else "this worker has none"

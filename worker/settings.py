@@ -5,13 +5,18 @@ import socket
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from service.places import Places
 from service.store.retries import RETRY_SECONDS
 
 # On one GPU: the smallest part of one that a job may ask for is a twentieth.
 MOST_SHARERS = 20
+
+
+def is_stand_in(device: str) -> bool:
+    """Whether a processor stands for a GPU: a rehearsal of what several GPUs would do, on a host that has none."""
+    return device.startswith("cpu:")
 
 
 class WorkerSettings(Places):
@@ -30,7 +35,13 @@ class WorkerSettings(Places):
     reserve_after_seconds: float = Field(
         default=300.0, ge=0, description="How long a job that needs more GPUs than are free waits before a worker is kept for it."
     )
-    devices: str | None = Field(default=None, description="The GPUs it may use, as CUDA_VISIBLE_DEVICES; all when not given.")
+    devices: str | None = Field(
+        default=None,
+        description=(
+            "The GPUs it may use, as CUDA_VISIBLE_DEVICES; all when not given. cpu:0,cpu:1 are processors that stand for two, on "
+            "a host without."
+        ),
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads of one job; a share of the cores when not given.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often the lease is renewed and wishes are heard.")
     lease_seconds: float = Field(default=60.0, gt=0, description="How long a job stays with a worker that is not heard of.")
@@ -49,6 +60,14 @@ class WorkerSettings(Places):
         default=600.0, gt=0, description="How long an artifact store that is elsewhere may be away before a job fails of it."
     )
     log_seconds: float = Field(default=10.0, gt=0, description="How often a job's log is copied to such a store.")
+
+    @field_validator("devices")
+    @classmethod
+    def _are_of_one_kind(cls, devices: str | None) -> str | None:
+        kinds = {is_stand_in(device.strip()) for device in (devices or "").split(",") if device.strip()}
+        if len(kinds) > 1:
+            raise ValueError("GPUs and processors that stand for GPUs cannot be mixed")
+        return devices
 
     @cached_property
     def name(self) -> str:

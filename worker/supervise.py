@@ -5,7 +5,6 @@ lost means that another worker may have the job: the child is killed and nothing
 """
 
 import logging
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -51,7 +50,8 @@ from worker import warm
 from worker.deliveries import MOST_WAITING
 from worker.disk import Disk
 from worker.log_copies import LogCopies
-from worker.settings import WorkerSettings
+from worker.post_mortem import post_mortem
+from worker.settings import WorkerSettings, is_stand_in
 from worker.warm import Child, NotStarted
 from worker.work import Work
 
@@ -220,7 +220,9 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
         hub_push=settings.hub_push,
         reward_hosts=settings.reward_hosts,
         tokens=tokens.of_job(session, held.job_id, settings.secret_key),
-        device=",".join(placed.devices) or None,
+        device=",".join(device for device in placed.devices if not is_stand_in(device)) or None,
+        ranks=max(1, len(placed.devices)),
+        stand_ins=any(map(is_stand_in, placed.devices)),
         gpu_memory_fraction=placed.fraction,
         threads=settings.job_threads,
         lease_seconds=settings.lease_seconds,
@@ -334,9 +336,12 @@ def _write_end(database: Database, settings: WorkerSettings, attempt: _Attempt, 
         _renew_and_write(session, settings, attempt)
         outcome = attempt.outcome
         if outcome is None:
-            leases.lose(session, attempt.held, Reason.KILLED, _post_mortem(exit_code), settings.retry_seconds)
+            why = post_mortem("The training process", exit_code)
+            leases.lose(session, attempt.held, Reason.KILLED, why, settings.retry_seconds)
         elif outcome["outcome"] == "succeeded":
             leases.succeed(session, attempt.held)
+        elif outcome["outcome"] == "lost":
+            leases.lose(session, attempt.held, Reason.KILLED, outcome["sentence"], settings.retry_seconds)
         elif outcome["outcome"] == "failed":
             reason = Reason(outcome["reason"])
             leases.fail(session, attempt.held, reason, outcome["sentence"], outcome["details"], settings.retry_seconds)
@@ -357,17 +362,6 @@ def _end_when_late(attempt: _Attempt, grace_seconds: float) -> None:
         attempt.asked_to_stop_at = time.monotonic()
     elif time.monotonic() - attempt.asked_to_stop_at > grace_seconds:
         attempt.child.kill()
-
-
-def _post_mortem(exit_code: int) -> str:
-    if exit_code >= 0:
-        return f"The training process ended with code {exit_code} and did not say why."
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    hint = " (often because the host ran out of memory)" if name == "SIGKILL" else ""
-    return f"The training process was ended by {name}{hint}."
 
 
 def _write_event(session: Session, held: Claim, message: dict[str, Any]) -> None:

@@ -36,6 +36,8 @@ class Work:
     threads: int
     lease_seconds: float
     hub_push: bool = False  # whether jobs may push to one
+    ranks: int = 1  # processes that train together, one for each of its GPUs or of what stands for them
+    stand_ins: bool = False  # whether processors stand for its GPUs
     reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
     gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to
     # for hubs, by step; None: kept with a key that this worker does not have

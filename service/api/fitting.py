@@ -103,7 +103,8 @@ class Fitting:
         has_cpus_alone = resolved.resources.gpus is None and not all(known.gpus.values())
         available = int(largest * resolved.resources.gpu_memory_fraction)
         try:
-            estimates = self._lately.of(("memory", self._roots, resolved.steps), lambda: memory.of_job(self._roots, resolved))
+            of = ("memory", self._roots, resolved.steps, n_gpus)
+            estimates = self._lately.of(of, lambda: memory.of_job(self._roots, resolved))
         except (LibraryError, OSError):
             return  # what is wrong with its files is said by `check`
         for step in resolved.steps:
@@ -134,7 +135,8 @@ class Fitting:
     def _remedy(self, resolved: ResolvedJob, name: str, available: int) -> str:
         step = next(step for step in resolved.steps if step.name == name)
         model, tensors = memory.found(self._roots, resolved, step)
-        changes = memory.changes_that_fit(tensors, model, step, available) if model and tensors else []
+        n_gpus = resolved.resources.gpus or 1
+        changes = memory.changes_that_fit(tensors, model, step, available, n_gpus) if model and tensors else []
         if not changes:
             return "No change of its arguments would make it fit: it needs a larger GPU, or a smaller model."
         return f"It would fit with {', '.join(changes)}."

@@ -73,9 +73,12 @@ def of_job(roots: Roots, resolved: ResolvedJob) -> dict[str, Memory | str]:
 
 
 def estimate(
-    tensors: Tensors, config: Mapping[str, Any], step: ResolvedStep, trainable: int, number: int = HALF
+    tensors: Tensors, config: Mapping[str, Any], step: ResolvedStep, trainable: int, number: int = HALF, n_gpus: int = 1
 ) -> Memory | None:
-    """`number` is how many bytes a number has that a layer computes with: 2 on a GPU. None where the config does not tell."""
+    """Of one of `n_gpus`. `number` is how many bytes a number has that a layer computes with: 2 on a GPU.
+
+    None where the config does not tell.
+    """
     shape = shape_of(config)
     if shape is None:
         return None
@@ -85,10 +88,13 @@ def estimate(
     held = _weights(tensors, step, number) if is_lora else weights.count(tensors) * (FLOAT + (HALF if computed < FLOAT else 0))
     added = trainable * trained if is_lora else 0  # an adapter is beside the model; what else trains is in it
     tokens = step.training.per_device_train_batch_size * step.data.cutoff_len
+    parts = n_gpus if step.training.fsdp else 1
+    # the first of those that share a model has it whole beside its part while it measures
+    measured = held if parts > 1 and step.measures.names else 0
     return Memory(
-        weights=held + added,
-        gradients=trainable * trained,
-        optimiser=_optimiser(tensors, step, trainable, trained),
+        weights=(held + added) // parts + measured,
+        gradients=trainable * trained // parts,
+        optimiser=_optimiser(tensors, step, trainable, trained) // parts,
         activations=tokens * _activations(shape, step, computed, trained),
         logits=tokens * shape.vocabulary * _logits(computed),
     )
@@ -132,7 +138,7 @@ def estimate_of_writing(
 
 
 # Of steps that train nothing.
-ESTIMATES = {"train": estimate, "predict": estimate_of_writing, "generate": estimate_of_writing}
+ESTIMATES = {"predict": estimate_of_writing, "generate": estimate_of_writing}
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape | None:
@@ -150,10 +156,10 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
     return Shape(hidden, first("intermediate_size", "n_inner") or 4 * hidden, layers, heads * width, keys, vocabulary)
 
 
-def changes_that_fit(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int) -> list[str]:
+def changes_that_fit(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int = 1) -> list[str]:
     """The first of CHANGES that makes the step's peak fit, or as many of them together as it takes; none where all do not."""
     for _, change in CHANGES:
-        if _fits(tensors, model, change(step), room_bytes):
+        if _fits(tensors, model, change(step), room_bytes, n_gpus):
             return [_named(change, step)]
     changed, named = step, []
     for _, change in CHANGES:
@@ -161,7 +167,7 @@ def changes_that_fit(tensors: Tensors, model: Model, step: ResolvedStep, room_by
         if after != changed:
             named.append(_named(change, changed))
             changed = after
-        if _fits(tensors, model, changed, room_bytes):
+        if _fits(tensors, model, changed, room_bytes, n_gpus):
             return named
     return []
 
@@ -174,8 +180,13 @@ def _of_step(roots: Roots, resolved: ResolvedJob, step: ResolvedStep, planned: P
     if planned.trainable_parameters is None:
         return planned.why_unknown.get("trainable_parameters", "How many parameters train is not known.")
     model, tensors = found(roots, resolved, step)
-    estimated = ESTIMATES.get(step.do, estimate_of_measuring)
-    known = estimated(tensors, model.config, step, planned.trainable_parameters) if model and tensors else None
+    if model is None or tensors is None:
+        known = None
+    elif step.do == "train":
+        known = estimate(tensors, model.config, step, planned.trainable_parameters, n_gpus=resolved.resources.gpus or 1)
+    else:
+        estimated = ESTIMATES.get(step.do, estimate_of_measuring)
+        known = estimated(tensors, model.config, step, planned.trainable_parameters)
     return known or "The model's config does not say what its layers are made of."
 
 
@@ -264,7 +275,8 @@ def _one_at_a_time(step: ResolvedStep) -> ResolvedStep:
 
 def _with_adapter(step: ResolvedStep) -> ResolvedStep:
     lora = with_lora_defaults(step.finetuning.model_copy(update={"finetuning_type": "lora"}))
-    return step.model_copy(update={"finetuning": lora})
+    whole = step.training.model_copy(update={"fsdp": False})
+    return step.model_copy(update={"finetuning": lora, "training": whole})
 
 
 def _in_four_bits(step: ResolvedStep) -> ResolvedStep:
@@ -287,10 +299,10 @@ def _named(change: Change, step: ResolvedStep) -> str:
     return name.format(accumulation=change(step).training.gradient_accumulation_steps)
 
 
-def _fits(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int) -> bool:
+def _fits(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int) -> bool:
     try:
         trainable = weights.trainable(tensors, step.finetuning, model)
     except LibraryError:
         return False
-    known = estimate(tensors, model.config, step, trainable) if trainable is not None else None
+    known = estimate(tensors, model.config, step, trainable, n_gpus=n_gpus) if trainable is not None else None
     return known is not None and known.peak <= room_bytes

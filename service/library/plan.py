@@ -60,8 +60,8 @@ def plan(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:
     return [_planned(roots, resolved, step) for step in resolved.steps]
 
 
-def updates(training_rows: int, step: ResolvedStep) -> int:
-    """Optimiser steps as transformers' Trainer counts them on one device: the last batches of an epoch make a short update.
+def updates(training_rows: int, step: ResolvedStep, n_gpus: int = 1) -> int:
+    """Optimiser steps as transformers' Trainer counts them: the last batches of an epoch make a short update.
 
     Of ppo, buffers: each is an update of several steps.
     """
@@ -70,8 +70,8 @@ def updates(training_rows: int, step: ResolvedStep) -> int:
         return buffers.n_updates(step, training_rows)
     if training.max_steps > 0:
         return training.max_steps
-    batches = math.ceil(training_rows / training.per_device_train_batch_size)
-    return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
+    batches_of_each = math.ceil(math.ceil(training_rows / training.per_device_train_batch_size) / n_gpus)
+    return math.ceil(training.num_train_epochs * max(math.ceil(batches_of_each / training.gradient_accumulation_steps), 1))
 
 
 def plan_parameters(roots: Roots, resolved: ResolvedJob) -> list[PlannedStep]:
@@ -100,7 +100,7 @@ def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> Planned
         if planned.training_rows is None:
             planned.why_unknown["training_rows"] = _why_not_mixed(step)
     if step.do == "train":
-        _count_updates(planned, step)
+        _count_updates(planned, step, resolved.resources.gpus or 1)
     else:
         planned.updates = planned.trainable_parameters = 0
     if step.do == "measure":
@@ -221,7 +221,7 @@ def _why_not_mixed(step: ResolvedStep) -> str:
     return "Which data set each row is drawn from is random: the worker draws with the seed, and counts."
 
 
-def _count_updates(planned: PlannedStep, step: ResolvedStep) -> None:
+def _count_updates(planned: PlannedStep, step: ResolvedStep, n_gpus: int) -> None:
     if step.training.max_steps > 0:
         planned.updates = step.training.max_steps
     elif planned.training_rows is None:
@@ -235,4 +235,4 @@ def _count_updates(planned: PlannedStep, step: ResolvedStep) -> None:
     elif step.data.overlength == "drop":
         planned.why_unknown["updates"] = "Rows longer than cutoff_len are left out: a tokenizer must find them."
     else:
-        planned.updates = updates(planned.training_rows, step)
+        planned.updates = updates(planned.training_rows, step, n_gpus)

@@ -65,6 +65,8 @@ def _checkpoint_bytes(model: Model | None, step: ResolvedStep, planned: PlannedS
     """An adapter's checkpoint has what trains; any other the whole model. Both have the optimiser's state of what trains."""
     trains = planned.trainable_parameters or 0
     saved = trains if step.finetuning.finetuning_type == "lora" else planned.parameters or 0
+    if step.training.fsdp:
+        saved *= 2  # as a model, and as what the ranks go on from
     numbers = saved + MOMENTS[step.training.optim] * trains
     return NUMBER_BYTES * numbers + _beside(model) + BESIDE_BYTES
 

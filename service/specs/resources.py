@@ -41,7 +41,12 @@ class Resources(Group):
         description="The queue, one for each class of GPU; a worker listens on those that its operator names.",
     )
     gpus: int | None = Field(
-        default=None, ge=0, description="How many GPUs; 0 trains on the CPU. Not given: one where the worker has one."
+        default=None,
+        ge=0,
+        description=(
+            "How many GPUs of one host; 0 trains on the CPU. Not given: one where the worker has one. Several share each update: "
+            "it has per_device_train_batch_size rows of each, times gradient_accumulation_steps."
+        ),
     )
     gpu_memory_fraction: float = Field(
         default=1.0,

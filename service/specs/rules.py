@@ -335,6 +335,11 @@ def max_steps_is_positive(step: ResolvedStep) -> Complaints:
         yield "training.max_steps", "max_steps is at least 1, or -1 to go by num_train_epochs."
 
 
+def adafactor_has_whole_matrices(step: ResolvedStep) -> Complaints:
+    if step.training.fsdp and step.training.optim == "adafactor":
+        yield "training.optim", "Adafactor looks at whole matrices, of which fsdp leaves each GPU a part: use adamw_torch or sgd."
+
+
 def measures_are_known(step: ResolvedStep) -> Complaints:
     for name in step.measures.names:
         if name not in MEASURES:
@@ -592,6 +597,7 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     warmup_is_said_once,
     precision_is_one,
     max_steps_is_positive,
+    adafactor_has_whole_matrices,
     measures_are_known,
     anchor_is_measured,
     guards_watch_what_is_measured,
@@ -666,6 +672,9 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
         step.generating.do_sample and _writes(step)
     ),
     "stage is pt or sft": lambda step: step.finetuning.stage in ("pt", "sft"),
+    "stage is pt or sft and finetuning_type is full": lambda step: (
+        step.finetuning.stage in ("pt", "sft") and step.finetuning.finetuning_type == "full"
+    ),
     "stage is not ppo": lambda step: step.finetuning.stage != "ppo",
     "stage is ppo": lambda step: step.finetuning.stage == "ppo",
     "stage is ppo or dpo": lambda step: step.finetuning.stage in ("ppo", "dpo"),
@@ -722,6 +731,28 @@ def results_do_not_meet(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
         if other != step.name:
             why = f"The step {other!r} saves under {save_dir!r}, too: give each its own."
             yield Refusal(_place(spec, index, "evaluation.save_dir"), why)
+
+
+def several_gpus_train(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """They hold the rows of an update between them; what else a job does takes one."""
+    if (spec.resources.gpus or 0) <= 1:
+        return
+    place = ("resources", "gpus")
+    if any(step.finetuning.stage == "ppo" and step.do == "train" for step in job.steps):
+        yield Refusal(place, "The stage ppo takes one GPU: post its step as a job of its own, and the others with several.")
+    if not any(step.do == "train" for step in job.steps):
+        yield Refusal(place, "Several GPUs have no effect here: no step trains, and to measure or to look at data takes one.")
+
+
+def parts_are_of_several_gpus(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    if (spec.resources.gpus or 0) > 1:
+        return
+    for step in job.steps:
+        if step.training.fsdp:
+            yield Refusal(
+                ("resources", "gpus"), f"With one GPU there is nothing that fsdp (step {step.name}) could share: ask for more."
+            )
+            return
 
 
 def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:

@@ -44,5 +44,9 @@ class TrainingArguments(Group):
     )
     seed: int = Field(default=42, ge=0, lt=2**32, description="Seeds initialisation, order and dropout.")
     data_seed: int | None = Field(default=None, ge=0, lt=2**32, description="Seeds the order of the data, when it is to differ.")
+    fsdp: bool = Field(
+        default=False,
+        description="Each GPU holds a part of the weights, gradients and optimiser's state (FSDP), instead of all.",
+    )
     bf16: bool = Field(default=False, description="Mixed precision with bfloat16.")
     fp16: bool = Field(default=False, description="Mixed precision with float16; needs a GPU.")

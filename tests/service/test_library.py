@@ -1,6 +1,7 @@
 """What is known of a job before any worker has seen it: from names, sizes, headers and rows."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -614,9 +615,9 @@ def test_the_validation_part_is_the_workers(roots, val_size):
     assert (step.training_rows, step.validation_rows) == (len(training), len(validation))
 
 
-def trainers_updates(rows, batch, accumulation, epochs):
-    """As transformers' Trainer writes it (set_initial_training_values)."""
-    len_dataloader = -(-rows // batch)
+def trainers_updates(rows, batch, accumulation, epochs, n_gpus):
+    """As transformers' Trainer writes it (set_initial_training_values); the batches are dealt out."""
+    len_dataloader = math.ceil(math.ceil(rows / batch) / n_gpus)
     a_pass = max(len_dataloader // accumulation + int(len_dataloader % accumulation > 0), 1)
     return -int(-(epochs * a_pass) // 1)
 
@@ -632,7 +633,14 @@ def test_updates_are_counted_as_the_trainer_does(roots):
         }
         [step] = resolve(read_job(a_job(training=training)).spec).steps
         rows = rng.randint(1, 100)
-        assert plan.updates(rows, step) == trainers_updates(rows, batch, accumulation, epochs)
+        n_gpus = rng.randint(1, 4)
+        assert plan.updates(rows, step, n_gpus) == trainers_updates(rows, batch, accumulation, epochs, n_gpus)
+
+
+def test_an_update_has_rows_of_every_gpu(roots):
+    training = {"per_device_train_batch_size": 2, "num_train_epochs": 1}
+    [alone], [of_two] = (planned(roots, training=training, resources={"gpus": gpus}) for gpus in (1, 2))
+    assert (alone.updates, of_two.updates) == (5, 3)
 
 
 @pytest.mark.parametrize(("epochs", "updates"), [(1.0, 2), (2.0, 3), (0.1, 1)])

@@ -43,6 +43,12 @@ def test_a_whole_model_is_kept_with_adam_s_two_moments_of_what_trains(roots: Roo
     assert numbers(roots, finetuning=frozen) == 420 + 2 * 96  # the three matrices of the last layer's mlp
 
 
+def test_a_model_that_is_shared_out_is_kept_twice(roots: Roots) -> None:
+    """As a model, and as what its GPUs go on from."""
+    shared = {"finetuning": {"finetuning_type": "full"}, "training": {"fsdp": True}, "resources": {"gpus": 2}}
+    assert numbers(roots, **shared) == 2 * 420 + 2 * 420
+
+
 def test_an_adapter_is_kept_without_the_model(roots: Roots) -> None:
     """Rank 2 on two 4 × 4 matrices in each of two layers: 4 · 2 · (4 + 4) numbers."""
     lora = {"finetuning_type": "lora", "lora_rank": 2, "lora_target": "q_proj,v_proj"}

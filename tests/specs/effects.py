@@ -12,6 +12,7 @@ _GENERATION = "tests/worker/probes/test_generation.py"
 _HUB = "tests/worker/models/test_hub.py"
 _EVALUATING = "tests/worker/stages/test_evaluating.py"
 _JOBS = "tests/service/store/test_jobs.py"
+_LAUNCHING = "tests/worker/test_launching.py"
 _LOAD = "tests/worker/data/test_load.py"
 _GUARDING = "tests/worker/stages/test_guarding.py"
 _MEASURING = "tests/worker/stages/test_measuring.py"
@@ -163,6 +164,7 @@ EFFECTS: dict[str, str] = {
     "training.keep_best": f"{_SUPERVISE}::test_checkpoints_beyond_those_that_are_kept_go_as_others_come",
     "training.seed": f"{_SUPERVISED}::test_the_seed_repeats_a_run_to_the_last_bit",
     "training.data_seed": f"{_SUPERVISED}::test_data_seed_gives_the_order_that_this_seed_would_give",
+    "training.fsdp": f"{_LAUNCHING}::test_ranks_that_share_a_model_train_what_one_process_does",
     "training.bf16": f"{_SUPERVISED}::test_bf16_rounds_the_computation_but_not_what_is_trained",
     "training.fp16": f"{_ARGUMENTS}::test_fp16_reaches_the_trainer",
     "measures.task": f"{_PROBING}::test_a_task_is_answered_by_the_likeliest_of_its_labels",
@@ -185,6 +187,7 @@ EFFECTS: dict[str, str] = {
     "export.certificate_mean_kl": f"{_EXPORTING}::test_each_limit_fails_an_export_that_is_beyond_it",
     "export.certificate_max_kl": f"{_EXPORTING}::test_each_limit_fails_an_export_that_is_beyond_it",
     "resources.queue": f"{_JOBS}::test_a_worker_claims_from_its_own_queues_alone",
+    "resources.gpus": f"{_LAUNCHING}::test_two_ranks_train_what_one_process_does_with_the_same_rows_in_each_update",
     "resources.gpu_memory_fraction": f"{_CHILD}::test_a_job_that_shares_its_gpus_keeps_to_its_part_of_their_memory",
     "resources.priority": f"{_JOBS}::test_jobs_are_claimed_by_priority_then_by_the_owners_share_then_by_age",
     "resources.max_lost": f"{_JOBS}::test_a_job_that_loses_its_worker_too_often_fails",

@@ -59,6 +59,7 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "ref_model is given": {"finetuning": {"stage": "dpo"}},
     "stage is ppo": {"finetuning": {"stage": "sft"}, "generating": {}},
     "stage is not ppo": {"finetuning": _PPO, "training": {}},
+    "stage is pt or sft and finetuning_type is full": {"finetuning": {"finetuning_type": "lora"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "sft"}},
     "stage is ppo and reward_model_type is full": {"finetuning": _PPO},
     "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
@@ -107,6 +108,7 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "ref_model is given": {"finetuning": {"stage": "dpo", "ref_model": "other"}},
     "stage is ppo": {"finetuning": _PPO, "generating": {}},
     "stage is not ppo": {"finetuning": {"stage": "sft"}, "training": {}},
+    "stage is pt or sft and finetuning_type is full": {"finetuning": {"finetuning_type": "full"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "dpo"}},
     "stage is ppo and reward_model_type is full": {"finetuning": {**_PPO, "reward_model_type": "full"}},
     "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
@@ -126,7 +128,6 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
 
 # Values other than the default, where the type alone does not give one.
 OTHER_VALUES: dict[str, Any] = {
-    "resources.gpus": 2,
     "data.interleave_probs": "0.25,0.75",
     "finetuning.lora_dropout": 0.5,
     "training.adam_beta1": 0.5,
@@ -143,6 +144,9 @@ BESIDE: dict[str, dict[str, Any]] = {
     "model.export_quantization_bit": {"export_quantization_dataset": "letters"},
     "model.export_hub_model_id": {"hf_hub_token": "hf_x"},
 }
+
+# What an argument needs of the job beside its condition.
+OF_THE_JOB: dict[str, dict[str, Any]] = {"training.fsdp": {"resources": {"gpus": 2}}}
 
 
 def arguments_of(*kinds: str) -> list[str]:
@@ -250,7 +254,7 @@ def test_a_conditional_argument_is_refused_where_its_condition_fails(argument: s
     why = f"This has no effect here: it works only where {LEDGER[argument].why}."
     where = WHERE_CONDITIONS_FAIL[LEDGER[argument].why]
     given = BESIDE.get(argument, {}) | {field: other_value(argument)}
-    document = a_job(**where | {group: {**where.get(group, {}), **given}})
+    document = a_job(**where | {group: {**where.get(group, {}), **given}} | OF_THE_JOB.get(argument, {}))
     assert refusals_of(document) == [(f"/{group}/{field}", why)]
 
 
@@ -263,7 +267,7 @@ def test_a_conditional_argument_is_refused_in_the_step_where_its_condition_fails
         {"name": "holds", **holds, group: {**holds[group], **given}},
         {"name": "fails", **fails, group: {**fails.get(group, {}), **given}},
     ]
-    assert pointers_of(a_job(steps=steps)) == [f"/steps/1/{group}/{field}"]
+    assert pointers_of(a_job(steps=steps, **OF_THE_JOB.get(argument, {}))) == [f"/steps/1/{group}/{field}"]
 
 
 @pytest.mark.parametrize("argument", CAN_FAIL)
@@ -275,9 +279,10 @@ def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: st
     reached = {**holds, group: {name: given for name, given in holds.get(group, {}).items() if name != field}}
     step_fails, step_holds = {"name": "fails", **fails}, {"name": "holds", **reached}
     step_has_its_own = {"name": "own", **holds, group: {**holds[group], **given}}
-    assert pointers_of(a_job(**{group: given}, steps=[step_fails, step_holds])) == []
-    assert f"/{group}/{field}" in pointers_of(a_job(**{group: given}, steps=[step_fails, step_has_its_own]))
-    assert pointers_of(a_job(**{group: given}, steps=[step_has_its_own])) == []
+    of_job = {group: given} | OF_THE_JOB.get(argument, {})
+    assert pointers_of(a_job(**of_job, steps=[step_fails, step_holds])) == []
+    assert f"/{group}/{field}" in pointers_of(a_job(**of_job, steps=[step_fails, step_has_its_own]))
+    assert pointers_of(a_job(**of_job, steps=[step_has_its_own])) == []
 
 
 @pytest.mark.parametrize("argument", arguments_of("conditional"))
@@ -285,7 +290,7 @@ def test_a_conditional_argument_is_accepted_where_its_condition_holds(argument: 
     group, field = argument.split(".")
     holds = WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
     given = BESIDE.get(argument, {}) | {field: other_value(argument)}
-    document = a_job(**holds | {group: {**holds.get(group, {}), **given}})
+    document = a_job(**holds | {group: {**holds.get(group, {}), **given}} | OF_THE_JOB.get(argument, {}))
     assert refusals_of(document) == []
 
 

@@ -709,6 +709,13 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     ],
     rules.precision_is_one: [(a_job(training={"bf16": True, "fp16": True}), "/training/fp16", "not both")],
     rules.max_steps_is_positive: [(a_job(training={"max_steps": 0}), "/training/max_steps", "at least 1, or -1")],
+    rules.adafactor_has_whole_matrices: [
+        (
+            a_job(finetuning={"finetuning_type": "full"}, training={"fsdp": True, "optim": "adafactor"}, resources={"gpus": 2}),
+            "/training/optim",
+            "use adamw_torch or sgd",
+        ),
+    ],
     rules.measures_are_known: [
         (a_job(measures={"names": "entropy,loss"}), "/measures/names", "no measure 'loss'; there are cross_entropy"),
         (
@@ -1094,3 +1101,31 @@ def test_a_guard_of_another_shape_is_refused(guards: Any, pointers: list[str]) -
 
 def test_a_guard_in_a_flat_file_is_refused_under_its_own_name() -> None:
     assert pointers_of(a_flat_job(guards=[{"when": "joy", "then": "stop"}])) == ["/guards/0/when"]
+
+
+# -- several GPUs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        (a_job(resources={"gpus": 2}, finetuning=PPO), "The stage ppo takes one GPU"),
+        (
+            a_job(resources={"gpus": 2}, steps=[{"name": "sft"}, {"name": "ppo", "finetuning": PPO}]),
+            "The stage ppo takes one GPU",
+        ),
+        (a_job(resources={"gpus": 2}, do="inspect"), "no step trains"),
+        (a_job(resources={"gpus": 1}, finetuning=FULL, training={"fsdp": True}), "nothing that fsdp (step sft) could share"),
+        (a_job(finetuning=FULL, training={"fsdp": True}), "ask for more"),
+    ],
+)
+def test_several_gpus_are_for_what_several_can_do(document: dict[str, Any], says: str) -> None:
+    ((pointer, detail),) = refusals_of(document)
+    assert pointer == "/resources/gpus"
+    assert says in detail
+
+
+def test_several_gpus_may_share_the_rows_or_the_model() -> None:
+    assert refusals_of(a_job(resources={"gpus": 2})) == []
+    assert refusals_of(a_job(resources={"gpus": 1}, finetuning=PPO)) == []
+    assert refusals_of(a_job(resources={"gpus": 2}, finetuning=FULL, training={"fsdp": True})) == []

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from service.store.workers import Reading, SlotReport
 from worker.gpus import Gpus, Nvml, Process, open_nvml
+from worker.settings import WorkerSettings
 
 GB = 10**9
 
@@ -57,6 +59,19 @@ def test_without_nvml_a_gpu_is_a_slot_of_which_nothing_is_known() -> None:
     gpus = Gpus(("0",), None)
     assert gpus.slots == [SlotReport("0")]
     assert gpus.readings() == {}
+
+
+def test_processors_that_stand_for_gpus_are_slots_and_nobody_is_asked_about_them() -> None:
+    gpus = Gpus(("cpu:0", "cpu:1"), FakeNvml())
+    assert gpus.slots == [SlotReport("cpu:0"), SlotReport("cpu:1")]
+    assert gpus.readings() == {}
+
+
+@pytest.mark.parametrize("devices", ["cpu:0,0", "GPU-a,cpu:0"])
+def test_they_are_not_mixed_with_gpus(devices: str) -> None:
+    with pytest.raises(ValidationError, match="cannot be mixed"):
+        WorkerSettings(devices=devices)
+    assert WorkerSettings(devices="cpu:0,cpu:1").gpus == ("cpu:0", "cpu:1")
 
 
 def test_readings_are_by_position() -> None:

@@ -31,6 +31,8 @@ def a_step(finetuning: dict[str, Any], model: dict[str, Any] | None = None, **tr
         "finetuning": finetuning,
         "training": {"per_device_train_batch_size": BATCH, **training},
     }
+    if training.get("fsdp"):
+        document["resources"] = {"gpus": 2}
     return read_job(document).resolved.steps[0]
 
 
@@ -39,14 +41,14 @@ def llama(make_llama: Callable[..., LlamaForCausalLM]) -> LlamaForCausalLM:
     return make_llama(**SHAPE)
 
 
-def estimated(llama: LlamaForCausalLM, folder: Path, step: ResolvedStep, number: int = FLOAT) -> Memory:
+def estimated(llama: LlamaForCausalLM, folder: Path, step: ResolvedStep, number: int = FLOAT, n_gpus: int = 1) -> Memory:
     llama.save_pretrained(folder / "tiny")
     model = models.find(folder, "tiny")
     tensors = weights.tensors_of(model)
     assert tensors is not None
     trainable = weights.trainable(tensors, step.finetuning, model)
     assert trainable is not None
-    known = memory.estimate(tensors, model.config, step, trainable, number)
+    known = memory.estimate(tensors, model.config, step, trainable, number, n_gpus)
     assert known is not None
     return known
 
@@ -193,3 +195,15 @@ def test_a_step_that_measures_holds_a_model_and_its_bases_head_and_nothing_that_
     assert known.weights == HALF * (weights.count(tensors) + head)
     assert known.gradients == known.optimiser == 0
     assert known.logits == memory.MEASURED_LOGITS_BYTES == 7 * 4 * statistics.GPU_TILE
+
+
+def test_a_model_that_four_gpus_share_is_a_quarter_on_each_and_whole_beside_it_where_it_is_measured(
+    llama: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    alone, shared = (
+        estimated(llama, tmp_path, a_step({"finetuning_type": "full"}, **training), n_gpus=4) for training in ({}, {"fsdp": True})
+    )
+    assert shared.gradients == alone.gradients // 4
+    assert shared.optimiser == alone.optimiser // 4
+    assert shared.weights == alone.weights // 4 + alone.weights
+    assert (shared.activations, shared.logits) == (alone.activations, alone.logits)

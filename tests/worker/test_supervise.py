@@ -200,3 +200,35 @@ def test_a_guard_that_stops_a_step_does_not_pause_the_job(database: Database) ->
     guard = {"text": "Guard.", "data": {"when": "numeric", "then": "stop"}}
     said(database, held, saved(held, 10), {**measured(10, 2.0), "guards": [guard]})
     assert said(database, held) is None
+
+
+@pytest.mark.parametrize(
+    ("devices", "device", "ranks", "stand_ins"),
+    [
+        ((), None, 1, False),
+        (("GPU-a",), "GPU-a", 1, False),
+        (("GPU-a", "GPU-b"), "GPU-a,GPU-b", 2, False),
+        (("cpu:0",), None, 1, True),
+        (("cpu:0", "cpu:1"), None, 2, True),
+    ],
+)
+def test_an_attempt_has_a_rank_for_each_gpu_that_was_taken_for_it(
+    database: Database, devices: tuple[str, ...], device: str | None, ranks: int, stand_ins: bool
+) -> None:
+    """CUDA is shown no processor that stands for one."""
+    held = claimed(database)
+    with database.transaction() as session:
+        work = supervise._work(session, WorkerSettings(), Placement(held, devices, 1.0))
+    assert (work.device, work.ranks, work.stand_ins) == (device, ranks, stand_ins)
+
+
+def test_a_lost_rank_is_a_lost_attempt_which_waits_and_is_tried_again(database: Database) -> None:
+    held = claimed(database)
+    attempt = supervise._Attempt(held, Silent(), 1e9)  # type: ignore[arg-type]
+    attempt.outcome = {"message": "outcome", "outcome": "lost", "sentence": "Rank 1 of 2 was ended by SIGKILL."}
+    supervise._write_end(database, WorkerSettings(), attempt, 0)
+    with database.reading() as session:
+        job = jobs.get(session, "local", held.job_id)
+        told = [event.message for event in events.after(session, held.job_id, 0, 100)]
+    assert (job.state, job.lost) == ("queued", 1)
+    assert told[-1].startswith("Rank 1 of 2 was ended by SIGKILL.")

@@ -6,6 +6,8 @@ from typing import Any
 from transformers import TrainingArguments as TransformersArguments
 
 from service.specs.training import TrainingArguments
+from worker import ranks
+from worker.stages.sharding import shard_no_more, shard_on_processors
 
 # Taken as they are.
 SAME = (
@@ -29,18 +31,26 @@ SAME = (
     "save_steps",
     "seed",
     "data_seed",
+    "fsdp",
     "bf16",
     "fp16",
 )
 
 
-def training_arguments(training: TrainingArguments, folder: Path, use_cpu: bool) -> TransformersArguments:
-    """`logging_steps` stays ours: the trainer tells every update's loss, and `callbacks.Reporting` makes means of them."""
+def training_arguments(
+    training: TrainingArguments, folder: Path, use_cpu: bool, leaves_some_out: bool = False
+) -> TransformersArguments:
+    """`logging_steps` stays ours: the trainer tells every update's loss, and `callbacks.Reporting` makes means of them.
+
+    `leaves_some_out`: whether there are parameters that train and that the loss does not depend on. Ranks ask for each.
+    """
     values: dict[str, Any] = {name: getattr(training, name) for name in SAME}
     # a float below 1 is a share of all updates; warmup_ratio was refused together with warmup_steps
     values["warmup_steps"] = training.warmup_ratio or training.warmup_steps
     values["train_sampling_strategy"] = "group_by_length" if training.group_by_length else "random"
-    return TransformersArguments(
+    if not training.fsdp:
+        shard_no_more()
+    arguments = TransformersArguments(
         output_dir=str(folder),
         use_cpu=use_cpu,
         logging_strategy="steps",
@@ -52,5 +62,10 @@ def training_arguments(training: TrainingArguments, folder: Path, use_cpu: bool)
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=not use_cpu,
+        ddp_find_unused_parameters=leaves_some_out,
+        accelerator_config={"dispatch_batches": False},  # each rank reads its own part of a stream
         **values,
     )
+    if training.fsdp and use_cpu and ranks.n_ranks() > 1:
+        shard_on_processors(arguments)
+    return arguments

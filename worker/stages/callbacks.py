@@ -16,13 +16,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from service.specs.reasons import Reason
 from service.specs.training import TrainingArguments
-from worker import checkpoints, disk
+from worker import checkpoints, disk, ranks
+from worker.data.blanks import Fillable, WholeBatches
 from worker.failures import JobFailure
 from worker.models.reward_model import language_model
 from worker.models.saved_adapters import BASE_CONFIG
 from worker.run import Run, Stopped
 from worker.stages.measuring import Measuring
-from worker.stages.series import Series
+from worker.stages.series import Series, means
+from worker.stages.sharding import is_sharded, own_part, whole_model
 from worker.stages.step import StepWork
 
 PROGRESS_SECONDS = 0.2
@@ -35,6 +37,7 @@ class Wishes(TrainerCallback):
         self._run = run
 
     def on_step_end(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        self._run.wish = ranks.agreed(lambda: self._run.wish)  # the first hears it, and all obey at one update
         if self._run.wish == "cancel":
             raise Stopped("cancel")
         if self._run.wish == "stop":
@@ -45,10 +48,23 @@ class Wishes(TrainerCallback):
         return control
 
 
-class Order(TrainerCallback):
-    """Makes the order of grouped lengths depend on the seed and the epoch only, as the random order does anyway.
+class Shares(TrainerCallback):
+    """Of several ranks: each has batches enough, and draws noise of its own once the order is drawn, which is the same in all."""
 
-    The trainer draws it from torch's own generator, which after a resume is elsewhere when the epoch begins.
+    def on_train_begin(
+        self, args: TransformersArguments, state: TrainerState, control: TrainerControl, train_dataloader: Any = None, **_: Any
+    ) -> None:
+        ranks.draw_apart(args.seed)
+        if isinstance(getattr(train_dataloader, "dataset", None), Fillable):  # ppo has no such loader
+            shard = train_dataloader.batch_sampler
+            shard.batch_sampler = WholeBatches(shard.batch_sampler, ranks.n_ranks())
+
+
+class Order(TrainerCallback):
+    """Makes the order of grouped lengths depend on the seed, the epoch and the rows of an update only.
+
+    The trainer draws it from torch's own generator, which after a resume is elsewhere when the epoch begins, and it groups as if
+    there were one rank.
     """
 
     def on_epoch_begin(
@@ -59,8 +75,10 @@ class Order(TrainerCallback):
         train_dataloader: Any = None,
         **_: Any,
     ) -> None:
-        sampler = train_dataloader.batch_sampler.sampler
+        batches = train_dataloader.batch_sampler
+        sampler = getattr(batches, "batch_sampler", batches).sampler  # a rank's part of the batches is of all of them
         if isinstance(sampler, LengthGroupedSampler):
+            sampler.batch_size = args.train_batch_size * args.gradient_accumulation_steps * ranks.n_ranks()
             seed = args.seed if args.data_seed is None else args.data_seed
             sampler.generator = torch.Generator().manual_seed(seed + int(state.epoch or 0))
 
@@ -121,7 +139,7 @@ class Reporting(TrainerCallback):
         if "grad_norm" in last:
             mean["grad_norm"] = last["grad_norm"]
         if self._series is not None:
-            mean["series"] = _means([entry["series"] for entry in window])
+            mean["series"] = means([entry["series"] for entry in window])
         state.log_history[-len(window) :] = [mean]
         values: dict[str, float] = {
             "tokens_per_second": self._clock.tokens_per_second,
@@ -178,6 +196,13 @@ class Saving(TrainerCallback):
         self, args: TransformersArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
         _require_finite_weights(model, state.global_step)
+        self._sealed_at = state.global_step
+        ranks.meet()  # each has written the state of its generators
+        if ranks.agreed(lambda: self._seal_and_measure(args, state, model)):
+            control.should_training_stop = True
+
+    def _seal_and_measure(self, args: TransformersArguments, state: TrainerState, model: Any) -> bool:
+        """Whether training ends here: by a guard, or because a wish has come meanwhile."""
         folder = Path(args.output_dir or "", f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         self._run.progress(phase="saving", global_step=state.global_step)
         _forget_this_host(folder, self._work)
@@ -185,17 +210,18 @@ class Saving(TrainerCallback):
         if isinstance(own, PeftModel):
             own.get_base_model().config.to_json_file(folder / BASE_CONFIG)
         files = checkpoints.seal(folder)
-        self._sealed_at = state.global_step
         self._run.checkpoint(self._work.name, state.global_step, folder, state.epoch or 0.0, recent_loss(state), files)
         # with a wish to obey there is no time: what is not measured now is when the job goes on
         is_last = state.global_step >= state.max_steps
         number = planned_number(self._work.step.training, state.global_step, state.epoch or 0.0)
+        ends = False
         if self._measuring is not None and self._measuring.is_due(number, is_last) and self._run.wish is None:
             self._run.progress(phase="measuring")
-            self._measuring.checkpoint(model, state.global_step, state.log_history)
-            if self._measuring.stops or self._run.wish is not None:
-                control.should_training_stop = True
+            measured = whole_model(self._work, folder) if is_sharded(model) else model
+            self._measuring.checkpoint(measured, state.global_step, state.log_history)
+            ends = self._measuring.stops or self._run.wish is not None
         self._run.progress(phase="training")
+        return ends
 
 
 def _forget_this_host(folder: Path, work: StepWork) -> None:
@@ -236,15 +262,6 @@ def told_of(window: dict[str, Any]) -> dict[str, float]:
     return {name: window[name] for name in ("loss", "learning_rate", "grad_norm") if name in window} | window.get("series", {})
 
 
-def _means(entries: list[dict[str, float]]) -> dict[str, float]:
-    """Of each name, over the updates that have it."""
-    values: dict[str, list[float]] = {}
-    for entry in entries:
-        for name, value in entry.items():
-            values.setdefault(name, []).append(value)
-    return {name: sum(known) / len(known) for name, known in values.items()}
-
-
 def _require_finite(logs: dict[str, Any], global_step: int, scales_gradients: bool) -> None:
     """A gradient that is scaled for fp16 may overflow: the update is left out then, and the next is scaled less."""
     if not math.isfinite(logs["loss"]):
@@ -256,7 +273,7 @@ def _require_finite(logs: dict[str, Any], global_step: int, scales_gradients: bo
 
 def _require_finite_weights(model: torch.nn.Module, global_step: int) -> None:
     """A checkpoint that nothing could go on from is never sealed: the last good one stays the last."""
-    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters() if parameter.requires_grad):
+    if not all(bool(own_part(parameter).isfinite().all()) for parameter in model.parameters() if parameter.requires_grad):
         raise _diverged(f"The weights are no longer all finite after update {global_step}.", global_step)
 
 

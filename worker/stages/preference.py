@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, set_seed
 from service.specs.dataset_info import ALONE
 from service.specs.job import ResolvedStep
 from service.specs.reasons import Reason
+from worker import ranks
 from worker.data.collate import JudgedCollator, PairCollator
 from worker.data.load import holds, load_judged, load_pairs
 from worker.failures import JobFailure
@@ -23,7 +24,7 @@ from worker.models.tokenizers import refuse_other_tokens
 from worker.run import Run
 from worker.stages.arguments import training_arguments
 from worker.stages.preference_losses import PAIR_LOSSES
-from worker.stages.preference_objective import JudgedObjective, PairedObjective, WithItself
+from worker.stages.preference_objective import JudgedObjective, OfRanks, PairedObjective, WithItself
 from worker.stages.series import Series
 from worker.stages.step import StepWork
 from worker.stages.training import (
@@ -31,6 +32,7 @@ from worker.stages.training import (
     begin_measuring,
     callbacks,
     collator,
+    fillable,
     notice,
     tell_data,
     tell_stream,
@@ -63,10 +65,12 @@ def preference(work: StepWork, run: Run) -> Path:
     if judged:
         collate = JudgedCollator(texts, step.data.cutoff_len)
         objective = JudgedObjective(ref, Reference(model, autocast=ref.autocast), beta, ftx, series)
+    if ranks.n_ranks() > 1:
+        objective = OfRanks(objective)
     trainer = Trainer(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=train_dataset(data),
+        train_dataset=fillable(work, train_dataset(data)),
         data_collator=WithItself(collate),
         processing_class=tokenizer,
         compute_loss_func=objective,

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from worker import ranks
+from worker.data.blanks import is_blank
 from worker.models.reference import Reference, next_token_log_probs
 from worker.stages.preference_losses import PairLoss, answer_log_probs, answer_nll_per_token, kto, reference_point
 from worker.stages.series import Series
@@ -19,13 +21,34 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True)
 class WithItself:
-    """A collator's batch for the model, and all of it for the loss: in a tuple, where the trainer finds no labels to count."""
+    """A collator's batch for the model, and all of it for the loss: in a tuple, where the trainer finds no labels to count.
+
+    Blanks are left out where there are other rows, as a batch that is not full has none in one process.
+    """
 
     batch_of: Callable[[Sequence[dict[str, Any]]], Batch]
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
-        batch = self.batch_of(rows)
+        learned = [row for row in rows if not is_blank(row)]
+        batch = self.batch_of(learned or rows[:1]) | {"is_blank": not learned}
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": (batch,)}
+
+
+@dataclass(frozen=True)
+class OfRanks:
+    """An objective that is a mean over a batch, for ranks that share batches: their mean is that over the batches that there are.
+
+    At an epoch's end there may be fewer of these than ranks; the others then have blanks.
+    """
+
+    objective: Callable[[Any, tuple[Batch]], torch.Tensor]
+
+    def __call__(self, outputs: Any, labels: tuple[Batch], num_items_in_batch: None = None) -> torch.Tensor:
+        (batch,) = labels
+        n_batches = ranks.of_all(not batch["is_blank"]).count(True)
+        if batch["is_blank"]:
+            return outputs.logits.sum() * 0.0
+        return self.objective(outputs, labels) * (ranks.n_ranks() / n_batches)
 
 
 @dataclass(frozen=True)

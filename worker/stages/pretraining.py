@@ -13,6 +13,7 @@ from worker.stages.training import (
     begin_measuring,
     callbacks,
     collator,
+    fillable,
     tell_data,
     tell_stream,
     train,
@@ -33,7 +34,7 @@ def pretraining(work: StepWork, run: Run) -> Path:
     trainer = Trainer(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=train_dataset(data),
+        train_dataset=fillable(work, train_dataset(data)),
         data_collator=collator(work, tokenizer),
         processing_class=tokenizer,
         callbacks=callbacks(run, work, measuring),

@@ -18,6 +18,7 @@ from worker.stages.training import (
     begin_measuring,
     callbacks,
     collator,
+    fillable,
     model_to_train,
     tell_data,
     tell_model,
@@ -43,8 +44,9 @@ def reward(work: StepWork, run: Run) -> Path:
     trainer = RewardTrainer(
         series,
         model=model,
-        args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=train_dataset(data),
+        # the language model's head scores nothing
+        args=training_arguments(step.training, work.folder, work.use_cpu, leaves_some_out=True),
+        train_dataset=fillable(work, train_dataset(data)),
         data_collator=RewardCollator(PairCollator(collator(work, tokenizer))),
         processing_class=tokenizer,
         callbacks=callbacks(run, work, measuring, series),

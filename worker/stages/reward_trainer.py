@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from transformers import Trainer
 
+from worker.data.blanks import is_blank
 from worker.data.collate import PairCollator
+from worker.data.tokenize import MASKED
 from worker.models import value_head
 from worker.models.reward_model import RewardModel
 from worker.stages.series import Series
@@ -26,7 +28,8 @@ class RewardCollator:
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = self._pairs(rows)
-        return {name: batch[name] for name in ("input_ids", "attention_mask")} | {"labels": torch.zeros(len(rows)).long()}
+        labels = torch.tensor([MASKED if is_blank(row) else 0 for row in rows])
+        return {name: batch[name] for name in ("input_ids", "attention_mask")} | {"labels": labels}
 
 
 class RewardTrainer(Trainer):
@@ -48,16 +51,21 @@ class RewardTrainer(Trainer):
     ) -> torch.Tensor:
         """The mean over the pairs of an update, of which this batch has a part. Scores are told in nats."""
         scores_2B = model(inputs["input_ids"], inputs["attention_mask"])
-        chosen_B, rejected_B = scores_2B.view(2, -1)
-        self._series.add(
-            **{
-                "rewards/chosen": chosen_B.mean(),
-                "rewards/rejected": rejected_B.mean(),
-                "rewards/margins": (chosen_B - rejected_B).mean(),
-                "rewards/accuracies": (chosen_B > rejected_B).float().mean(),
-            }
-        )
-        return pairwise_losses(chosen_B, rejected_B).sum() / (num_items_in_batch or len(chosen_B))
+        chosen_B, rejected_B = scores_2B.view(2, -1)[:, inputs["labels"] != MASKED]
+        if len(chosen_B):
+            self._series.add(
+                **{
+                    "rewards/chosen": chosen_B.mean(),
+                    "rewards/rejected": rejected_B.mean(),
+                    "rewards/margins": (chosen_B - rejected_B).mean(),
+                    "rewards/accuracies": (chosen_B > rejected_B).float().mean(),
+                }
+            )
+        losses = pairwise_losses(chosen_B, rejected_B)
+        if num_items_in_batch is None:
+            return losses.mean()
+        # the pairs were counted in all ranks, and the gradients will be averaged over these
+        return losses.sum() / num_items_in_batch * self.accelerator.num_processes
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir or "")

@@ -17,6 +17,7 @@ from worker.stages.training import (
     begin_measuring,
     callbacks,
     collator,
+    fillable,
     tell_data,
     tell_stream,
     train,
@@ -47,7 +48,7 @@ def supervised(work: StepWork, run: Run) -> Path:
     trainer = (PackedTrainer if step.data.sft_packing else Trainer)(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=rows,
+        train_dataset=fillable(work, rows),
         data_collator=collate,
         processing_class=tokenizer,
         callbacks=callbacks(run, work, measuring),

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, Trai
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from worker import checkpoints
+from worker import checkpoints, ranks
+from worker.data.blanks import Fillable
 from worker.data.collate import Collator, collator_for, features
 from worker.data.load import load_anchor, load_measured
 from worker.data.prepared import Prepared, Streamed
@@ -27,11 +29,12 @@ from worker.models.reward_model import RewardModel, language_model
 from worker.probes.token import DocumentSums, adapter_off, measure
 from worker.run import Run
 from worker.stages.bringing import bring
-from worker.stages.callbacks import Order, Reporting, Saving, Wishes, planned_number, recent_loss, told_of
+from worker.stages.callbacks import Order, Reporting, Saving, Shares, Wishes, planned_number, recent_loss, told_of
 from worker.stages.measuring import Measuring, by_document
 from worker.stages.pictures import pictures
 from worker.stages.probing import Probed, document_of_example
 from worker.stages.series import Series
+from worker.stages.sharding import whole_model
 from worker.stages.step import StepWork
 from worker.work import SavedCheckpoint
 
@@ -93,6 +96,13 @@ def train_dataset(data: Prepared | Streamed) -> Any:
     return data.train if isinstance(data, Streamed) else features(data.train)
 
 
+def fillable(work: StepWork, rows: Any) -> Any:
+    """With a blank beside them where several ranks share them, for losses that count what they train. Padding must not be."""
+    if ranks.n_ranks() == 1 or not isinstance(rows, list) or not work.step.data.ignore_pad_token_for_loss:
+        return rows
+    return Fillable(rows)
+
+
 def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The step's model on its device, with the parameters that train."""
     model = model_to_train(run, work, tokenizer)
@@ -102,7 +112,8 @@ def trainable_model(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase
 
 def model_to_train(run: Run, work: StepWork, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The same before it is told of."""
-    device = torch.device("cpu" if work.use_cpu else "cuda")
+    # what is to be shared out waits on the host, and each rank's GPU is given its part
+    device = torch.device("cpu" if work.use_cpu or work.step.training.fsdp else "cuda")
     return to_train(work.start, work.step, tokenizer, device, lambda sentence: notice(run, work, sentence))
 
 
@@ -138,11 +149,23 @@ def notice(run: Run, work: StepWork, sentence: str) -> None:
 def begin_measuring(
     run: Run, work: StepWork, model: Model | RewardModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
 ) -> Measuring | None:
-    """The base's measures. None when the job wants no measures."""
+    """The base's measures. None when the job wants no measures, and in a rank that is not the first, which measures for all."""
+    measuring = None
+    if work.step.measures.names and ranks.is_first():
+        run.progress(phase="measuring")
+        measured_on = torch.device("cpu" if work.use_cpu else "cuda")
+        waits_on = next(model.parameters()).device
+        measuring = _measured_base(run, work, model.to(measured_on) if work.step.training.fsdp else model, tokenizer, data)
+        if work.step.training.fsdp:
+            model.to(waits_on)
+    ranks.meet()
+    return measuring
+
+
+def _measured_base(
+    run: Run, work: StepWork, model: Model | RewardModel, tokenizer: PreTrainedTokenizerBase, data: Prepared | Streamed
+) -> Measuring:
     step = work.step
-    if not step.measures.names:
-        return None
-    run.progress(phase="measuring")
     batch_documents = step.training.per_device_eval_batch_size
     probed = Probed(step.measures, step.generating, work.places, work.wanted, data, tokenizer, batch_documents)
     measuring = Measuring(run, step.name, probed, work.measured, load_anchor(work.places, work.wanted, tokenizer))
@@ -192,20 +215,34 @@ def callbacks(run: Run, work: StepWork, measuring: Measuring | None, series: Ser
     `series` is what the stage's loss has to tell beside its value.
     """
     reporting = Reporting(run, work.name, work.step.training.logging_steps, series)
-    return [Order(), reporting, Saving(run, work, measuring), Wishes(run)]
+    return [Shares(), Order(), reporting, Saving(run, work, measuring), Wishes(run)]
 
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
     """Trains on from the last complete checkpoint, until the end or a guard's stop; the folder of the step's last one."""
-    last = last_checkpoint(run, work, trainer, measuring)
-    if last is None or not is_over(last, measuring):
+    last, over = ranks.agreed(partial(_where_to_begin, run, work, trainer, measuring))
+    if not over:
+        _let_gradients_lie_in_buckets(trainer)
         trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         run.check()
         last = work.folder / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+    assert last is not None, "what is over has a checkpoint"
     keep(run, work, measuring)
     draw_pictures(run, work, measuring, last)
     return last
+
+
+def _let_gradients_lie_in_buckets(trainer: Trainer) -> None:
+    """Ranks exchange gradients in buckets, which need not be copies of them."""
+    if trainer.accelerator.ddp_handler is not None:
+        trainer.accelerator.ddp_handler.gradient_as_bucket_view = True
+
+
+def _where_to_begin(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> tuple[Path | None, bool]:
+    """The checkpoint to go on from, and whether it is the step's last."""
+    last = last_checkpoint(run, work, trainer, measuring)
+    return last, last is not None and is_over(last, measuring)
 
 
 def last_checkpoint(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path | None:
@@ -301,7 +338,14 @@ def _measure_what_was_missed(
         run.check()
         folder = last if checkpoint is saved[-1] else bring(run, work.name, work.artifacts_root, checkpoint)
         if folder is not None:
-            # transformers' own way to put a checkpoint's weights into the model, adapter or whole, sharded or not
-            trainer._load_from_checkpoint(str(folder))
             history = trainer_state(folder)["log_history"]
-            measuring.checkpoint(trainer.model, checkpoint.global_step, history)
+            measuring.checkpoint(_as_saved(trainer, work, folder), checkpoint.global_step, history)
+
+
+def _as_saved(trainer: Trainer, work: StepWork, folder: Path) -> Any:
+    """The checkpoint's model; the trainer's own, but for one that all ranks would have to load at once."""
+    if work.step.training.fsdp:
+        return whole_model(work, folder)
+    # transformers' own way to put a checkpoint's weights into the model, adapter or whole, in one file or several
+    trainer._load_from_checkpoint(str(folder))
+    return trainer.model

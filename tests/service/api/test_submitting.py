@@ -102,7 +102,7 @@ def test_a_refused_job_is_not_stored_and_rings_nothing(door, bell):
         (a_job(data={"dataset_dir": "../.."}), "/data/dataset_dir"),
         (a_job(data={"template": "llama99"}), "/data/template"),
         (a_job(resources={"max_lost": 2**40}), "/resources/max_lost"),
-        (a_job(resources={"gpus": 2}), "/resources/gpus"),
+        (a_job(resources={"gpus": -1}), "/resources/gpus"),
         (a_job(labels={"a\0b": "x"}), "/labels"),
         (a_flat_job(dataset="numbers"), "/dataset"),
         (a_flat_job(lr=1), "/lr"),

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from transformers import SchedulerType
 from transformers.trainer_utils import SaveStrategy
@@ -36,6 +38,7 @@ TRANSLATED = {
     "save_steps": (9, "save_steps", 9),
     "seed": (7, "seed", 7),
     "data_seed": (8, "data_seed", 8),
+    "fsdp": (True, "fsdp", True),
     "bf16": (True, "bf16", True),
     "fp16": (True, "fp16", True),
 }
@@ -94,6 +97,13 @@ def test_checkpoints_are_never_rotated_away_and_carry_the_optimiser(tmp_path):
     """A recorded checkpoint that is deleted could be neither downloaded nor gone on from."""
     arguments = translated(tmp_path)
     assert (arguments.save_total_limit, arguments.save_only_model, arguments.load_best_model_at_end) == (None, False, False)
+
+
+def test_a_step_behind_one_whose_model_was_shared_out_shares_nothing(tmp_path, monkeypatch):
+    """accelerate would go by a mark that it leaves in the environment."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    translated(tmp_path)
+    assert "ACCELERATE_USE_FSDP" not in os.environ
 
 
 def test_files_go_where_they_are_told(tmp_path):
