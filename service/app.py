@@ -13,7 +13,21 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, datasets, events, health, jobs, logs, metrics, problems, schema, workers
+from service.api import (
+    access,
+    artifacts,
+    checkpoints,
+    datasets,
+    events,
+    health,
+    jobs,
+    logs,
+    metrics,
+    problems,
+    schema,
+    webhooks,
+    workers,
+)
 from service.api.body_limit import BodyLimit
 from service.api.cut_off import CutOff
 from service.api.lately import Lately
@@ -27,6 +41,9 @@ from service.storage.opening import open_storage
 from service.store import jobs as jobs_store
 from service.store.group_commit import GroupCommit
 from service.store.session import Database
+from service.webhooks.addresses import networks_of
+from service.webhooks.delivering import Deliverer
+from service.webhooks.sending import Sender
 
 DESCRIPTION = """Fine-tunes language models on your own machines, and says in bits what every checkpoint learned.
 
@@ -42,13 +59,14 @@ KEYED = (
     logs.router,
     workers.router,
     datasets.router,
+    webhooks.router,
 )
 
 
 def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The application over its collaborators, which stay the caller's to close."""
     app = FastAPI(
-        lifespan=_living(settings.api_threads, lifespan),
+        lifespan=_living(settings, lifespan),
         title="Finebits",
         version=version("finebits"),
         description=DESCRIPTION,
@@ -63,6 +81,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
+    app.state.deliverer = _deliverer(settings, database)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
     app.include_router(health.router)
@@ -80,17 +99,28 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     return app
 
 
-def _living(n: int, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
+def _living(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
     """The lifespan, with as many threads for endpoints as the settings say: the framework's own number is 40."""
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        to_thread.current_default_thread_limiter().total_tokens = n
+        to_thread.current_default_thread_limiter().total_tokens = settings.api_threads
         async with lifespan(app) if lifespan else nullcontext():
+            if app.state.deliverer is not None:
+                app.state.deliverer.start()
             yield
             app.state.new_jobs.close()
+            if app.state.deliverer is not None:
+                app.state.deliverer.close()
 
     return living
+
+
+def _deliverer(settings: Settings, database: Database) -> Deliverer | None:
+    """None where no secrets are kept: there are no webhooks then."""
+    if settings.secret_key is None:
+        return None
+    return Deliverer(database, settings.secret_key, Sender(networks_of(settings.webhook_networks)).post)
 
 
 def from_environment() -> FastAPI:
