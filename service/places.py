@@ -38,6 +38,11 @@ class Places(BaseSettings):
     reward_hosts: str = Field(
         default="", description="The hosts of reward APIs that jobs may name, as host or host:port with commas between; none."
     )
+    mlflow_url: str = Field(default="", description="The MLflow server that jobs may report to; none.")
+    wandb_url: str = Field(
+        default="",
+        description="The Weights & Biases server that jobs report to, as https://api.wandb.ai; none: its files are artifacts.",
+    )
     grace_seconds: float = Field(
         default=120.0, gt=0, description="How long a job may take to stop at a checkpoint; a worker is killed some time after it."
     )

@@ -29,6 +29,7 @@ from worker.stages.reward import reward
 from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
 from worker.stages.training import trainer_state
+from worker.trackers import Followed, following, named_by
 from worker.work import Work
 
 STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
@@ -65,7 +66,8 @@ def run(work: Work, run: Run) -> None:
             summary = OTHERS[step.do](step_work, run)
             run.step_finished(position, step.name, step_work.folder, summary)
             continue
-        last = STAGES[step.finetuning.stage](step_work, run)
+        with following(run, _followed(work, step), named_by(step)):
+            last = STAGES[step.finetuning.stage](step_work, run)
         if step.finetuning.plot_loss:
             unit = "nats/token" if step.finetuning.stage in ("pt", "sft") else None
             plot_loss(run, step.name, last, work.folder / step.name, unit)
@@ -113,6 +115,19 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         companions=_companions(job, step, place),
         reward_hosts=hosts_of(work.reward_hosts),
         to_measure=measured_models(work, run, job, step, outputs, start_of(known[step.name], place)),
+    )
+
+
+def _followed(work: Work, step: ResolvedStep) -> Followed:
+    arguments = step.model_dump(mode="json", exclude={"model": {"hf_hub_token", "ms_hub_token"}})
+    return Followed(
+        work.job_id,
+        work.attempt,
+        step.name,
+        arguments,
+        work.folder / step.name / "trackers",
+        work.mlflow_url,
+        work.wandb_url,
     )
 
 

@@ -209,6 +209,8 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
         hub=settings.hub,
         modelscope=settings.modelscope,
         reward_hosts=settings.reward_hosts,
+        mlflow_url=settings.mlflow_url,
+        wandb_url=settings.wandb_url,
         tokens=tokens.of_job(session, held.job_id, settings.secret_key),
         device=",".join(placed.devices) or None,
         gpu_memory_fraction=placed.fraction,

@@ -35,6 +35,8 @@ class Work:
     threads: int
     lease_seconds: float
     reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
+    mlflow_url: str = ""  # the servers of trackers, as far as there are
+    wandb_url: str = ""
     gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to
     # for hubs, by step; None: kept with a key that this worker does not have
     tokens: dict[str, str] | None = field(default_factory=dict, repr=False)

@@ -71,6 +71,7 @@ async def create_job(
         modelscope=settings.modelscope,
         secrets=settings.secret_key is not None,
         reward_hosts=hosts_of(settings.reward_hosts),
+        mlflow=bool(settings.mlflow_url),
     )
     fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
     if dry_run:
