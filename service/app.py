@@ -13,6 +13,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
+from service import log
 from service.api import (
     access,
     artifacts,
@@ -24,6 +25,7 @@ from service.api import (
     logs,
     metrics,
     problems,
+    prometheus,
     schema,
     webhooks,
     workers,
@@ -34,6 +36,7 @@ from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
+from service.api.traced import Traced
 from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
 from service.settings import Settings
@@ -41,6 +44,7 @@ from service.storage.opening import open_storage
 from service.store import jobs as jobs_store
 from service.store.group_commit import GroupCommit
 from service.store.session import Database
+from service.tracing import OFF, Tracing, tracing
 from service.webhooks.addresses import networks_of
 from service.webhooks.delivering import Deliverer
 from service.webhooks.sending import Sender
@@ -60,10 +64,17 @@ KEYED = (
     workers.router,
     datasets.router,
     webhooks.router,
+    prometheus.router,
 )
 
 
-def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    database: Database,
+    dispatch: Dispatch,
+    lifespan: Lifespan[FastAPI] | None = None,
+    traces: Tracing = OFF,
+) -> FastAPI:
     """The application over its collaborators, which stay the caller's to close."""
     app = FastAPI(
         lifespan=_living(settings, lifespan),
@@ -81,6 +92,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
+    app.state.exposition = prometheus.Exposition(database)
     app.state.deliverer = _deliverer(settings, database)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
@@ -93,6 +105,9 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.add_middleware(NullCharacters)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(CutOff)
+    app.add_middleware(prometheus.Counted, exposition=app.state.exposition)
+    if traces is not OFF:
+        app.add_middleware(Traced, tracing=traces)
     app.add_middleware(RequestId)
     problems.install(app)
     schema.install(app)
@@ -126,6 +141,8 @@ def _deliverer(settings: Settings, database: Database) -> Deliverer | None:
 def from_environment() -> FastAPI:
     """For `uvicorn --factory service.app:from_environment`."""
     settings = Settings()
+    log.set_up(settings.log_format)
+    traces = tracing("finebits-api", settings.traces_url)
     database, doorbell = Database(settings.database_url), Doorbell(settings.broker_url)
 
     @asynccontextmanager
@@ -133,5 +150,6 @@ def from_environment() -> FastAPI:
         yield
         doorbell.close()
         database.close()
+        traces.close()
 
-    return create_app(settings, database, doorbell, closing)
+    return create_app(settings, database, doorbell, closing, traces)

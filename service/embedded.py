@@ -27,6 +27,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from service.client import Client
 from service.settings import Settings
 from service.store import schema
@@ -256,9 +258,12 @@ def _free_port(host: str, port: int) -> int:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """What the children read: this process's environment, with every setting as it is here."""
-    named = settings.model_dump(exclude={"api_key"}) | {"api_key": settings.api_key and settings.api_key.get_secret_value()}
-    ours = {f"FINEBITS_{name.upper()}": str(value) for name, value in named.items() if value is not None}
+    ours = {f"FINEBITS_{name.upper()}": _written(value) for name, value in settings.model_dump().items() if value is not None}
     return {**os.environ, **ours, "PYTHONUNBUFFERED": "1"}
+
+
+def _written(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import torch
 
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
+from service.tracing import tracing
 from worker import checkpoints, log
 from worker.deliveries import Deliveries
 from worker.failures import JobFailure
@@ -52,7 +53,9 @@ def main(document: dict[str, Any], pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: _wish(run, "stop"))
     threading.Thread(target=_listen, args=(pipe, run, work.lease_seconds, log_file), daemon=True).start()
     _choose_device(work)
+    run.traces = tracing("finebits-training", work.traces_url)
     _attempt(work, run)
+    run.traces.close()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(DONE)  # no atexit of inherited libraries; everything of ours is written
@@ -69,7 +72,10 @@ def _deliveries(work: Work, run: Run) -> Deliveries | None:
 
 def _attempt(work: Work, run: Run) -> None:
     try:
-        run_pipeline(work, run)
+        with run.traces.span("training", work.trace, job=work.job_id, attempt=work.attempt) as span:
+            if span.trace is not None:
+                os.environ["TRACEPARENT"] = span.trace  # for whatever else traces here
+            run_pipeline(work, run)
     except Stopped:
         run.stopped()
     except BaseException as error:

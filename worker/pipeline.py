@@ -63,10 +63,12 @@ def run(work: Work, run: Run) -> None:
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
         step_work = _step_work(work, run, job, step, outputs, use_cpu)
         if step.do != "train":
-            summary = OTHERS[step.do](step_work, run)
+            with run.traces.span("step", step=step.name, does=step.do):
+                summary = OTHERS[step.do](step_work, run)
             run.step_finished(position, step.name, step_work.folder, summary)
             continue
-        with following(run, _followed(work, step), named_by(step)):
+        about = {"step": step.name, "stage": step.finetuning.stage}
+        with run.traces.span("step", **about), following(run, _followed(work, step), named_by(step)):
             last = STAGES[step.finetuning.stage](step_work, run)
         if step.finetuning.plot_loss:
             unit = "nats/token" if step.finetuning.stage in ("pt", "sft") else None

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from service.specs.reasons import Reason
+from service.tracing import OFF, Tracing
 from worker.deliveries import Deliveries
 from worker.work import SavedCheckpoint
 
@@ -46,6 +47,7 @@ class Run:
         self.kept: dict[str, int] = {}  # by step, the checkpoint that it ends with, where that is not the last
         self.wish: Wish | None = None
         self.listener: Listener | None = None
+        self.traces: Tracing = OFF
         self.deliveries: Deliveries | None = None  # None: the files are where they stay
         self.grace_seconds = 120.0
 

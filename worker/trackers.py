@@ -7,6 +7,7 @@ training neither waits for it nor fails of it.
 import json
 import os
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,7 +147,10 @@ def following(run: Run, followed: Followed, names: Sequence[str]) -> Iterator[No
     finally:
         run.listener = None
         trackers.close()
-        _publish(run, followed)
+        try:
+            _publish(run, followed)
+        except OSError as error:
+            tell(f"the trackers' files cannot be kept: {error.strerror}.")
 
 
 def named_by(step: ResolvedStep) -> list[str]:
@@ -156,10 +160,14 @@ def named_by(step: ResolvedStep) -> list[str]:
 
 
 def _publish(run: Run, followed: Followed) -> None:
+    """Copies: a tracker that was left behind may write on, and a file that changes is none that can be sent."""
+    kept = followed.folder.with_name("tracked")
     for file in sorted([*followed.folder.rglob("events.out.tfevents.*"), *followed.folder.rglob("*.wandb")]):
-        described = checkpoints.describe(followed.folder, file)
-        name = file.relative_to(followed.folder).as_posix()
-        run.artifact(f"{followed.step}/{name}", file, described["size"], described["sha256"])
+        name = file.relative_to(followed.folder)
+        (kept / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, kept / name)
+        described = checkpoints.describe(kept, kept / name)
+        run.artifact(f"{followed.step}/{name.as_posix()}", kept / name, described["size"], described["sha256"])
 
 
 # -- each of them ------------------------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ class Work:
     threads: int
     lease_seconds: float
     reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
+    request_id: str | None = None  # of the request that made the job
+    trace: str | None = None  # the traceparent that the attempt goes on with
+    traces_url: str = ""  # where traces are sent
     mlflow_url: str = ""  # the servers of trackers, as far as there are
     wandb_url: str = ""
     gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to

@@ -49,6 +49,7 @@ router = APIRouter(tags=["jobs"])
 )
 async def create_job(
     document: Document,
+    request: Request,
     owner: Owner,
     database: TheDatabase,
     dispatch: TheDispatch,
@@ -76,7 +77,12 @@ async def create_job(
     fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
     if dry_run:
         return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring))
-    read = partial(_read, document, owner, settings, partial(check, roots, well=well), fitting, referring)
+    asked_by = {"request_id": request.state.request_id, "trace": getattr(request.state, "trace", None)}
+
+    def read() -> jobs.New:
+        new = _read(document, owner, settings, partial(check, roots, well=well), fitting, referring)
+        return new._replace(**asked_by)
+
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)
         return await run_in_threadpool(_created_once, database, dispatch, once, read)

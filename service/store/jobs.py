@@ -47,6 +47,8 @@ class New(NamedTuple):
     key: SecretStr | None = None
     artifacts_ttl_seconds: float | None = None  # the operator's, for a job that has none of its own
     least_gpu_bytes: int = 0  # the memory without which a GPU is not worth trying; 0 where it is not known
+    request_id: str | None = None  # of the request that makes it
+    trace: str | None = None  # that request's traceparent
 
 
 class Listed(NamedTuple):
@@ -104,6 +106,8 @@ def _row(new: New) -> dict[str, Any]:
         "ran_seconds": 0.0,
         "version": 1,
         "event_count": 1 + len(new.read.notices),
+        "request_id": new.request_id,
+        "trace": new.trace,
     }
 
 
