@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,6 +44,7 @@ class Exposition:
     """The metrics of one application."""
 
     def __init__(self, database: Database):
+        disable_created_metrics()  # a second series for each, which says when it began
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "finebits_http_requests",
