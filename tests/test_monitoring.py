@@ -17,6 +17,8 @@ from service.settings import Settings
 from service.specs.reasons import Reason
 from service.store import leases, schema, workers
 from service.store.session import Database
+from service.store.states import State
+from service.store.workers import Status
 from tests.containers import ROOT, read_compose
 from tests.service.api.door import Bell, Door
 from tests.service.store.staffed import enter
@@ -77,7 +79,7 @@ def test_a_state_that_is_asked_for_is_one_that_there_is(told: dict[str, set[str]
     values = {
         value for expression in EXPRESSIONS.values() for value in re.findall(r'(?:state|status|outcome)="(\w+)"', expression)
     }
-    assert values <= {"queued", "running", "failed", "up", "lost"}
+    assert values <= {*map(str, State), *map(str, Status), "lost", "released"}
 
 
 def test_every_metric_of_ours_is_on_the_dashboard_or_in_a_rule(told: dict[str, set[str]]) -> None:

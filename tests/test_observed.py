@@ -1,6 +1,7 @@
 """One job through the whole house, with everything on that tells of it: webhook, tracker, metrics, traces, lines of JSON."""
 
 import json
+import subprocess
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -10,9 +11,10 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from service.embedded import running
+from service.embedded import Embedded, running
 from service.settings import Settings
 from tests.collector import Span, collecting
+from tests.docs.pages import commands
 from tests.service.webhooks.receiver import receiving
 
 pytestmark = pytest.mark.slow
@@ -34,11 +36,15 @@ def test_what_becomes_of_a_job_is_told_to_everyone_who_listens(tmp_path: Path) -
             log_format="json",
         )
         with running(settings) as service, httpx2.Client(base_url=service.url, timeout=30) as http:
-            secret = http.post("/webhooks", json={"url": receiver.url}).json()["secret"]
+            made = on_the_page(service, "webhooks", 0, {"https://example.com/hook": receiver.url})
+            secret = json.loads(made)["secret"]
             job_id = http.post("/jobs", json=a_job(), headers=SENT).json()["id"]
             [message] = receiver.wait_for(1, seconds=120)
             told = openai.OpenAI(api_key="none", webhook_secret=secret).webhooks.unwrap(message.body, message.headers)
             assert (told.type, told.data.id) == ("fine_tuning.job.succeeded", f"ft{job_id}")  # type: ignore[union-attr]
+            tried = on_the_page(service, "webhooks", 1, {"$WEBHOOK": json.loads(made)["id"]})
+            assert "webhook.test" in tried
+            assert told.id in tried
             names = [artifact["name"] for artifact in http.get(f"/jobs/{job_id}/artifacts").json()["data"]]
             assert [name for name in names if name.startswith("sft/tensorboard/attempt-1/events")]
             assert 'finebits_attempts_ended_last_hour{outcome="succeeded"} 1.0' in fresh_metrics(http)
@@ -55,6 +61,15 @@ def test_what_becomes_of_a_job_is_told_to_everyone_who_listens(tmp_path: Path) -
         ("finebits-training", "training"),
         ("finebits-training", "step"),
     ]
+
+
+def on_the_page(service: Embedded, page: str, block: int, changes: dict[str, str]) -> str:
+    """What the page's commands print."""
+    script = commands(page)[block].replace("http://127.0.0.1:8765", service.url)
+    for old, new in changes.items():
+        script = script.replace(old, new)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
 
 
 SENT = {"x-request-id": "of-the-test", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
