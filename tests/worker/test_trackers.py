@@ -113,9 +113,16 @@ def test_mlflow_is_told_on_the_operator_s_server(host):
     losses = {update: value for name, value, update in server.metrics if name == "loss"}
     assert losses == pytest.approx(dict(enumerate(attempt.losses(), 1)))
     assert server.parameters["training.max_steps"] == "3"
-    assert "model.hf_hub_token" not in server.parameters
     assert {tag["key"]: tag["value"] for tag in server.runs[0]["tags"]}["finebits.step"] == "sft"
     assert server.ended == ["FINISHED"]
+
+
+def test_a_tracker_is_told_of_no_token(host):
+    work = host.work(a_job())
+    [step] = work.resolved.steps
+    followed = pipeline._followed(work, step)
+    assert followed.arguments["model"]["model_name_or_path"] == "tiny"
+    assert not [name for name in followed.arguments["model"] if name.endswith("_token")]
 
 
 def run_with(host, job, **settings):
