@@ -12,7 +12,7 @@ depends_on = None
 
 # name, table, columns, and of what rows
 INDEXES = (
-    ("ix_jobs_live", "jobs", ["state", "queue", "created_at"], "state IN ('queued', 'running', 'paused')"),
+    ("ix_jobs_paused", "jobs", ["queue", "created_at"], "state = 'paused'"),
     ("ix_jobs_finished", "jobs", ["finished_at"], "finished_at IS NOT NULL"),
     ("ix_attempts_finished", "attempts", ["finished_at"], "finished_at IS NOT NULL"),
 )

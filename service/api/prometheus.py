@@ -44,7 +44,7 @@ class Exposition:
     """The metrics of one application."""
 
     def __init__(self, database: Database):
-        disable_created_metrics()  # a second series for each, which says when it began
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which says when it began
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "finebits_http_requests",

@@ -11,14 +11,20 @@ from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from service.store.clock import moment, now
-from service.store.line import RUNNING
+from service.store.line import QUEUED, RUNNING
+from service.store.states import State
 from service.store.tables import Attempt, Job, Slot, WebhookDelivery, Worker
 from service.store.workers import statuses
 
 LATELY_SECONDS = 3600.0
 
-# In the words of their indexes: a partial index serves only a condition that is known to be its own.
-_LIVE: ColumnElement[bool] = literal_column("state IN ('queued', 'running', 'paused')")
+# What holds of every job in a state, in the words of the index that holds that state alone; and of which SQLite sees at once that
+# it need not look at all jobs.
+_IN: dict[State, tuple[ColumnElement[bool], ColumnElement[bool]]] = {
+    State.QUEUED: (Job.state == QUEUED, Job.queue >= ""),
+    State.RUNNING: (Job.state == RUNNING, Job.lease_until > 0),
+    State.PAUSED: (Job.state == literal_column("'paused'"), Job.queue >= ""),
+}
 
 
 class Live(NamedTuple):
@@ -79,8 +85,9 @@ def overview(session: Session) -> Overview:
 
 
 def _live(session: Session, at: float) -> list[Live]:
-    counted = select(Job.state, Job.queue, func.count(), func.min(Job.created_at)).where(_LIVE).group_by(Job.state, Job.queue)
-    return [Live(state, queue, n, max(0.0, at - oldest)) for state, queue, n, oldest in session.execute(counted)]
+    counted = select(Job.queue, func.count(), func.min(Job.created_at)).group_by(Job.queue)
+    found = {state: session.execute(counted.where(*conditions)).all() for state, conditions in _IN.items()}
+    return [Live(str(state), queue, n, max(0.0, at - oldest)) for state, rows in found.items() for queue, n, oldest in rows]
 
 
 def _ended(session: Session) -> list[Ended]:
@@ -96,7 +103,7 @@ def _attempts(session: Session) -> dict[str, int]:
 
 
 def _running(session: Session) -> list[Running]:
-    found = session.execute(select(Job.worker, Job.progress).where(Job.state == RUNNING))
+    found = session.execute(select(Job.worker, Job.progress).where(*_IN[State.RUNNING]))
     return [Running(worker or "", _speed(progress)) for worker, progress in found]
 
 

@@ -141,12 +141,11 @@ class Job(Base):
             "ix_jobs_leases", "lease_until", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")
         ),
         Index(
-            "ix_jobs_live",
-            "state",
+            "ix_jobs_paused",
             "queue",
             "created_at",
-            postgresql_where=text("state IN ('queued', 'running', 'paused')"),
-            sqlite_where=text("state IN ('queued', 'running', 'paused')"),
+            postgresql_where=text("state = 'paused'"),
+            sqlite_where=text("state = 'paused'"),
         ),
         Index(
             "ix_jobs_finished",
