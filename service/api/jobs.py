@@ -73,6 +73,8 @@ async def create_job(
         secrets=settings.secret_key is not None,
         reward_hosts=hosts_of(settings.reward_hosts),
         mlflow=bool(settings.mlflow_url),
+        exports=settings.exports_root,
+        hub_push=settings.hub_push,
     )
     fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
     if dry_run:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from service.specs.checkpoint_names import CheckpointName
+from service.specs.checkpoint_names import CheckpointName, exported_by, named_in
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
 from service.specs.read import place_of
 from service.specs.refusals import Refusal
@@ -21,14 +21,13 @@ class Referring:
 
     def __call__(self, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         for index, step in enumerate(resolved.steps):
-            for place, text in enumerate(step.measures.checkpoints or ()):
-                name = CheckpointName.read(text)
-                if name is None or name.job_id is None:
+            for argument, text, name in named_in(step):
+                if name.job_id is None:
                     continue  # the rules have looked at it
                 try:
                     self._look(text, name)
                 except NoCheckpoint as error:
-                    yield Refusal(place_of(spec, index, f"measures.checkpoints.{place}"), str(error))
+                    yield Refusal(place_of(spec, index, argument), str(error))
 
     def written_out(self, resolved: ResolvedJob) -> ResolvedJob:
         """With every checkpoint by its number, each once: what a name stands for may change before the job runs."""
@@ -41,6 +40,9 @@ class Referring:
             self._found[text] = tuple(map(str, referred.found(session, self._owner, name)))
 
     def _step(self, step: ResolvedStep) -> ResolvedStep:
+        if exported_by(step) is not None:
+            (name,) = self._found.get(step.model.model_name_or_path, (step.model.model_name_or_path,))
+            return step.model_copy(update={"model": step.model.model_copy(update={"model_name_or_path": name})})
         names = [name for text in step.measures.checkpoints or () for name in self._found.get(text, (text,))]
         if not names:
             return step

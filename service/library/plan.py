@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.library import datasets, models, weights
-from service.library.check import Roots, is_on_hub
+from service.library.check import Roots, is_elsewhere, is_on_hub
 from service.library.errors import LibraryError
 from service.specs import buffers
 from service.specs.companions import companions
@@ -107,7 +107,7 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
     known = lineages(resolved)
     own = known[step.name]
     whole = origin(own.whole, known)
-    if is_on_hub(roots, whole):
+    if is_elsewhere(roots, whole):
         planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), "The model is fetched when the job runs.")
         return
     model = models.find(roots.models, whole)

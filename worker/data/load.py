@@ -141,6 +141,12 @@ def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list
     return [list(islice(source.read(), wanted.data.max_samples)) for source in _sources(places, wanted, names)]
 
 
+def corpus(places: Places, data: DataArguments, name: str) -> list[Row]:
+    """The rows of a data set of any kind, the first max_samples, for what only reads their text."""
+    folder = _dataset_folder(places.datasets_root, data.dataset_dir)
+    return list(islice(_read(places, folder, name, _listed(folder, name), data), data.max_samples))
+
+
 def measured_rows(places: Places, wanted: Wanted) -> list[Row]:
     """The rows that are measured, as they are read: held out, of a data set of their own, or standing in."""
     return (_streamed_parts if wanted.data.streaming else _parts)(places, wanted).evaluation
@@ -325,17 +331,21 @@ def _sources(places: Places, wanted: Wanted, names: Sequence[str]) -> list[Sourc
 
 
 def _entry(folder: Path, name: str, wanted: Wanted) -> DatasetEntry:
+    entry = _listed(folder, name)
+    if why := why_not_for(wanted.stage, name, entry, wanted.dpo_loss):
+        raise JobFailure(Reason.BAD_DATA, why)
+    return entry
+
+
+def _listed(folder: Path, name: str) -> DatasetEntry:
     try:
         entries = read_dataset_info(folder)
         if name not in entries:
             known = ", ".join(entries) or "none"
             raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
-        entry = entries[name]
+        return entries[name]
     except DatasetInfoError as error:
         raise JobFailure(Reason.BAD_DATA, str(error)) from None
-    if why := why_not_for(wanted.stage, name, entry, wanted.dpo_loss):
-        raise JobFailure(Reason.BAD_DATA, why)
-    return entry
 
 
 def _read(places: Places, folder: Path, name: str, entry: DatasetEntry, data: DataArguments) -> Iterator[Row]:
