@@ -20,6 +20,7 @@ from service.api import (
     checkpoints,
     datasets,
     events,
+    generating,
     health,
     jobs,
     logs,
@@ -65,6 +66,7 @@ KEYED = (
     datasets.router,
     webhooks.router,
     prometheus.router,
+    generating.router,
 )
 
 

@@ -91,7 +91,7 @@ class Running:
         return {row.global_step: row.value for row in rows}
 
     def wait(self, job_id: str, holds: Callable[[Job], bool], seconds: float = 240) -> Job:
-        """Until something holds of the job. When it does not in time, or has ended without it, the worker's log is in the message."""
+        """Until something holds of the job; of one that ends without it, or takes too long, the log is shown."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             job = self.job(job_id)
@@ -101,7 +101,9 @@ class Running:
                 break
             time.sleep(0.02)
         logs = "\n".join(path.read_text()[-3000:] for path in sorted(self.home.glob("worker-*.log")))
-        raise AssertionError(f"not in {seconds} s, or not before its end; {job.state} {job.sentence} {job.progress}; {self.kinds(job_id)}\n{logs}")
+        raise AssertionError(
+            f"not in {seconds} s, or not before its end; {job.state} {job.sentence} {job.progress}; {self.kinds(job_id)}\n{logs}"
+        )
 
     def wait_for_end(self, job_id: str, seconds: float = 240) -> Job:
         return self.wait(job_id, lambda job: job.state in ENDS, seconds)

@@ -25,7 +25,7 @@ class Referring:
                 if name.job_id is None:
                     continue  # the rules have looked at it
                 try:
-                    self._look(text, name)
+                    self._look(text, name, is_asked=step.do in ("predict", "generate"))
                 except NoCheckpoint as error:
                     yield Refusal(place_of(spec, index, argument), str(error))
 
@@ -35,9 +35,9 @@ class Referring:
             return resolved
         return resolved.model_copy(update={"steps": tuple(map(self._step, resolved.steps))})
 
-    def _look(self, text: str, name: CheckpointName) -> None:
+    def _look(self, text: str, name: CheckpointName, is_asked: bool) -> None:
         with self._database.reading() as session:
-            self._found[text] = tuple(map(str, referred.found(session, self._owner, name)))
+            self._found[text] = tuple(map(str, referred.found(session, self._owner, name, is_asked)))
 
     def _step(self, step: ResolvedStep) -> ResolvedStep:
         if exported_by(step) is not None:

@@ -11,6 +11,7 @@ from service.api.bodies import read_json, read_yaml
 from service.api.problems import Problem
 from service.specs import flat
 from service.specs.changes import JobChanges
+from service.specs.generation import Generation
 from service.specs.inspection import Inspection
 from service.specs.job import JobSpec
 from service.specs.ledger import GROUPS
@@ -47,6 +48,14 @@ _INSPECTION = {
 
 # The body of POST /datasets/{name}/inspect, which may be left out but for the model.
 INSPECTION_BODY = {"content": {"application/json": _INSPECTION}}
+
+_GENERATION = {
+    "schema": {"$ref": _REFERENCE.format(model="Generation")},
+    "examples": {"greedy": {"value": {"prompt": "What says the fox?", "max_new_tokens": 64, "do_sample": False}}},
+}
+
+# The body of POST /jobs/{job_id}/checkpoints/{global_step}/generate.
+GENERATION_BODY = {"required": True, "content": {"application/json": _GENERATION}}
 
 _CHANGES = {"schema": {"$ref": _REFERENCE.format(model="JobChanges")}, "examples": {"ahead": {"value": {"priority": 10}}}}
 
@@ -98,7 +107,8 @@ def _schemas() -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template=_REFERENCE)
     changes = JobChanges.model_json_schema(ref_template=_REFERENCE)
     inspection = Inspection.model_json_schema(ref_template=_REFERENCE)
-    parts = {**job.pop("$defs", {}), **problem.pop("$defs", {})}
+    generation = Generation.model_json_schema(ref_template=_REFERENCE)
+    parts = {**job.pop("$defs", {}), **problem.pop("$defs", {}), **generation.pop("$defs", {})}
     return {
         **parts,
         "JobSpec": job,
@@ -107,6 +117,7 @@ def _schemas() -> dict[str, Any]:
         "Inspection": inspection,
         "WebhookSpec": WebhookSpec.model_json_schema(ref_template=_REFERENCE),
         "WebhookChanges": WebhookChanges.model_json_schema(ref_template=_REFERENCE),
+        "Generation": generation,
         "Problem": problem,
     }
 

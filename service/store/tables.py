@@ -418,6 +418,25 @@ class Artifact(Base):
     created_at: Mapped[float]
 
 
+class Generation(Base):
+    """A job that writes a text for a client who reads along; how long that one is taken to be there."""
+
+    __tablename__ = "generations"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    reader_until: Mapped[float] = mapped_column(index=True)
+
+
+class GeneratedPiece(Base):
+    """A part of that text, in order."""
+
+    __tablename__ = "generated_pieces"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("generations.job_id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
 class Removal(Base):
     """Files that nobody may ask for any more, in the transaction that said so; the next sweep removes them from the store."""
 
