@@ -24,14 +24,14 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/finebits
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['s3'], sep='\n')" > service.txt
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; print(*p['dependencies'], *e['s3'], *e['tracing'], sep='\n')" > service.txt
 RUN --mount=type=cache,target=/tmp/.cache/pip pip install -c constraints.txt -r service.txt
 
 FROM service-libraries AS worker-libraries
 # torch first and alone: where it comes from depends on the host, and it is most of the image
 ARG TORCH_INDEX=
 RUN --mount=type=cache,target=/tmp/.cache/pip pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['worker'], sep='\n')" > worker.txt
+RUN python -c "import tomllib; e = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*e['worker'], *e['trackers'], sep='\n')" > worker.txt
 RUN --mount=type=cache,target=/tmp/.cache/pip pip install -c constraints.txt -r worker.txt
 # what else it is to have, such as gptq; it pins other versions than constraints.txt, so that is left out here
 ARG EXTRAS=

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from service.api import jobs as jobs_api  # noqa: E402
 from service.api.fitting import Fitting  # noqa: E402
 from service.api.lately import Lately  # noqa: E402
+from service.api.referring import Referring  # noqa: E402
 from service.library.check import FoundWell, Roots, check  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from service.specs.read import read_job  # noqa: E402
@@ -50,8 +51,8 @@ def main() -> None:
 def compared(database: Database, settings: Settings, rounds: int) -> tuple[float, float]:
     """Seconds of the processor, medians: with the look, and without."""
     roots, well, lately = Roots(settings.models_root, settings.datasets_root), FoundWell(), Lately()
-    look = partial(check, roots, well=well)
-    whole = lambda: jobs_api._read(JOB, "ann", settings, look, Fitting(database, roots, JOB, lately))  # noqa: E731
+    look, refer = partial(check, roots, well=well), Referring(database, "ann")
+    whole = lambda: jobs_api._read(JOB, "ann", settings, look, Fitting(database, roots, JOB, lately), refer)  # noqa: E731
     bare = lambda: read_job(JOB, look)  # noqa: E731
     taken = {side: [seconds(side) for _ in range(rounds)] for side in (whole, bare)}  # both are warm after a few
     return statistics.median(taken[whole]), statistics.median(taken[bare])

@@ -13,6 +13,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
+from service import log
 from service.api import (
     access,
     artifacts,
@@ -25,7 +26,9 @@ from service.api import (
     logs,
     metrics,
     problems,
+    prometheus,
     schema,
+    webhooks,
     workers,
 )
 from service.api.body_limit import BodyLimit
@@ -34,6 +37,7 @@ from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
+from service.api.traced import Traced
 from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
 from service.settings import Settings
@@ -41,6 +45,10 @@ from service.storage.opening import open_storage
 from service.store import jobs as jobs_store
 from service.store.group_commit import GroupCommit
 from service.store.session import Database
+from service.tracing import OFF, Tracing, tracing
+from service.webhooks.addresses import networks_of
+from service.webhooks.delivering import Deliverer
+from service.webhooks.sending import Sender
 
 DESCRIPTION = """Fine-tunes language models on your own machines, and says in bits what every checkpoint learned.
 
@@ -56,14 +64,22 @@ KEYED = (
     logs.router,
     workers.router,
     datasets.router,
+    webhooks.router,
+    prometheus.router,
     generating.router,
 )
 
 
-def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    database: Database,
+    dispatch: Dispatch,
+    lifespan: Lifespan[FastAPI] | None = None,
+    traces: Tracing = OFF,
+) -> FastAPI:
     """The application over its collaborators, which stay the caller's to close."""
     app = FastAPI(
-        lifespan=_living(settings.api_threads, lifespan),
+        lifespan=_living(settings, lifespan),
         title="Finebits",
         version=version("finebits"),
         description=DESCRIPTION,
@@ -78,6 +94,8 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
+    app.state.exposition = prometheus.Exposition(database)
+    app.state.deliverer = _deliverer(settings, database)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
     app.include_router(health.router)
@@ -89,28 +107,44 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.add_middleware(NullCharacters)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(CutOff)
+    app.add_middleware(prometheus.Counted, exposition=app.state.exposition)
+    if traces is not OFF:
+        app.add_middleware(Traced, tracing=traces)
     app.add_middleware(RequestId)
     problems.install(app)
     schema.install(app)
     return app
 
 
-def _living(n: int, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
+def _living(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
     """The lifespan, with as many threads for endpoints as the settings say: the framework's own number is 40."""
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        to_thread.current_default_thread_limiter().total_tokens = n
+        to_thread.current_default_thread_limiter().total_tokens = settings.api_threads
         async with lifespan(app) if lifespan else nullcontext():
+            if app.state.deliverer is not None:
+                app.state.deliverer.start()
             yield
             app.state.new_jobs.close()
+            if app.state.deliverer is not None:
+                app.state.deliverer.close()
 
     return living
+
+
+def _deliverer(settings: Settings, database: Database) -> Deliverer | None:
+    """None where no secrets are kept: there are no webhooks then."""
+    if settings.secret_key is None:
+        return None
+    return Deliverer(database, settings.secret_key, Sender(networks_of(settings.webhook_networks)).post)
 
 
 def from_environment() -> FastAPI:
     """For `uvicorn --factory service.app:from_environment`."""
     settings = Settings()
+    log.set_up(settings.log_format)
+    traces = tracing("finebits-api", settings.traces_url)
     database, doorbell = Database(settings.database_url), Doorbell(settings.broker_url)
 
     @asynccontextmanager
@@ -118,5 +152,6 @@ def from_environment() -> FastAPI:
         yield
         doorbell.close()
         database.close()
+        traces.close()
 
-    return create_app(settings, database, doorbell, closing)
+    return create_app(settings, database, doorbell, closing, traces)

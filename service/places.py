@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,6 +45,15 @@ class Places(BaseSettings):
     )
     reward_hosts: str = Field(
         default="", description="The hosts of reward APIs that jobs may name, as host or host:port with commas between; none."
+    )
+    mlflow_url: str = Field(default="", description="The MLflow server that jobs may report to; none.")
+    wandb_url: str = Field(
+        default="",
+        description="The Weights & Biases server that jobs report to, as https://api.wandb.ai; none: its files are artifacts.",
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Lines of the log for people, or JSON for programs.")
+    traces_url: str = Field(
+        default="", description="Where traces are sent, as OTLP over HTTP: http://collector:4318/v1/traces; none."
     )
     grace_seconds: float = Field(
         default=120.0, gt=0, description="How long a job may take to stop at a checkpoint; a worker is killed some time after it."

@@ -2,9 +2,10 @@
 
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from service.places import Places
+from service.webhooks.addresses import networks_of
 
 
 class Settings(Places):
@@ -27,9 +28,19 @@ class Settings(Places):
     )
     generate_max_tokens: int = Field(default=1024, ge=1, description="The longest text that may be asked of a checkpoint so.")
     max_body_bytes: int = Field(default=10_000_000, ge=1024, description="A larger request body is refused with 413.")
+    webhook_networks: str = Field(
+        default="",
+        description="Networks that webhooks may lead to although they are not public, as 10.0.0.0/8 with commas between; none.",
+    )
     stop_seconds: int = Field(
         default=10, ge=1, le=3600, description="How long the API finishes the requests that it has when it is told to stop."
     )
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, networks: str) -> str:
+        networks_of(networks)
+        return networks
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:

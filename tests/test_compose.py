@@ -76,10 +76,11 @@ def test_no_secret_stands_in_the_files() -> None:
         named |= service.get("environment", {})
     must_be_asked_for = {name for name in named if re.search("PASSWORD|KEY|SECRET|TOKEN|_URL", name)}
     assert must_be_asked_for >= {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "FINEBITS_API_KEY", "FINEBITS_DATABASE_URL"}
-    of_a_store_elsewhere = {"FINEBITS_ARTIFACTS_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-    for name in of_a_store_elsewhere:  # which there may not be
+    elsewhere = {"FINEBITS_ARTIFACTS_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    elsewhere |= {"FINEBITS_MLFLOW_URL", "FINEBITS_WANDB_URL", "FINEBITS_TRACES_URL", "WANDB_API_KEY", "MLFLOW_TRACKING_TOKEN"}
+    for name in elsewhere:  # which there may not be
         assert named[name] == f"${{{name}:-}}"
-    for name in must_be_asked_for - of_a_store_elsewhere:
+    for name in must_be_asked_for - elsewhere:
         assert re.search(r"^([a-z+]+://\w*:)?\$\{FINEBITS_\w+:\?[^}]+\}(@.*)?$", named[name]), name
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8").split("FROM", 1)[1]
     assert not re.search(r"(?i)password|secret|api_key|token", dockerfile)
@@ -114,7 +115,7 @@ def test_logs_rotate_and_what_runs_on_is_started_again_and_watched(services: dic
 def test_images_of_others_are_pinned_to_a_release(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         if "build" not in service:
-            assert re.fullmatch(r"[\w/]+:\d+\.\d+(\.\d+)?", service["image"]), name
+            assert re.fullmatch(r"[\w/]+:v?\d+\.\d+(\.\d+)?", service["image"]), name
     assert re.fullmatch(r"python:3\.11\.\d+-slim", read_dockerfile()["base"].base)
 
 
@@ -201,7 +202,8 @@ def test_what_is_empty_in_dotenv_is_as_if_it_were_not_there(written: dict[str, s
 
 def test_only_the_api_can_be_reached_and_from_this_host_alone(services: dict[str, dict[str, Any]]) -> None:
     assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
-        "api": ["127.0.0.1:8765:8765"]
+        "api": ["127.0.0.1:8765:8765"],
+        "grafana": ["127.0.0.1:3000:3000"],
     }
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from service import log
 from service.store import schema
 from service.store.errors import WorkerIsThere
 from service.store.session import Database
@@ -24,9 +25,8 @@ AGAIN_SECONDS = 1.0
 
 def main() -> None:
     os.umask(0o027)  # what jobs make is the owner's and the group's alone
-    logging.Formatter.converter = time.gmtime  # as every time that the API tells
-    logging.basicConfig(level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s")
     settings = _settings()
+    log.set_up(settings.log_format)
     database = Database(settings.database_url)
     if not _is_current(database):
         raise SystemExit("The database is not at the newest migration: run `finebits migrate` first.")

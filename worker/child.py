@@ -26,6 +26,7 @@ import torch
 
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
+from service.tracing import tracing
 from worker import checkpoints, launching, log, ranks
 from worker.deliveries import Deliveries
 from worker.failures import JobFailure
@@ -67,6 +68,7 @@ def main(document: dict[str, Any], pipe: Connection) -> None:
         _hear(pipe, run, work.lease_seconds, log_file)
         _choose_device(work)
         _attempt(work, run)
+        run.traces.close()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(DONE)  # no atexit of inherited libraries; everything of ours is written
@@ -94,6 +96,7 @@ def _work_as(work: Work, rank: int, pipe: Connection, meeting: Path) -> bool:
         _keep_to_part(work, [rank])
     ranks.join("gloo" if work.device is None else "cuda:nccl,cpu:gloo", meeting, rank, work.ranks)
     done = _attempt(work, run)
+    run.traces.close()
     sys.stdout.flush()
     sys.stderr.flush()
     return done or (rank > 0 and run.wish is not None)
@@ -113,6 +116,7 @@ class Mute:
 def _run(work: Work, pipe: Connection) -> Run:
     run = Run(pipe, Path(work.artifacts_root))
     run.deliveries, run.grace_seconds = _deliveries(work, run), work.grace_seconds
+    run.traces = tracing("finebits-training", work.traces_url)
     return run
 
 
@@ -133,8 +137,11 @@ def _deliveries(work: Work, run: Run) -> Deliveries | None:
 def _attempt(work: Work, run: Run) -> bool:
     """Whether it did all its work. How it ended is said."""
     try:
-        run_pipeline(work, run)
-        ranks.part()
+        with run.traces.span("training", work.trace, job=work.job_id, attempt=work.attempt) as span:
+            if span.trace is not None:
+                os.environ["TRACEPARENT"] = span.trace  # for whatever else traces here
+            run_pipeline(work, run)
+            ranks.part()
     except Stopped:
         run.stopped()
     except BaseException as error:

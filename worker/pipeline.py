@@ -35,6 +35,7 @@ from worker.stages.reward import reward
 from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
 from worker.stages.training import trainer_state
+from worker.trackers import Followed, following, named_by
 from worker.work import Work
 
 STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
@@ -75,12 +76,16 @@ def run(work: Work, run: Run) -> None:
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
         step_work = _step_work(work, run, job, step, outputs, use_cpu)
         if step.do != "train":
-            # by one rank, whose findings are everyone's
-            made, summary = ranks.agreed(partial(OTHERS[step.do], step_work, run))
+            with run.traces.span("step", step=step.name, does=step.do):
+                # by one rank, whose findings are everyone's
+                made, summary = ranks.agreed(partial(OTHERS[step.do], step_work, run))
             run.step_finished(position, step.name, made, summary)
             outputs[step.name] = made
             continue
-        last = STAGES[step.finetuning.stage](step_work, run)
+        about = {"step": step.name, "stage": step.finetuning.stage}
+        trackers = named_by(step) if ranks.is_first() else []
+        with run.traces.span("step", **about), following(run, _followed(work, step), trackers):
+            last = STAGES[step.finetuning.stage](step_work, run)
         if step.finetuning.plot_loss and ranks.is_first():
             unit = "nats/token" if step.finetuning.stage in ("pt", "sft") else None
             plot_loss(run, step.name, last, work.folder / step.name, unit)
@@ -138,6 +143,19 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         hub_token=(work.tokens or {}).get(step.name),
         base_name=base_name(work, job, step, outputs) if step.do == "export" else "",
         made_by=makers(work, job, step, outputs) if step.do == "export" else (),
+    )
+
+
+def _followed(work: Work, step: ResolvedStep) -> Followed:
+    arguments = step.model_dump(mode="json", exclude={"model": {"hf_hub_token", "ms_hub_token"}})
+    return Followed(
+        work.job_id,
+        work.attempt,
+        step.name,
+        arguments,
+        work.folder / step.name / "trackers",
+        work.mlflow_url,
+        work.wandb_url,
     )
 
 

@@ -1,7 +1,7 @@
 """What a stage may say of its run, and what it may hear. It goes up the pipe; the supervisor writes it behind the fence."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from service.specs.reasons import Reason
+from service.tracing import OFF, Tracing
 from worker.deliveries import Deliveries
 from worker.work import SavedCheckpoint
 
@@ -17,6 +18,12 @@ Wish = Literal["cancel", "stop"]
 
 class Stopped(Exception):
     """The run was asked to stop, and has."""
+
+
+class Listener(Protocol):
+    """Whoever is told of the training series too; it never waits, and raises nothing."""
+
+    def note(self, global_step: int, values: Mapping[str, float]) -> None: ...
 
 
 class Pipe(Protocol):
@@ -39,6 +46,8 @@ class Run:
         self.told: dict[tuple[str, int], SavedCheckpoint] = {}  # the checkpoints of this attempt, by step and update
         self.kept: dict[str, int] = {}  # by step, the checkpoint that it ends with, where that is not the last
         self.wish: Wish | None = None
+        self.listener: Listener | None = None
+        self.traces: Tracing = OFF
         self.deliveries: Deliveries | None = None  # None: the files are where they stay
         self.grace_seconds = 120.0
 
@@ -60,6 +69,12 @@ class Run:
     def points(self, step: str, global_step: int, values: dict[str, float]) -> None:
         """The training series' values at one update."""
         self._send("points", step=step, global_step=global_step, values=values)
+        self.remind(global_step, values)
+
+    def remind(self, global_step: int, values: dict[str, float]) -> None:
+        """The same to who listens alone: of updates that an earlier attempt told of."""
+        if self.listener is not None:
+            self.listener.note(global_step, values)
 
     def checkpoint(
         self,

@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from service import log
 from service.library import space
 from service.library.check import Roots
 from service.library.errors import LibraryError
@@ -46,6 +47,7 @@ from service.store.leases import Claim, Wish
 from service.store.scheduling import Placement
 from service.store.session import Database
 from service.store.workers import Identity
+from service.tracing import OFF, Tracing
 from worker import warm
 from worker.deliveries import MOST_WAITING
 from worker.disk import Disk
@@ -90,6 +92,7 @@ def run_next(
     me: Identity,
     is_stopping: Callable[[], bool],
     begun: Callable[[], None] = lambda: None,
+    traces: Tracing = OFF,
 ) -> bool:
     """Claims the best ready job that there is room for and keeps its attempt to the end. False when there was nothing to do.
 
@@ -100,27 +103,43 @@ def run_next(
     if claimed is None:
         return False
     held, work, asked_at = claimed
+    which = {"job": held.job_id, "attempt": held.attempt}
     try:
-        logger.info("attempt %d of %s began", held.attempt, held.job_id)
-        try:
-            child = warm.start(work.to_document())
-        except NotStarted as error:
-            _write_not_started(database, settings, held, str(error))
-            return True
-        attempt = _Attempt(held, child, asked_at + settings.lease_seconds, _kept(work.resolved))
-        attempt.log = _log_copies(settings, work)
-        begun()
-        try:
-            _keep(database, settings, attempt, is_stopping)
-        finally:
-            attempt.child.kill()
-            attempt.child.wait(5)
-            attempt.child.close()
-            if attempt.log is not None:
-                attempt.log.finish(0)
+        with (
+            log.about(**which, request_id=work.request_id),
+            traces.span("attempt", work.trace, **which, worker=held.worker) as span,
+        ):
+            _attempt(database, settings, held, replace(work, trace=span.trace), asked_at, is_stopping, begun)
     finally:
         disk.done(held.job_id)
     return True
+
+
+def _attempt(
+    database: Database,
+    settings: WorkerSettings,
+    held: Claim,
+    work: Work,
+    asked_at: float,
+    is_stopping: Callable[[], bool],
+    begun: Callable[[], None],
+) -> None:
+    logger.info("attempt %d of %s began", held.attempt, held.job_id)
+    try:
+        child = warm.start(work.to_document())
+    except NotStarted as error:
+        return _write_not_started(database, settings, held, str(error))
+    attempt = _Attempt(held, child, asked_at + settings.lease_seconds, _kept(work.resolved))
+    attempt.log = _log_copies(settings, work)
+    begun()
+    try:
+        _keep(database, settings, attempt, is_stopping)
+    finally:
+        attempt.child.kill()
+        attempt.child.wait(5)
+        attempt.child.close()
+        if attempt.log is not None:
+            attempt.log.finish(0)
 
 
 def _write_not_started(database: Database, settings: WorkerSettings, held: Claim, why: str) -> None:
@@ -197,7 +216,8 @@ def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> 
 def _work(session: Session, settings: WorkerSettings, placed: Placement, needed: dict[str, StepSpace] | None = None) -> Work:
     """All that the child needs, read in the transaction that claimed the job."""
     held = placed.held
-    document = jobs.resolved_document(session, held.job_id)
+    [job] = jobs.of_ids(session, [held.job_id])
+    document = job.resolved
     measured: dict[str, list[dict[str, Any]]] = {}
     evaluates = {step["name"] for step in document["steps"] if step.get("do") == "evaluate"}
     for row in metrics.measurements(session, held.job_id):
@@ -219,6 +239,11 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
         modelscope=settings.modelscope,
         hub_push=settings.hub_push,
         reward_hosts=settings.reward_hosts,
+        request_id=job.request_id,
+        trace=job.trace,
+        traces_url=settings.traces_url,
+        mlflow_url=settings.mlflow_url,
+        wandb_url=settings.wandb_url,
         tokens=tokens.of_job(session, held.job_id, settings.secret_key),
         device=",".join(device for device in placed.devices if not is_stand_in(device)) or None,
         ranks=max(1, len(placed.devices)),

@@ -14,6 +14,7 @@ from service.store import generations, leases, limits, retention, scheduling, wo
 from service.store.errors import WorkerIsThere, WorkerReplaced
 from service.store.session import Database
 from service.store.workers import Orders
+from service.tracing import tracing
 from worker import supervise, warm
 from worker.clean_up import CleanUp
 from worker.disk import Disk
@@ -31,6 +32,7 @@ class Worker:
         self._settings = settings
         self._database = database
         self._presence = presence
+        self._traces = tracing("finebits-worker", settings.traces_url)
         self._disk = Disk(settings.artifacts_root, settings.min_free_bytes)
         self._clean_up = CleanUp(settings)
         self._stopping = threading.Event()
@@ -47,6 +49,10 @@ class Worker:
         """The jobs that run save a checkpoint and are given back; Celery waits for their threads."""
         self._stopping.set()
 
+    def ended(self, **_: Any) -> None:
+        """After the last of its threads."""
+        self._traces.close()
+
     def look(self) -> None:
         """Works as long as there is work: a bell that rang while all slots were taken is not missed.
 
@@ -56,7 +62,13 @@ class Worker:
             warm.wait_until_warm()
             try:
                 if not supervise.run_next(
-                    self._database, self._settings, self._disk, self._presence.me, self._gives_back, self._ring_again
+                    self._database,
+                    self._settings,
+                    self._disk,
+                    self._presence.me,
+                    self._gives_back,
+                    self._ring_again,
+                    self._traces,
                 ):
                     return
             except WorkerReplaced as error:
@@ -146,4 +158,5 @@ def connect(app: Celery, settings: WorkerSettings, database: Database, presence:
     app.task(name=TASK, ignore_result=True)(worker.look)
     signals.worker_ready.connect(worker.start, weak=False)
     signals.worker_shutting_down.connect(worker.stop, weak=False)
+    signals.worker_shutdown.connect(worker.ended, weak=False)
     return worker

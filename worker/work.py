@@ -39,6 +39,11 @@ class Work:
     ranks: int = 1  # processes that train together, one for each of its GPUs or of what stands for them
     stand_ins: bool = False  # whether processors stand for its GPUs
     reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
+    request_id: str | None = None  # of the request that made the job
+    trace: str | None = None  # the traceparent that the attempt goes on with
+    traces_url: str = ""  # where traces are sent
+    mlflow_url: str = ""  # the servers of trackers, as far as there are
+    wandb_url: str = ""
     gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to
     # for hubs, by step; None: kept with a key that this worker does not have
     tokens: dict[str, str] | None = field(default_factory=dict, repr=False)

@@ -50,6 +50,7 @@ router = APIRouter(tags=["jobs"])
 )
 async def create_job(
     document: Document,
+    request: Request,
     owner: Owner,
     database: TheDatabase,
     dispatch: TheDispatch,
@@ -72,6 +73,7 @@ async def create_job(
         modelscope=settings.modelscope,
         secrets=settings.secret_key is not None,
         reward_hosts=hosts_of(settings.reward_hosts),
+        mlflow=bool(settings.mlflow_url),
         exports=settings.exports_root,
         hub_push=settings.hub_push,
     )
@@ -79,7 +81,12 @@ async def create_job(
     saving = Saving(database, owner)
     if dry_run:
         return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring, saving))
-    read = partial(_read, document, owner, settings, partial(check, roots, well=well), fitting, referring, saving)
+    asked_by = {"request_id": request.state.request_id, "trace": getattr(request.state, "trace", None)}
+
+    def read() -> jobs.New:
+        new = _read(document, owner, settings, partial(check, roots, well=well), fitting, referring, saving)
+        return new._replace(**asked_by)
+
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)
         return await run_in_threadpool(_created_once, database, dispatch, once, read)

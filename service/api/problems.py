@@ -71,6 +71,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
     store.BadCursor: (422, Code.BAD_CURSOR),
     store.LeaseLost: (409, Code.LEASE_LOST),
+    store.WebhookDisabled: (409, Code.STATE_CONFLICT),
     store.WorkerIsThere: (409, Code.WORKER_CONFLICT),
     store.WorkerReplaced: (409, Code.WORKER_CONFLICT),
     api.Unauthorized: (401, Code.UNAUTHORIZED),

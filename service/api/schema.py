@@ -15,6 +15,7 @@ from service.specs.generation import Generation
 from service.specs.inspection import Inspection
 from service.specs.job import JobSpec
 from service.specs.ledger import GROUPS
+from service.specs.webhooks import WebhookChanges, WebhookSpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -61,6 +62,25 @@ _CHANGES = {"schema": {"$ref": _REFERENCE.format(model="JobChanges")}, "examples
 # The body of PATCH /jobs/{job_id}.
 CHANGES_BODY = {"required": True, "content": {"application/json": _CHANGES, "application/merge-patch+json": _CHANGES}}
 
+_WEBHOOK = {
+    "schema": {"$ref": _REFERENCE.format(model="WebhookSpec")},
+    "examples": {"ends": {"value": {"url": "https://example.com/hook"}}},
+}
+
+# The body of POST /webhooks.
+WEBHOOK_BODY = {"required": True, "content": {"application/json": _WEBHOOK}}
+
+_WEBHOOK_CHANGES = {
+    "schema": {"$ref": _REFERENCE.format(model="WebhookChanges")},
+    "examples": {"off": {"value": {"enabled": False}}},
+}
+
+# The body of PATCH /webhooks/{webhook_id}.
+WEBHOOK_CHANGES_BODY = {
+    "required": True,
+    "content": {"application/json": _WEBHOOK_CHANGES, "application/merge-patch+json": _WEBHOOK_CHANGES},
+}
+
 
 def install(app: FastAPI) -> None:
     """Makes `app.openapi()` know the schemas that stand only in our own hands."""
@@ -95,6 +115,8 @@ def _schemas() -> dict[str, Any]:
         "FlatJob": _flat_job(parts),
         "JobChanges": changes,
         "Inspection": inspection,
+        "WebhookSpec": WebhookSpec.model_json_schema(ref_template=_REFERENCE),
+        "WebhookChanges": WebhookChanges.model_json_schema(ref_template=_REFERENCE),
         "Generation": generation,
         "Problem": problem,
     }

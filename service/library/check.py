@@ -38,6 +38,7 @@ class Roots:
     modelscope: bool = False
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
+    mlflow: bool = False  # whether there is a server of MLflow to report to
     exports: Path | None = None  # where exports are published; None: that is not looked at
     hub_push: bool = False
 
@@ -78,7 +79,7 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
         starts = tuple((start, origin(start.whole, known)) for start in (own, *(start for _, start in beside)))
         alone = step.training.per_device_train_batch_size == 1
         asked = (step.do, step.model, step.data, step.finetuning, step.measures, step.evaluation, step.export)
-        looked_at = (roots, starts, asked, alone)
+        looked_at = (roots, starts, asked, step.training.report_to, alone)
         if well is not None and looked_at in well:
             continue
         complaints = list(_complaints(roots, step, own, known))
@@ -109,6 +110,8 @@ def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[s
     yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
     yield from _measured_data(roots, step)
+    if "mlflow" in step.training.report_to and not roots.mlflow:
+        yield "training.report_to", "There is no MLflow server to report to: the operator has set no FINEBITS_MLFLOW_URL."
 
 
 Complaints = Iterator[tuple[str, str]]

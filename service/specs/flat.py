@@ -25,7 +25,6 @@ COMMAND_LINE: dict[str, tuple[tuple[Any, ...], str]] = {
     "do_predict": ((False,), "A flat file trains or predicts: leave do_train out, or give both as the steps of a job."),
     "predict_with_generate": ((False,), "Checkpoints are measured, and write nothing: predictions are a job with do_predict."),
     "overwrite_output_dir": ((True, False), "Every attempt writes into a folder of its own; nothing is overwritten."),
-    "report_to": (("none", None, [], ["none"]), "The training series is served by GET /jobs/{id}/metrics/series."),
     "ddp_timeout": ((int,), "There is one process, so no timeout between processes applies."),
     "resume_from_checkpoint": ((None, False), "A job resumes by itself, from its own last complete checkpoint."),
     "save_only_model": ((False,), "Checkpoints carry the optimiser, so that a job that dies can go on."),

@@ -148,10 +148,7 @@ LEDGER: dict[str, Fate] = {
     "finetuning.dpo_ftx": _DPO,
     "finetuning.ppo_buffer_size": _PPO,
     "finetuning.ppo_epochs": _PPO,
-    "finetuning.ppo_logger": refused(
-        "No worker here has tensorboard or wandb, which are libraries of their own: leave it out. What they would show are the "
-        "job's training series."
-    ),
+    "finetuning.ppo_logger": _PPO,
     "finetuning.ppo_score_norm": _PPO,
     "finetuning.ppo_target": _PPO,
     "finetuning.ppo_whiten_rewards": _PPO,
@@ -204,6 +201,7 @@ LEDGER: dict[str, Fate] = {
     "training.group_by_length": _OF_ROWS,
     "training.dataloader_num_workers": _OF_ROWS,
     "training.logging_steps": WORKS,
+    "training.report_to": WORKS,
     "training.save_strategy": WORKS,
     "training.save_steps": works_if("save_strategy is steps"),
     "training.save_total_limit": WORKS,

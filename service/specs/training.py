@@ -1,12 +1,23 @@
 """How the optimiser runs: transformers' TrainingArguments that people set, under the names people know."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from service.specs.base import Group
+from service.specs.base import Group, split_commas
 
 Scheduler = Literal["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"]
+
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
+
+def _names(value: Any) -> Any:
+    """As transformers has it: a name, a list of them, or "none"."""
+    names = () if value is None else split_commas(value)
+    return () if names == ("none",) else tuple(dict.fromkeys(names))
+
+
+Trackers = Annotated[tuple[Tracker, ...], BeforeValidator(_names, json_schema_input_type=str | list[str] | None)]
 
 
 class TrainingArguments(Group):
@@ -32,6 +43,7 @@ class TrainingArguments(Group):
     group_by_length: bool = Field(default=False, description="Draw batches of examples of similar length.")
     dataloader_num_workers: int = Field(default=0, ge=0, description="Processes that prepare batches.")
     logging_steps: int = Field(default=10, ge=1, description="Updates between two points of the training series.")
+    report_to: Trackers = Field(default=(), description="Where the training series go too: tensorboard, wandb, mlflow; none.")
     save_strategy: Literal["steps", "epoch"] = Field(default="steps", description="When a checkpoint is made.")
     save_steps: int = Field(default=500, ge=1, description="Updates between checkpoints; the last update always makes one.")
     save_total_limit: int | None = Field(

@@ -9,6 +9,7 @@ StoreError
 ├── IdempotencyBusy          the same key is being answered at this moment
 ├── BadCursor                a cursor that this list never gave out
 ├── LeaseLost                this attempt no longer holds the job: stop, write nothing
+├── WebhookDisabled          a webhook that is told nothing cannot be told this either
 ├── WorkerIsThere            a live worker has this name, or this GPU
 └── WorkerReplaced           another process is this worker by now: stop
 
@@ -69,6 +70,10 @@ class BadCursor(StoreError):
 
 class LeaseLost(StoreError):
     """The attempt no longer holds its job."""
+
+
+class WebhookDisabled(StoreError):
+    """The webhook is disabled; enable it first."""
 
 
 class WorkerIsThere(StoreError):

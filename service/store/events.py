@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
+from service.store import webhooks
 from service.store.clock import now
 from service.store.tables import Event, Job
 
@@ -74,15 +75,16 @@ def add(session: Session, job_id: str, kind: str, message: str, data: dict[str, 
         update(Job)
         .where(Job.id == job_id)
         .values(event_count=Job.event_count + 1, version=Job.version + 1, changed_at=now())
-        .returning(Job.event_count, Job.attempt)
+        .returning(Job.event_count, Job.attempt, Job.owner)
         .execution_options(synchronize_session=False)
     )
-    number, attempt = session.execute(counted).one()
+    number, attempt, owner = session.execute(counted).one()
     session.execute(
         insert(Event).values(
             job_id=job_id, number=number, at=now(), attempt=attempt, kind=str(kind), message=message, data=data or {}
         )
     )
+    webhooks.announce_event(session, owner, job_id, str(kind), message, data or {})
 
 
 def after(session: Session, job_id: str, number: int, limit: int) -> Sequence[Event]:

@@ -18,7 +18,7 @@ from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
 from service.specs.version import SPEC_VERSION
-from service.store import events, references, slots, tokens
+from service.store import events, references, slots, tokens, webhooks
 from service.store.clock import now
 from service.store.errors import BadCursor, NotFound
 from service.store.events import Kind
@@ -57,6 +57,8 @@ class New(NamedTuple):
     key: SecretStr | None = None
     artifacts_ttl_seconds: float | None = None  # the operator's, for a job that has none of its own
     least_gpu_bytes: int = 0  # the memory without which a GPU is not worth trying; 0 where it is not known
+    request_id: str | None = None  # of the request that makes it
+    trace: str | None = None  # that request's traceparent
 
 
 class Listed(NamedTuple):
@@ -114,6 +116,8 @@ def _row(new: New) -> dict[str, Any]:
         "ran_seconds": 0.0,
         "version": 1,
         "event_count": 1 + len(new.read.notices),
+        "request_id": new.request_id,
+        "trace": new.trace,
     }
 
 
@@ -207,7 +211,7 @@ def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bo
     """The one door between states: one UPDATE that checks the table of transitions and the conditions, and changes.
 
     None when the job is elsewhere by now. Whatever the move, a wish to pause is done with, and so is a wait before an attempt. A
-    job that does not run holds no slot.
+    job that does not run holds no slot. Webhooks are told of an end in this transaction.
     """
     times: dict[str, Any] = {"finished_at": None, "expires_at": None, "pause_requested_at": None, "not_before": None}
     if to in ENDED:
@@ -225,6 +229,8 @@ def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bo
     )
     if moved is not None and to != State.RUNNING:
         slots.free(session, job_id)
+    if moved is not None and to in ENDED:
+        webhooks.announce_end(session, moved)
     return moved
 
 

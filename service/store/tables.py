@@ -86,6 +86,8 @@ class Job(Base):
     changed_at: Mapped[float]
     version: Mapped[int] = mapped_column(default=1)
     event_count: Mapped[int] = mapped_column(default=0)
+    request_id: Mapped[str | None]  # of the request that made it
+    trace: Mapped[str | None] = mapped_column(String(64))  # that request's traceparent, where the operator keeps traces
 
     __table_args__ = (
         CheckConstraint("state IN ('queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled')", name="state_is_known"),
@@ -137,6 +139,19 @@ class Job(Base):
         ),
         Index(
             "ix_jobs_leases", "lease_until", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")
+        ),
+        Index(
+            "ix_jobs_paused",
+            "queue",
+            "created_at",
+            postgresql_where=text("state = 'paused'"),
+            sqlite_where=text("state = 'paused'"),
+        ),
+        Index(
+            "ix_jobs_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
         ),
     )
 
@@ -252,6 +267,15 @@ class Attempt(Base):
     outcome: Mapped[str | None] = mapped_column(String(16))  # the state it ended in, or released, or lost
     reason: Mapped[str | None] = mapped_column(String(40))
     sentence: Mapped[str | None]
+
+    __table_args__ = (
+        Index(
+            "ix_attempts_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
+    )
 
 
 class Event(Base):
@@ -446,3 +470,51 @@ class IdempotencyKey(Base):
     body_sha256: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     created_at: Mapped[float]
+
+
+class Webhook(Base):
+    """Where an owner's events are posted to. The secrets are encrypted; the one before is valid for a while after a rotation."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    url: Mapped[str]
+    events: Mapped[list[Any]]
+    description: Mapped[str | None]
+    sealed: Mapped[str]
+    sealed_before: Mapped[str | None]
+    before_until: Mapped[float | None]
+    created_at: Mapped[float]
+    disabled_at: Mapped[float | None]
+    disabled_why: Mapped[str | None]
+
+    __table_args__ = (Index("ix_webhooks_owner", "owner", "created_at", "id"),)
+
+
+class WebhookDelivery(Base):
+    """One event on its way to one webhook, written in the transaction of what it tells. It outlives its job."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)  # the message's, the same at every try
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    event: Mapped[str] = mapped_column(String(64))
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+    next_at: Mapped[float | None]  # when it is tried next, or again, should who tries it now not be heard of; None: it is over
+    until: Mapped[float]  # when it is given up
+    tried: Mapped[int]  # how often; also the fence of whoever writes how a try went
+    tries: Mapped[list[Any]]  # at, status, detail and seconds of the last ones
+    delivered_at: Mapped[float | None]
+
+    __table_args__ = (
+        Index(
+            "ix_webhook_deliveries_due",
+            "next_at",
+            postgresql_where=text("next_at IS NOT NULL"),
+            sqlite_where=text("next_at IS NOT NULL"),
+        ),
+        Index("ix_webhook_deliveries_listed", "webhook_id", "created_at", "id"),
+        Index("ix_webhook_deliveries_created", "created_at"),
+    )

@@ -1,20 +1,19 @@
-"""Tokens of jobs, encrypted with the operator's key (Fernet: AES-128-CBC and HMAC-SHA256). Only a worker reads them again."""
+"""Tokens of jobs, encrypted with the operator's key. Only a worker reads them again."""
 
 import json
 
-from cryptography.fernet import Fernet, InvalidToken
 from pydantic import SecretStr
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from service.store.sealed import opened, seal
 from service.store.tables import JobTokens
 
 
 def keep(session: Session, job_id: str, tokens: dict[str, str], key: SecretStr) -> None:
     """By step; a job without tokens has no row."""
     if tokens:
-        sealed = Fernet(key.get_secret_value()).encrypt(json.dumps(tokens).encode()).decode()
-        session.execute(insert(JobTokens).values(job_id=job_id, sealed=sealed))
+        session.execute(insert(JobTokens).values(job_id=job_id, sealed=seal(json.dumps(tokens), key)))
 
 
 def of_job(session: Session, job_id: str, key: SecretStr | None) -> dict[str, str] | None:
@@ -22,10 +21,8 @@ def of_job(session: Session, job_id: str, key: SecretStr | None) -> dict[str, st
     sealed = session.scalar(select(JobTokens.sealed).where(JobTokens.job_id == job_id))
     if sealed is None:
         return {}
-    if key is None:
+    text = opened(sealed, key)
+    if text is None:
         return None
-    try:
-        opened: dict[str, str] = json.loads(Fernet(key.get_secret_value()).decrypt(sealed.encode()))
-    except InvalidToken:
-        return None
-    return opened
+    tokens: dict[str, str] = json.loads(text)
+    return tokens

@@ -37,6 +37,7 @@ _LIMITS = "tests/service/store/test_limits.py"
 _RETENTION = "tests/service/store/test_retention.py"
 _SUPERVISE = "tests/worker/test_supervise.py"
 _SUPERVISED = "tests/worker/stages/test_supervised.py"
+_TRACKERS = "tests/worker/test_trackers.py"
 _TOKENIZE = "tests/worker/data/test_tokenize.py"
 
 _FROM_THE_FIRST_UPDATE = f"{_SUPERVISED}::test_a_training_argument_acts_from_its_first_update_on"
@@ -113,6 +114,7 @@ EFFECTS: dict[str, str] = {
     "finetuning.stage": f"{_PPO}::test_a_step_of_the_stage_ppo_learns_from_its_own_responses",
     "finetuning.ppo_buffer_size": f"{_PPO}::test_a_buffer_is_written_in_batches_and_passed_over_ppo_epochs_times",
     "finetuning.ppo_epochs": f"{_PPO}::test_a_buffer_is_written_in_batches_and_passed_over_ppo_epochs_times",
+    "finetuning.ppo_logger": f"{_TRACKERS}::test_ppo_logger_writes_the_series_of_ppo",
     "finetuning.ppo_score_norm": (
         f"{_PPO}::test_ppo_score_norm_takes_the_mean_of_all_scores_so_far_off_and_divides_by_their_deviation"
     ),
@@ -158,6 +160,7 @@ EFFECTS: dict[str, str] = {
     "training.group_by_length": f"{_SUPERVISED}::test_grouping_by_length_puts_like_lengths_in_a_batch",
     "training.dataloader_num_workers": f"{_ARGUMENTS}::test_an_argument_reaches_the_trainer_under_its_present_name",
     "training.logging_steps": f"{_SUPERVISED}::test_a_point_is_the_mean_of_its_window_and_the_last_window_may_be_short",
+    "training.report_to": f"{_TRACKERS}::test_report_to_writes_the_series_where_tensorboard_and_wandb_read_them",
     "training.save_strategy": f"{_SUPERVISED}::test_checkpoints_are_made_when_asked_and_once_at_the_last_update",
     "training.save_steps": f"{_SUPERVISED}::test_checkpoints_are_made_when_asked_and_once_at_the_last_update",
     "training.save_total_limit": f"{_SUPERVISE}::test_checkpoints_beyond_those_that_are_kept_go_as_others_come",

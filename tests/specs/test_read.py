@@ -110,7 +110,6 @@ def test_a_llama_factory_file_gets_a_notice_for_every_line_that_is_met_otherwise
         "/output_dir",
         "/overwrite_output_dir",
         "/save_only_model",
-        "/report_to",
         "/ddp_timeout",
         "/resume_from_checkpoint",
     ]
@@ -136,8 +135,6 @@ def test_a_command_line_key_that_means_what_happens_anyway_is_noted(key: str, va
         ("do_eval", 0),
         ("do_predict", 1),
         ("predict_with_generate", True),
-        ("report_to", "wandb"),
-        ("report_to", ["wandb"]),
         ("ddp_timeout", True),
         ("ddp_timeout", "long"),
         ("resume_from_checkpoint", "saves/checkpoint-10"),

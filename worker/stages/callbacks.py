@@ -101,6 +101,8 @@ class Reporting(TrainerCallback):
 
     def on_train_begin(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._clock = _Throughput(tokens=state.num_input_tokens_seen)
+        for window in (entry for entry in state.log_history if entry.get("window")):
+            self._run.remind(window["step"], told_of(window))
         self._run.progress(phase="training", global_step=state.global_step, max_steps=state.max_steps)
 
     def on_step_begin(self, args: TransformersArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -43,7 +43,7 @@ TRANSLATED = {
     "fp16": (True, "fp16", True),
 }
 # `callbacks.Reporting` makes means of updates; what is kept of a job's checkpoints is swept by its worker.
-OURS = {"logging_steps", "save_total_limit", "keep_best"}
+OURS = {"logging_steps", "save_total_limit", "keep_best", "report_to"}
 
 
 def test_every_training_argument_is_translated_or_ours():
