@@ -16,11 +16,13 @@ from starlette.types import Lifespan
 from service.api import access, artifacts, checkpoints, datasets, events, health, jobs, logs, metrics, problems, schema, workers
 from service.api.body_limit import BodyLimit
 from service.api.cut_off import CutOff
+from service.api.following import Following
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
 from service.api.openai import files, fine_tuning, models, uploads
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
+from service.api.shutdown import on_stop
 from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
 from service.settings import Settings
@@ -67,6 +69,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
+    app.state.following = Following(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
@@ -92,7 +95,8 @@ def _living(n: int, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
     async def living(app: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = n
         async with lifespan(app) if lifespan else nullcontext():
-            yield
+            with on_stop(app.state.following.close):
+                yield
             app.state.new_jobs.close()
 
     return living
