@@ -18,8 +18,10 @@ import uvicorn
 
 from service.api.following import MOST_WAITING, Following
 from service.specs.read import read_job
-from service.store import events, jobs, schema, wishes
+from service.store import events, jobs, leases, schema, wishes
 from service.store.session import Database
+from service.store.states import State
+from tests.service.api import made
 from tests.service.api.door import Door
 from tests.specs.job_documents import a_job
 
@@ -228,3 +230,67 @@ def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
             assert server.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+# -- logs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_followed_through_its_attempts_and_nothing_of_it_is_lost_or_told_twice(plain_door: Door, tmp_path: Path) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+    held = made.claim(database)
+    logs = tmp_path / "artifacts" / job_id
+
+    def write() -> None:
+        for attempt in (1, 2):
+            (logs / str(attempt)).mkdir(parents=True)
+            for number in range(30):
+                with (logs / str(attempt) / "log.txt").open("a", encoding="utf-8") as log:
+                    log.write(f"attempt {attempt}, ")
+                    log.flush()
+                    log.write(f"line {number} ü\n")
+            if attempt == 1:
+                with database.transaction() as session:
+                    leases.give_back(session, held, "elsewhere")
+                made.claim(database)
+        with (logs / "2" / "log.txt").open("a") as log:
+            log.write("the end")  # of which no line came
+        with database.transaction() as session:
+            jobs.move(session, job_id, State.CANCELLED, worker=None, lease_until=None)
+
+    texts = {1: "", 2: ""}
+    last: str | None = None
+    with served(plain_door) as url, httpx2.Client() as client:
+        writer = threading.Thread(target=write)
+        writer.start()
+        is_over = False
+        while not is_over:
+            headers = {} if last is None else {"Last-Event-ID": last}
+            params = {"attempt": 1}
+            with client.stream("GET", f"{url}/jobs/{job_id}/logs/stream", params=params, headers=headers) as response:
+                for event in told(response.iter_lines()):
+                    is_over = event.get("event") == "end"
+                    if "id" in event:
+                        block, last = json.loads(event["data"]), event["id"]
+                        texts[block["attempt"]] += block["text"]
+                        break  # cut off behind every one
+        writer.join()
+    assert texts == {attempt: (logs / str(attempt) / "log.txt").read_text(encoding="utf-8") for attempt in (1, 2)}
+
+
+def test_a_log_is_read_on_from_where_it_ended(plain_door: Door, tmp_path: Path) -> None:
+    job_id = plain_door.submit()
+    made.claim(plain_door.app.state.database)
+    log = tmp_path / "artifacts" / job_id / "1" / "log.txt"
+    assert plain_door.get(f"/jobs/{job_id}/logs", params={"after": 7}).headers["x-log-end"] == "0"
+    log.parent.mkdir(parents=True)
+    log.write_text("one\ntwo\n")
+    first = plain_door.get(f"/jobs/{job_id}/logs", params={"after": 4})
+    assert (first.text, first.headers["x-log-end"]) == ("two\n", "8")
+    log.write_text("one\ntwo\nthree\n")
+    assert plain_door.get(f"/jobs/{job_id}/logs", params={"after": 8}).text == "three\n"
+    assert plain_door.get(f"/jobs/{job_id}/logs", params={"after": 99}).text == ""
+    both = plain_door.get(f"/jobs/{job_id}/logs", params={"after": 1, "tail": 1})
+    assert both.json()["errors"][0]["pointer"] == "/query/tail"
+    for header, code in (("1", "invalid_parameter"), ("9:0", "not_found")):
+        answer = plain_door.get(f"/jobs/{job_id}/logs/stream", headers={"Last-Event-ID": header})
+        assert answer.json()["code"] == code
