@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -45,6 +46,21 @@ def test_a_step_trains_on_a_file_and_needs_no_folder_of_data_sets(host):
     assert loaded["data"]["rows"] == with_weights["data"]["rows"] == 8
     assert loaded["data"]["tokens"] == with_weights["data"]["tokens"]
     assert 0 < with_weights["data"]["trained_tokens"] < loaded["data"]["trained_tokens"]
+
+
+def test_a_file_of_a_store_that_is_elsewhere_is_brought_here_whole(host, tmp_path):
+    upload(host, chats(8))
+    told, store = host.uploaded[FILE], tmp_path / "store"
+    kept = host.artifacts / told["path"]
+    told |= {"size": kept.stat().st_size, "sha256": hashlib.sha256(kept.read_bytes()).hexdigest()}
+    (store / told["path"]).parent.mkdir(parents=True)
+    kept.rename(store / told["path"])
+    host.store_url = f"file://{store}"
+    assert host.done(a_short_job()).events("data_loaded")[0]["data"]["rows"] == 8
+    assert kept.exists()
+    kept.unlink()
+    (store / told["path"]).write_bytes(b"other bytes")
+    assert host.attempt(a_short_job()).error.reason == Reason.MISSING_DATA
 
 
 def test_a_file_and_a_data_set_of_the_folder_go_together(host):

@@ -2,6 +2,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy import update
 
 from service.app import create_app
@@ -112,6 +113,37 @@ def test_a_file_may_be_larger_than_other_bodies_and_no_larger_than_its_limit(
         assert door.post("/v1/uploads", content=b" " * 2000).status_code == 413
 
 
+def test_files_are_kept_in_a_store_that_is_elsewhere_and_handed_out_from_there(
+    settings: Settings, bell: Bell, plain_door: Door, tmp_path: Path
+) -> None:
+    elsewhere = settings.model_copy(update={"artifacts_url": f"file://{tmp_path}/elsewhere"})
+    with Door(create_app(elsewhere, plain_door.app.state.database, bell)) as door:
+        content = chats()
+        upload = opened(door, len(content))
+        file = complete(door, upload, part(door, upload, content[:900]), part(door, upload, content[900:])).json()["file"]
+        assert door.get(f"/v1/files/{file['id']}/content").content == content
+        part_of_it = door.get(f"/v1/files/{file['id']}/content", headers={"Range": "bytes=5-9"})
+        assert part_of_it.content == content[5:10]
+    assert (tmp_path / "elsewhere" / "files" / file["id"] / "train.jsonl").read_bytes() == content
+    assert not (settings.artifacts_root / "files").exists()
+
+
+def test_what_cannot_be_written_is_a_503_and_no_fault_of_the_clients(settings: Settings, plain_door: Door) -> None:
+    settings.artifacts_root.mkdir(exist_ok=True)
+    (settings.artifacts_root / ".incoming").write_text("a file stands in the way")
+    answer = send(plain_door, chats())
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
+
+
+def test_this_door_asks_for_the_key_too(settings: Settings, bell: Bell, plain_door: Door) -> None:
+    keyed = settings.model_copy(update={"api_key": SecretStr("0123456789abcdef")})
+    with Door(create_app(keyed, plain_door.app.state.database, bell)) as door:
+        for path in ("/v1/files", "/v1/models", "/v1/fine_tuning/jobs"):
+            error = door.get(path).json()["error"]
+            assert (error["type"], error["code"]) == ("authentication_error", "unauthorized")
+        assert send(door, chats()).status_code == 401
+
+
 def test_a_file_that_a_job_needs_is_not_deleted_and_another_is(door: Door, database: Database) -> None:
     needed, other = keep(door), keep(door)
     job = door.post("/v1/fine_tuning/jobs", json={"model": "tiny", "training_file": needed}).json()["id"]
@@ -215,6 +247,7 @@ def test_an_upload_that_is_cancelled_or_late_takes_nothing_more(door: Door, data
         session.execute(update(Upload).where(Upload.id == late).values(expires_at=1.0))
     with database.transaction() as session:
         assert uploads.expire(session) == [late]
+    assert complete(door, late, "part-none").json()["state"] == "expired"
     for upload in (cancelled, late):
         assert part_refused(door, upload) == (409, "state_conflict")
     assert door.post("/v1/uploads/upload-none/parts", files={"data": ("part", b"1")}).status_code == 404
