@@ -180,6 +180,23 @@ def test_a_stream_begins_with_a_long_story_from_its_start(plain_door: Door) -> N
     assert b"event: end" in said[-1]
 
 
+def test_streams_that_begin_at_different_places_share_a_look_and_each_is_told_its_own(plain_door: Door) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+    for number in range(5):
+        add(database, job_id, number)
+    cancel(database, job_id)
+    following = Following(database, tick_seconds=0.01)
+
+    async def numbers_behind(after: int) -> list[int]:
+        said = [block async for block in following.events(job_id, after)]
+        return [int(line[4:]) for block in said for line in block.split(b"\n") if line.startswith(b"id: ")]
+
+    async def all_of_them() -> list[list[int]]:
+        return await asyncio.gather(*(numbers_behind(after) for after in (0, 3, 6)))
+
+    assert asyncio.run(all_of_them()) == [[1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7], [7]]
+
+
 def test_a_stream_of_a_job_that_is_deleted_ends(plain_door: Door) -> None:
     database, job_id = plain_door.app.state.database, plain_door.submit()
     cancel(database, job_id)

@@ -223,6 +223,8 @@ def test_parts_that_do_not_make_the_file_are_refused_and_can_be_put_right(plain_
     content = chats()
     upload = opened(plain_door, len(content))
     only = part(plain_door, upload, content[:-1])
+    told = complete(plain_door, upload, only).json()["error"]["message"]
+    assert told == f"The parts have {len(content) - 1} bytes together, and the upload was opened for {len(content)}."
     for asked, param in (
         (complete(plain_door, upload, only), "part_ids"),
         (complete(plain_door, upload, only, "part-none"), "part_ids.1"),
