@@ -3,6 +3,7 @@
 #     docker build --target service -t finebits-service .
 #     docker build --target worker -t finebits-worker .        # torch with CUDA, from pip's default index
 #     docker build --target worker -t finebits-worker-cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .
+#     docker build --target worker -t finebits-worker-gptq --build-arg EXTRAS=gptq .   # with more than every worker has
 #
 # Secrets come from the environment when a container starts; none is in a layer, and .dockerignore lets none into the build.
 
@@ -32,6 +33,10 @@ ARG TORCH_INDEX=
 RUN --mount=type=cache,target=/tmp/.cache/pip pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['worker'], sep='\n')" > worker.txt
 RUN --mount=type=cache,target=/tmp/.cache/pip pip install -c constraints.txt -r worker.txt
+# what else it is to have, such as gptq; it pins other versions than constraints.txt, so that is left out here
+ARG EXTRAS=
+RUN python -c "import sys, tomllib; e = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*(line for name in sys.argv[1].split(',') if name for line in e[name]), sep='\n')" "$EXTRAS" > extras.txt
+RUN --mount=type=cache,target=/tmp/.cache/pip if [ -n "$EXTRAS" ]; then pip install -r worker.txt -r extras.txt; fi
 
 # -- our own, which changes often ---------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ FIXED = {
     "FINEBITS_ARTIFACTS_ROOT": "where the host's folder `FINEBITS_ARTIFACTS` is mounted",
     "FINEBITS_MODELS_ROOT": "where the host's folder `FINEBITS_MODELS` is mounted",
     "FINEBITS_DATASETS_ROOT": "where the host's folder `FINEBITS_DATASETS` is mounted",
+    "FINEBITS_EXPORTS_ROOT": "the folder `exports` of the artifacts, on the host `FINEBITS_ARTIFACTS`/exports",
     "FINEBITS_CACHE_ROOT": "a folder of the artifacts: the one place that is written to and kept",
     "FINEBITS_HOST": "all addresses of the container; `FINEBITS_BIND` says which of the host's",
     "FINEBITS_PORT": "8765 in the container; `FINEBITS_PORT` in `.env` is the host's",

@@ -92,6 +92,8 @@ FINEBITS_DATASETS='{places.datasets}'
 
 # Whether jobs may name models and data sets that lie on a hub: 0 or 1.
 FINEBITS_HUB=0
+# Whether they may push what they export to one, too.
+FINEBITS_HUB_PUSH=0
 
 # The hosts of reward APIs that ppo may send texts to, as host or host:port with commas between them.
 FINEBITS_REWARD_HOSTS=

@@ -27,6 +27,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from service.client import Client
 from service.settings import Settings
 from service.store import schema
@@ -135,8 +137,8 @@ def running(settings: Settings, api: Sequence[str] = API, worker: Sequence[str] 
     """The service, ready for jobs until the block ends. `api` and `worker` are their commands. Raises EmbeddedError."""
     with ExitStack() as stack:
         lock = stack.enter_context(_hold(settings.home))
-        roots = (settings.artifacts_root, settings.models_root, settings.datasets_root, settings.cache_root)
-        for folder in (settings.home / "logs", settings.home / "broker", *roots):
+        kept = (settings.artifacts_root, settings.exports_root, settings.cache_root)
+        for folder in (settings.home / "logs", settings.home / "broker", settings.models_root, settings.datasets_root, *kept):
             _private_folder(folder)
         socket_path = stack.enter_context(_socket_path(settings))
         service = Embedded(_settled(settings, socket_path))
@@ -256,9 +258,13 @@ def _free_port(host: str, port: int) -> int:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """What the children read: this process's environment, with every setting as it is here."""
-    named = settings.model_dump(exclude={"api_key"}) | {"api_key": settings.api_key and settings.api_key.get_secret_value()}
-    ours = {f"FINEBITS_{name.upper()}": str(value) for name, value in named.items() if value is not None}
+    given = {name: value for name, value in settings.model_dump().items() if value is not None}
+    ours = {f"FINEBITS_{name.upper()}": _in_clear(value) for name, value in given.items()}
     return {**os.environ, **ours, "PYTHONUNBUFFERED": "1"}
+
+
+def _in_clear(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

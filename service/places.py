@@ -28,8 +28,15 @@ class Places(BaseSettings):
     models_root: Path = Field(default=Path(), description="The models that jobs may name; `home`/models when not given.")
     datasets_root: Path = Field(default=Path(), description="The data sets; `home`/datasets when not given.")
 
+    exports_root: Path = Field(
+        default=Path(), description="Where models that jobs export are published by name; `home`/exports when not given."
+    )
     cache_root: Path = Field(default=Path(), description="Tokenised data sets and hubs' files; `home`/cache when not given.")
     hub: bool = Field(default=False, description="Whether jobs may name models and data sets that lie on a hub.")
+    hub_push: bool = Field(
+        default=False,
+        description="Whether jobs may push what they export to a hub, with a token of theirs; FINEBITS_HUB must be set, too.",
+    )
     modelscope: bool = Field(
         default=False,
         validation_alias=AliasChoices("FINEBITS_MODELSCOPE", "USE_MODELSCOPE_HUB"),
@@ -68,10 +75,11 @@ class Places(BaseSettings):
             "artifacts_root": home / "artifacts",
             "models_root": home / "models",
             "datasets_root": home / "datasets",
+            "exports_root": home / "exports",
             "cache_root": home / "cache",
         }
         given = {name: value for name, value in values.items() if value != ""}
-        for root in ("artifacts_root", "models_root", "datasets_root", "cache_root"):
+        for root in ("artifacts_root", "models_root", "datasets_root", "exports_root", "cache_root"):
             if root in given:
                 given[root] = Path(str(given[root])).absolute()
         return {**defaults, **given, "home": home}

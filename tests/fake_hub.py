@@ -1,9 +1,13 @@
-"""A hub on loopback: the few endpoints of huggingface.co that `datasets` and huggingface_hub ask when they fetch a data set."""
+"""A hub on loopback: the few endpoints of huggingface.co that `datasets` and huggingface_hub ask when they fetch a data set, and
+those that huggingface_hub asks when it pushes a model: as a hub without Xet has them, with LFS.
+"""
 
+import base64
 import hashlib
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,14 +18,30 @@ COMMIT = "c0ffee" * 6 + "c0ff"
 
 @dataclass
 class FakeHub:
-    """Repositories by "owner/name", each with its files. `asked` is (method, path, token) of every request."""
+    """Repositories by "owner/name", each with its files. `asked` is (method, path, token) of every request.
+
+    What is pushed: `writer` is the token that may. `private` are repositories, `stored` large files by their hash, `commits`
+    (repository, message, names of what is added and taken away). `cuts` is how many uploads break off in the middle, and
+    `answers` are statuses that are given in a request's place, by the end of its path.
+    """
 
     url: str = ""
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    writer: str = "hf_writer"
+    private: set[str] = field(default_factory=set)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    commits: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    cuts: int = 0
+    answers: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, **files: str) -> None:
         self.repositories[name] = {file.replace("__", "."): content.encode() for file, content in files.items()}
+
+    @property
+    def uploads(self) -> list[str]:
+        """The hashes of the large files that were sent to their end, in order."""
+        return [path.rpartition("/")[2] for method, path, _ in self.asked if method == "PUT" and not path.startswith("cut ")]
 
 
 @contextmanager
@@ -31,6 +51,7 @@ def fake_hub() -> Iterator[FakeHub]:
     class Handler(_Handler):
         repositories = hub.repositories
         asked = hub.asked
+        pushed_to = hub
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"
@@ -47,6 +68,7 @@ def fake_hub() -> Iterator[FakeHub]:
 class _Handler(BaseHTTPRequestHandler):
     repositories: dict[str, dict[str, bytes]]
     asked: list[tuple[str, str, str | None]]
+    pushed_to: FakeHub
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -56,7 +78,36 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode())
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        push = self._push(parts)
+        if push is None:
+            self._answer(body)
+            return
+        self.asked.append(("POST", self.path, self.headers.get("Authorization")))
+        status = next((status for end, status in self.pushed_to.answers.items() if self.path.endswith(end)), None)
+        if status is not None:
+            self._send(status, b'{"error": "so it was told"}')
+        elif self.headers.get("Authorization") != f"Bearer {self.pushed_to.writer}":
+            self._send(401, b'{"error": "Invalid username or password."}')
+        else:
+            push(parts, body)
+
+    def do_PUT(self) -> None:
+        """One large file, which only the right to upload it is needed for."""
+        oid, size = self.path.rpartition("/")[2], int(self.headers["Content-Length"])
+        if self.pushed_to.cuts:
+            self.pushed_to.cuts -= 1
+            self.rfile.read(size // 2)
+            self.asked.append(("PUT", f"cut {self.path}", None))
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        content = self.rfile.read(size)
+        self.asked.append(("PUT", self.path, self.headers.get("Authorization")))
+        assert hashlib.sha256(content).hexdigest() == oid, "the client said another hash"
+        self.pushed_to.stored[oid] = content
+        self._send(200, b"")
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -87,6 +138,62 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(404, b"{}")
 
+    def _push(self, parts: list[str]) -> Callable[[list[str], str], None] | None:
+        if parts == ["api", "repos", "create"]:
+            return self._create
+        if parts == ["api", "validate-yaml"]:
+            return lambda parts, body: self._json({"errors": [], "warnings": []})
+        if parts[-2:] == ["objects", "batch"]:
+            return self._batch
+        return {"preupload": self._preupload, "commit": self._commit}.get(parts[4] if len(parts) == 6 else "")
+
+    def _create(self, parts: list[str], body: str) -> None:
+        asked = json.loads(body)
+        name = f"{asked['organization']}/{asked['name']}"
+        url = {"url": f"{self.pushed_to.url}/{name}"}
+        if name in self.repositories:
+            self._send(409, json.dumps(url | {"error": "You already created this model repo"}).encode())
+            return
+        self.repositories[name] = {}
+        if asked.get("visibility") == "private":
+            self.pushed_to.private.add(name)
+        self._json(url)
+
+    def _preupload(self, parts: list[str], body: str) -> None:
+        there = self.repositories["/".join(parts[2:4])]
+        told = []
+        for file in json.loads(body)["files"]:
+            mode = "lfs" if file["path"].endswith((".safetensors", ".bin")) else "regular"
+            oid = _oid(there[file["path"]], mode) if file["path"] in there else None
+            told.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        self._json({"files": told})
+
+    def _batch(self, parts: list[str], body: str) -> None:
+        told = []
+        for one in json.loads(body)["objects"]:
+            upload = {"upload": {"href": f"{self.pushed_to.url}/lfs/{one['oid']}"}}
+            told.append({**one, **({} if one["oid"] in self.pushed_to.stored else {"actions": upload})})
+        self._json({"objects": told, "transfer": "basic"})
+
+    def _commit(self, parts: list[str], body: str) -> None:
+        name, message, changed = "/".join(parts[2:4]), "", []
+        files = self.repositories[name]
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "header":
+                message = value["summary"]
+                continue
+            changed.append(value["path"])
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.pushed_to.stored[value["oid"]]
+            else:
+                changed[-1] = f"-{value['path']}"
+                del files[value["path"]]
+        self.pushed_to.commits.append((name, message, sorted(changed)))
+        self._json({"commitUrl": f"{self.pushed_to.url}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
+
     def _file(self, name: str, path: str) -> None:
         content = self.repositories.get(name, {}).get(path)
         if content is None:
@@ -113,6 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _oid(content: bytes, mode: str) -> str:
+    """What the hub's git has of a file: LFS files by their own hash, others by git's."""
+    if mode == "lfs":
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\x00" % len(content) + content).hexdigest()
 
 
 def _entry(path: str, content: bytes) -> dict[str, object]:

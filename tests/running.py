@@ -22,6 +22,7 @@ from service.store.session import Database
 from service.store.tables import Job
 
 OWNER = "local"
+ENDS = ("succeeded", "failed", "cancelled")
 QUICK = {
     "FINEBITS_HEARTBEAT_SECONDS": "0.25",
     "FINEBITS_LEASE_SECONDS": "3",
@@ -90,18 +91,22 @@ class Running:
         return {row.global_step: row.value for row in rows}
 
     def wait(self, job_id: str, holds: Callable[[Job], bool], seconds: float = 240) -> Job:
-        """Until something holds of the job. The worker's log is in the message when it does not in time."""
+        """Until something holds of the job; of one that ends without it, or takes too long, the log is shown."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             job = self.job(job_id)
             if holds(job):
                 return job
+            if job.state in ENDS:
+                break
             time.sleep(0.02)
         logs = "\n".join(path.read_text()[-3000:] for path in sorted(self.home.glob("worker-*.log")))
-        raise AssertionError(f"not in {seconds} s; {job.state} {job.sentence} {job.progress}; {self.kinds(job_id)}\n{logs}")
+        raise AssertionError(
+            f"not in {seconds} s, or not before its end; {job.state} {job.sentence} {job.progress}; {self.kinds(job_id)}\n{logs}"
+        )
 
     def wait_for_end(self, job_id: str, seconds: float = 240) -> Job:
-        return self.wait(job_id, lambda job: job.state in ("succeeded", "failed", "cancelled"), seconds)
+        return self.wait(job_id, lambda job: job.state in ENDS, seconds)
 
     def wait_for_update(self, job_id: str, update: int) -> Job:
         return self.wait(job_id, lambda job: job.state == "running" and ((job.progress or {}).get("global_step") or 0) >= update)

@@ -3,18 +3,21 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from service.library import check
 from service.specs import alerts, measures, rules
+from service.specs.deeds import LOOKS_AT
 from service.specs.finetuning import FinetuningArguments
+from service.specs.job import Deed
 from service.store import events, states
 from worker import supervise
 from worker.data.templates import TEMPLATES
 from worker.models import attention, quantization
 from worker.models.adapters import METHODS
-from worker.pipeline import STAGES
+from worker.pipeline import OTHERS, STAGES
 from worker.probes.alerts import TESTS
 from worker.probes.report import MEASURES
 
@@ -39,6 +42,11 @@ def test_a_job_may_name_the_templates_that_there_are() -> None:
 def test_every_stage_has_a_function() -> None:
     annotation = FinetuningArguments.model_fields["stage"].annotation
     assert set(annotation.__args__) == set(STAGES)
+
+
+def test_every_deed_but_training_has_a_function() -> None:
+    assert set(get_args(Deed)) == {"train", *OTHERS}
+    assert set(LOOKS_AT) == set(OTHERS)
 
 
 def test_every_finetuning_type_has_a_method() -> None:

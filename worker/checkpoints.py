@@ -23,7 +23,7 @@ def seal(folder: Path) -> list[dict[str, Any]]:
     files = [describe(folder, path) for path in paths if path.is_file() and path not in own]
     for path in paths:
         if path.is_dir():
-            _flush(path)
+            flush(path)
     write_manifest(folder, files)
     return files
 
@@ -32,10 +32,10 @@ def write_manifest(folder: Path, files: list[dict[str, Any]]) -> None:
     """For files that are all there, and whose hashes are known."""
     temporary = folder / _UNFINISHED
     temporary.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
-    _flush(temporary)
+    flush(temporary)
     temporary.rename(folder / MANIFEST)
-    _flush(folder)
-    _flush(folder.parent)
+    flush(folder)
+    flush(folder.parent)
 
 
 def listed(folder: Path) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def listed(folder: Path) -> list[dict[str, Any]]:
 
 def describe(folder: Path, path: Path) -> dict[str, Any]:
     """A file's name in its folder, its size in bytes and its SHA-256, once its bytes are on the disk."""
-    _flush(path)
+    flush(path)
     return _entry(folder, path)
 
 
@@ -65,16 +65,16 @@ def discard_torn(folder: Path) -> None:
             shutil.rmtree(torn, ignore_errors=True)
 
 
-def _entry(folder: Path, path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": str(path.relative_to(folder)), "size": path.stat().st_size, "sha256": digest}
-
-
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """fsync, of a file or of a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _entry(folder: Path, path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": str(path.relative_to(folder)), "size": path.stat().st_size, "sha256": digest}

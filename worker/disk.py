@@ -16,14 +16,14 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def require(folder: Path, checkpoint_bytes: int, kept_free_bytes: int) -> None:
+def require(folder: Path, checkpoint_bytes: int, kept_free_bytes: int, what: str = "The next checkpoint") -> None:
     """Raises JobFailure when a checkpoint would not fit, before its first byte: no torn one is left behind."""
     free = free_bytes(folder)
     if free >= checkpoint_bytes + kept_free_bytes:
         return
     raise JobFailure(
         Reason.OUT_OF_DISK,
-        f"The next checkpoint would take {space.told(checkpoint_bytes)}, and {space.told(free)} are free, of which "
+        f"{what} would take {space.told(checkpoint_bytes)}, and {space.told(free)} are free, of which "
         f"{space.told(kept_free_bytes)} are kept so (FINEBITS_MIN_FREE_BYTES). Those before it are whole. Make room on the disk "
         "of the artifacts, or save less often.",
         free_bytes=free,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from service.specs.checkpoint_names import CheckpointName
+from service.specs.checkpoint_names import CheckpointName, exported_by
 from service.specs.job import ResolvedJob, ResolvedStep
-from service.specs.lineage import lineages
+from service.specs.lineage import lineages, origin
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
 from worker.models.start import SavedAdapter, Start
@@ -38,6 +38,49 @@ def measured_models(
     if names:
         return tuple(_checkpoint(run, _maker(work, job, outputs, name, step), name) for name in names)
     return tuple(_own_model(work, run, job, step, outputs, own))
+
+
+def exported_checkpoint(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path]) -> ToMeasure | None:
+    """The checkpoint that a step exports by its name; None where its model is one like any step's."""
+    name = exported_by(step)
+    return None if name is None else _checkpoint(run, _maker(work, job, outputs, name, step), name)
+
+
+def base_name(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path]) -> str:
+    """What the model that a step exports goes back to, in the models folder or on a hub."""
+    name = exported_by(step)
+    if name is None:
+        known = lineages(job)
+        return origin(known[step.name].whole, known)
+    of = _maker(work, job, outputs, name, step).job
+    known = lineages(of)
+    return origin(known[name.step].whole, known)
+
+
+def makers(work: Work, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path]) -> tuple[tuple[str, ResolvedStep], ...]:
+    """The steps that trained what a step exports, in order, by what people call them."""
+    name = exported_by(step)
+    if name is None:
+        known = lineages(job)
+        own = known[step.name]
+        made = [one.removeprefix("@") for one in (own.whole, *own.adapters) if one.startswith("@")]
+        return tuple((one, _step_of(job, one)) for made_by in made for one in _line(job, made_by))
+    maker = _maker(work, job, outputs, name, step)
+    owner = "" if name.job_id is None else f"{name.job_id}/"
+    return tuple((f"{owner}{one}", _step_of(maker.job, one)) for one in _line(maker.job, name.step))
+
+
+def _line(job: ResolvedJob, name: str) -> list[str]:
+    """A step, behind those whose whole model it began with or whose adapters it has merged."""
+    step = _step_of(job, name)
+    below = lineages(job)[name]
+    before = [one.removeprefix("@") for one in (below.whole, *below.adapters) if one.startswith("@")]
+    line = [earlier for one in before if one != name for earlier in _line(job, one)]
+    return list(dict.fromkeys([*line, step.name]))
+
+
+def _step_of(job: ResolvedJob, name: str) -> ResolvedStep:
+    return next(step for step in job.steps if step.name == name.partition("/")[0])
 
 
 def _own_model(
@@ -72,7 +115,7 @@ def _checkpoint(run: Run, maker: _Maker, name: CheckpointName) -> ToMeasure:
 
 def _start(maker: _Maker, run: Run, made_by: ResolvedStep, name: str, folder: Path) -> Start:
     """As `lineage` has it of what a step made; its own adapter lies on the model and is not merged, as when it was trained."""
-    if made_by.finetuning.finetuning_type != "lora":
+    if made_by.finetuning.finetuning_type != "lora" or made_by.do == "export":
         return Start(folder)
     below = lineages(maker.job)[made_by.name]
     place = partial(place_of, maker.work, run, made_by, maker.outputs)

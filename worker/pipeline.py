@@ -15,10 +15,12 @@ from service.specs.reward_api import hosts_of
 from worker.data.hub import Hub
 from worker.data.load import Places
 from worker.failures import JobFailure
-from worker.measured import measured_models
+from worker.measured import base_name, exported_checkpoint, makers, measured_models
+from worker.models.start import Start
 from worker.places import place_of, start_of
 from worker.run import Run
 from worker.stages.bringing import bring
+from worker.stages.exporting import export
 from worker.stages.inspecting import inspect
 from worker.stages.measuring_later import measure_later
 from worker.stages.plots import plot_loss
@@ -40,8 +42,12 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
     "dpo": preference,
 }
 
-# Steps that train nothing, and so make no checkpoint.
-OTHERS: dict[str, Callable[[StepWork, Run], dict[str, Any]]] = {"measure": measure_later, "inspect": inspect}
+# Steps that train nothing: (their folder, or what they made, and what a summary says of it).
+OTHERS: dict[str, Callable[[StepWork, Run], tuple[Path, dict[str, Any]]]] = {
+    "measure": measure_later,
+    "inspect": inspect,
+    "export": export,
+}
 
 # What a new step's progress must not keep of the step before.
 NOTHING_YET = dict.fromkeys(("global_step", "max_steps", "epoch", "loss", "tokens_per_second", "eta_seconds"))
@@ -63,8 +69,9 @@ def run(work: Work, run: Run) -> None:
         run.event("step_started", f"Step {step.name} ({position + 1} of {len(job.steps)}) begins.", step=step.name)
         step_work = _step_work(work, run, job, step, outputs, use_cpu)
         if step.do != "train":
-            summary = OTHERS[step.do](step_work, run)
-            run.step_finished(position, step.name, step_work.folder, summary)
+            made, summary = OTHERS[step.do](step_work, run)
+            run.step_finished(position, step.name, made, summary)
+            outputs[step.name] = made
             continue
         last = STAGES[step.finetuning.stage](step_work, run)
         if step.finetuning.plot_loss:
@@ -90,20 +97,23 @@ def _kept(work: Work, run: Run, step: ResolvedStep, last: Path) -> Path:
 
 
 def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], use_cpu: bool) -> StepWork:
-    known = lineages(job)
     first = job.steps[0]
     # a place on a hub is looked up once, and not twice at two commits
     place = cache(partial(place_of, work, run, step, outputs))
-    first_place = place if step is first else cache(partial(place_of, work, run, first, outputs))
+    model, start = _begins_with(work, run, job, step, outputs, place)
+    job_model, job_start = model, start
+    if step is not first:
+        first_place = cache(partial(place_of, work, run, first, outputs))
+        job_model, job_start = _begins_with(work, run, job, first, outputs, first_place)
     return StepWork(
         step=step,
         job_id=work.job_id,
         folder=work.folder / step.name,
-        model=place(step.model.model_name_or_path),
-        start=start_of(known[step.name], place),
+        model=model,
+        start=start,
         job_step=first,
-        job_model=first_place(first.model.model_name_or_path),
-        job_start=start_of(known[first.name], first_place),
+        job_model=job_model,
+        job_start=job_start,
         artifacts_root=Path(work.artifacts_root),
         places=_places(work, run, step),
         use_cpu=use_cpu,
@@ -113,8 +123,24 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         kept_free_bytes=work.kept_free_bytes,
         companions=_companions(job, step, place),
         reward_hosts=hosts_of(work.reward_hosts),
-        to_measure=measured_models(work, run, job, step, outputs, start_of(known[step.name], place)),
+        to_measure=measured_models(work, run, job, step, outputs, start),
+        exports_root=Path(work.exports_root),
+        hub_push=work.hub and work.hub_push,
+        hub_token=(work.tokens or {}).get(step.name),
+        base_name=base_name(work, job, step, outputs) if step.do == "export" else "",
+        made_by=makers(work, job, step, outputs) if step.do == "export" else (),
     )
+
+
+def _begins_with(
+    work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], place: Callable[[str], Path]
+) -> tuple[Path, Start]:
+    """Where the step's tokenizer lies, and its model in its parts."""
+    checkpoint = exported_checkpoint(work, run, job, step, outputs)
+    if checkpoint is not None:
+        start, tokenizer_at = checkpoint.start()
+        return tokenizer_at, start
+    return place(step.model.model_name_or_path), start_of(lineages(job)[step.name], place)
 
 
 def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Path]) -> dict[str, BesideIt]:

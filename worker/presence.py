@@ -19,6 +19,7 @@ from service.store.errors import WorkerIsThere
 from service.store.session import Database
 from service.store.tables import Worker
 from service.store.workers import Identity, Orders, Report, SlotReport
+from worker import extras
 from worker.gpus import Gpus
 from worker.settings import WorkerSettings
 
@@ -110,5 +111,6 @@ def _report(me: Identity, settings: WorkerSettings, slots: Sequence[SlotReport])
         queues=settings.queue_names,
         slots=slots,
         sharing=settings.gpu_sharing,
+        extras=extras.installed(),
         lease_seconds=settings.lease_seconds,
     )

@@ -15,8 +15,8 @@ from worker.work import Work
 def bring_uploaded(work: Work, run: Run, step: ResolvedStep) -> dict[str, UploadedFile]:
     """Those that the step names, by their ids. One that is kept no longer is not among them."""
     measures = step.measures
-    names = (step.data.dataset, measures.dataset, measures.anchor, None if measures.task is None else (measures.task,))
-    wanted = {name for group in names for name in group or () if name in work.files}
+    lists = (step.data.dataset, measures.dataset, measures.anchor, (measures.task, step.model.export_quantization_dataset))
+    wanted = {name for names in lists for name in names or () if name in work.files}
     return {name: UploadedFile(_folder(work, run, name), _entry(work, name)) for name in sorted(wanted)}
 
 

@@ -28,12 +28,14 @@ class Work:
     artifacts_root: str
     models_root: str
     datasets_root: str
+    exports_root: str
     cache_root: str
     hub: bool  # whether hubs may be reached
     modelscope: bool  # whether ModelScope is asked first
     device: str | None  # CUDA_VISIBLE_DEVICES of the child, with commas between several; None: no GPU
     threads: int
     lease_seconds: float
+    hub_push: bool = False  # whether jobs may push to one
     reward_hosts: str = ""  # of reward APIs that may be asked, as the operator writes them
     gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to
     # for hubs, by step; None: kept with a key that this worker does not have

@@ -12,10 +12,11 @@ from service.library.check import Roots
 from service.library.errors import LibraryError
 from service.library.memory import Memory
 from service.library.space import told
-from service.specs import flat
+from service.specs import extras, flat
 from service.specs.job import JobSpec, ResolvedJob
 from service.specs.ledger import Notice
-from service.specs.refusals import Refusal
+from service.specs.read import place_of
+from service.specs.refusals import Place, Refusal
 from service.specs.resources import moment
 from service.store import room
 from service.store.clock import now
@@ -47,6 +48,7 @@ class Fitting:
         yield from refusals
 
     def _refusals(self, spec: JobSpec, resolved: ResolvedJob, known: Room) -> Iterator[Refusal]:
+        yield from self._extras(spec, resolved, known)
         need = need_of(spec.resources)
         if not known.gpus:
             if need.gpus > 0:
@@ -57,6 +59,21 @@ class Fitting:
             yield Refusal(PLACE, lack)
         elif known.most_gpus and need.gpus != 0:
             yield from self._memory(known, resolved, max(need.gpus, 1))
+
+    def _extras(self, spec: JobSpec, resolved: ResolvedJob, known: Room) -> Iterator[Refusal]:
+        """Of what a worker may have installed or not."""
+        queue = spec.resources.queue
+        for index, step in enumerate(resolved.steps):
+            for argument, extra in extras.needed(step):
+                place, lacking = place_of(spec, index, argument), known.without(extra)
+                how = f"pip install 'finebits[worker,{extra}]' on its host brings it"
+                if not known.gpus:
+                    self._notice(f"No worker of queue {queue} has reported yet: whether one has {extra} is not known.", place)
+                elif len(lacking) == len(known.gpus):
+                    yield Refusal(place, f"No worker of queue {queue} has the extra {extra}, which this needs: {how}.")
+                elif lacking:
+                    fate = "Where one of those takes the job it fails: name a queue in resources.queue whose workers all have it."
+                    self._notice(f"Of queue {queue}, {', '.join(lacking)} are without the extra {extra}. {fate}", place)
 
     def _in_time(self, spec: JobSpec) -> Iterator[Refusal]:
         """By the database's clock, which will end it."""
@@ -99,8 +116,8 @@ class Fitting:
             elif estimate.peak > available:
                 self._notice(self._may_be_too_large(resolved, step.name, estimate, available))
 
-    def _notice(self, sentence: str) -> None:
-        self.notices.append(Notice(PLACE[1:] if self._is_flat else PLACE, sentence))
+    def _notice(self, sentence: str, place: Place = PLACE) -> None:
+        self.notices.append(Notice(place[-1:] if self._is_flat else place, sentence))
 
     def _too_large(self, resolved: ResolvedJob, name: str, estimate: Memory, available: int) -> str:
         parts = f"weights {told(estimate.weights)}, gradients {told(estimate.gradients)}, optimiser {told(estimate.optimiser)}"

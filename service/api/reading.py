@@ -55,6 +55,8 @@ class Reading:
             secrets=self.settings.secret_key is not None,
             reward_hosts=hosts_of(self.settings.reward_hosts),
             uploaded=self._uploaded(owner, document),
+            exports=self.settings.exports_root,
+            hub_push=self.settings.hub_push,
         )
 
     def _uploaded(self, owner: str, document: Any) -> tuple[tuple[str, Uploaded], ...]:

@@ -50,6 +50,7 @@ class WorkerView(BaseModel):
     software: str
     spec_versions: list[int] = Field(description="The versions of the language of jobs that it reads.")
     queues: list[str]
+    extras: list[str] | None = Field(description="What is installed there beside what every worker has; null: it did not say.")
     sharing: bool = Field(description="Whether jobs may share its GPUs.")
     reserved_for: str | None = Field(description="The job that its GPUs are kept for, as they come free.")
     started_at: str
@@ -129,6 +130,7 @@ def _worker_view(worker: Worker, status: Status, own: Sequence[Slot], taken: Seq
         software=worker.software,
         spec_versions=worker.spec_versions,
         queues=worker.queues,
+        extras=worker.extras,
         sharing=worker.sharing,
         reserved_for=worker.reserved_for,
         started_at=iso(worker.started_at),

@@ -15,7 +15,7 @@ from service.library.datasets import Hub, Known
 from service.library.errors import LibraryError
 from service.library.models import Model
 from service.library.training_files import Uploaded
-from service.specs.checkpoint_names import of_earlier
+from service.specs.checkpoint_names import CheckpointName, exported_by, of_earlier
 from service.specs.companions import Companion, companions
 from service.specs.dataset_info import ALONE, DatasetInfoError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
@@ -40,6 +40,8 @@ class Roots:
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
     uploaded: tuple[tuple[str, Uploaded], ...] = ()  # the data sets that were uploaded and that the job names
+    exports: Path | None = None  # where exports are published; None: that is not looked at
+    hub_push: bool = False
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -77,7 +79,7 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
         beside = [(companion, lineage(companion.step, steps, known)) for companion in companions(step)]
         starts = tuple((start, origin(start.whole, known)) for start in (own, *(start for _, start in beside)))
         alone = step.training.per_device_train_batch_size == 1
-        looked_at = (roots, starts, step.model, step.data, step.finetuning, step.measures, alone)
+        looked_at = (roots, starts, step.do, step.model, step.data, step.finetuning, step.measures, step.export, alone)
         if well is not None and looked_at in well:
             continue
         complaints = list(_complaints(roots, step, own, known))
@@ -95,11 +97,13 @@ def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[s
     base = _found(roots, origin(own.whole, known))
     named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
     elsewhere = {name for name in named if is_elsewhere(roots, name)}
-    if step.model.model_name_or_path not in elsewhere:
+    if step.model.model_name_or_path not in elsewhere and exported_by(step) is None:
         yield from _model(roots, step, own)
     yield from _adapters(roots, step, base, elsewhere)
     yield from _hub(roots, step, {name for name in elsewhere if is_on_hub(roots, name)})
     yield from _loading(step, own, base)
+    if step.do == "export":
+        yield from _export(roots, step, base)
     yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
     yield from _measured_data(roots, step)
@@ -146,7 +150,7 @@ def is_elsewhere(roots: Roots, name: str) -> bool:
 
 def is_on_hub(roots: Roots, name: str) -> bool:
     """Whether a worker will look for it there: what lies in the models folder comes first."""
-    if not roots.hub or not is_repository(name):
+    if not roots.hub or not is_repository(name) or CheckpointName.read(name) is not None:
         return False
     try:
         return not inside(roots.models, name).is_dir()
@@ -208,6 +212,22 @@ def _loading(step: ResolvedStep, own: Lineage, model: Model | None) -> Complaint
         yield "model.adapter_name_or_path", f"The model {model.name!r} is quantized, and no adapter can be merged into it."
 
 
+def _export(roots: Roots, step: ResolvedStep, model: Model | None) -> Complaints:
+    if model is not None and (method := models.quantized_with(model)) is not None:
+        yield "model.model_name_or_path", f"The model {model.name!r} is quantized ({method}): only full precision is exported."
+    if step.model.export_quantization_bit is not None and (corpus := step.model.export_quantization_dataset) is not None:
+        yield from _data(roots, step, "model.export_quantization_dataset", (corpus,), of_any_kind=True)
+    if step.model.export_hub_model_id is not None and not (roots.hub and roots.hub_push):
+        why = "Nothing is pushed to hubs from here: the operator has not set FINEBITS_HUB and FINEBITS_HUB_PUSH."
+        yield "model.export_hub_model_id", why
+    name = step.model.export_dir
+    if name is None or roots.exports is None or step.export.overwrite:
+        return
+    with suppress(OutsideRoot):  # the rules have looked at the name
+        if inside(roots.exports, name).exists():
+            yield "model.export_dir", f"There is an export {name!r} already: give another name, or set export.overwrite."
+
+
 def _unscalable(config: dict[str, Any], rope_type: str) -> str | None:
     if not isinstance(config.get("max_position_embeddings"), int):
         return "The model's config has no max_position_embeddings to scale."
@@ -258,14 +278,19 @@ def _kinds(roots: Roots, step: ResolvedStep) -> Iterator[str]:
             yield known_to(roots, step).by_name[name].holds
 
 
-def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...] | None) -> Complaints:
+def _data(
+    roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...] | None, of_any_kind: bool = False
+) -> Complaints:
     for name in names or ():
         try:
             known = known_to(roots, step)
         except LibraryError:
             return  # said once, of the folder
         try:
-            datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
+            if of_any_kind:
+                datasets.corpus(known, name, step.data.split, roots.hubs)
+            else:
+                datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         except LibraryError as error:
             yield error.argument or argument, str(error)
         except OSError as error:

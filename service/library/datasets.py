@@ -63,6 +63,15 @@ def find(known: Known, name: str, finetuning: FinetuningArguments, split: str, h
     entry = _entry(known, name)
     if why := why_not_for(finetuning.stage, name, entry, finetuning.dpo_loss):
         raise LibraryError(why)
+    return _readable(known, name, entry, finetuning.stage, split, hubs)
+
+
+def corpus(known: Known, name: str, split: str, hubs: Set[Hub]) -> list[Path]:
+    """As `find`, of a data set of any kind, of which only the text is read."""
+    return _readable(known, name, _entry(known, name), "pt", split, hubs)
+
+
+def _readable(known: Known, name: str, entry: DatasetEntry, stage: str, split: str, hubs: Set[Hub]) -> list[Path]:
     if name in known.uploaded:
         return []
     if entry.is_remote:
@@ -70,7 +79,7 @@ def find(known: Known, name: str, finetuning: FinetuningArguments, split: str, h
         return []
     files = _files(known.folder, name, entry, split)
     for path in files:
-        _refuse_unreadable(path, name, entry, finetuning.stage)
+        _refuse_unreadable(path, name, entry, stage)
     return files
 
 

@@ -152,7 +152,7 @@ def _of_step(roots: Roots, resolved: ResolvedJob, step: ResolvedStep, planned: P
     if planned.trainable_parameters is None:
         return planned.why_unknown.get("trainable_parameters", "How many parameters train is not known.")
     model, tensors = found(roots, resolved, step)
-    estimated = estimate_of_measuring if step.do == "measure" else estimate
+    estimated = estimate if step.do == "train" else estimate_of_measuring
     known = estimated(tensors, model.config, step, planned.trainable_parameters) if model and tensors else None
     return known or "The model's config does not say what its layers are made of."
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from service.library import models
+from service.library import models, weights
 from service.library.check import Roots, is_elsewhere
 from service.library.models import Model
 from service.library.plan import PlannedStep, plan
@@ -40,10 +40,13 @@ def still_to_write(
     """
     space, known = {}, lineages(resolved)
     for step, planned in zip(resolved.steps, plan(roots, resolved), strict=True):
-        if step.name in done or step.do != "train":
+        if step.name in done or step.do not in ("train", "export"):
             continue
         whole = origin(known[step.name].whole, known)
         model = None if is_elsewhere(roots, whole) else models.find(roots.models, whole)
+        if step.do == "export":
+            space[step.name] = StepSpace(_export_bytes(model, step), 1)
+            continue
         n_left = max(1, _n_checkpoints(step, planned) - n_saved.get(step.name, 0))
         space[step.name] = StepSpace(_checkpoint_bytes(model, step, planned), min(n_left, _most_at_once(step, n_left)))
     return space
@@ -64,6 +67,18 @@ def _checkpoint_bytes(model: Model | None, step: ResolvedStep, planned: PlannedS
     saved = trains if step.finetuning.finetuning_type == "lora" else planned.parameters or 0
     numbers = saved + MOMENTS[step.training.optim] * trains
     return NUMBER_BYTES * numbers + _beside(model) + BESIDE_BYTES
+
+
+def _export_bytes(model: Model | None, step: ResolvedStep) -> int:
+    """The model's files again, in the type that is asked for; of an adapter alone next to nothing."""
+    if model is None or step.export.adapter_only:
+        return _beside(model) + BESIDE_BYTES
+    tensors = weights.tensors_of(model)
+    if step.export.dtype != "auto" and tensors is not None:
+        written = weights.count(tensors) * (4 if step.export.dtype == "float32" else 2)
+    else:
+        written = sum(path.stat().st_size for path in model.weights)
+    return written + _beside(model) + BESIDE_BYTES
 
 
 def _beside(model: Model | None) -> int:

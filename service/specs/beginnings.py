@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from service.specs.checkpoint_names import CheckpointName, of_earlier
+from service.specs.checkpoint_names import CheckpointName, exported_by, of_earlier
 from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.lineage import lineages, with_own
 
@@ -16,7 +16,11 @@ WHOLES = (
 
 
 def earlier_named(step: ResolvedStep) -> Iterator[tuple[str, CheckpointName]]:
-    """Each checkpoint of an earlier job, with the argument that names it: "model.adapter_name_or_path.0"."""
+    """Each checkpoint of an earlier job, with the argument that names it: "model.adapter_name_or_path.0". What a step exports is
+    the checkpoint as it is, and nothing that it begins with.
+    """
+    if exported_by(step) is not None:
+        return
     for group, whole, adapters in WHOLES:
         texts = [(whole, getattr(getattr(step, group), whole))]
         texts += [(f"{adapters}.{place}", text) for place, text in enumerate(getattr(getattr(step, group), adapters) or ())]

@@ -1,13 +1,16 @@
-"""What a job calls checkpoints, to measure them: "job-.../sft/40", "job-.../sft", "job-.../sft/*", "@sft", "@sft/40". One of an
-earlier job is also the name of a model, or of an adapter, to begin with.
+"""What a job calls checkpoints that it measures or exports: "job-.../sft/40", "job-.../sft", "job-.../sft/*", "@sft", "@sft/40".
+One of an earlier job is also the name of a model, or of an adapter, to begin with.
 
 A job's id or an "@" says whose step it is; the number is of updates. Without one it is what the step ended with, and "*" stands
 for every checkpoint that an earlier job's step has kept. What is of an earlier job is written out when the job comes.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
+
+from service.specs.job import ResolvedStep
 
 _STEP = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 _NAME = re.compile(rf"(?:(?P<job>job-[0-9a-f]{{24}})/|@)(?P<step>{_STEP})(?:/(?P<at>[0-9]{{1,9}}|\*))?")
@@ -41,6 +44,16 @@ def of_earlier(text: str) -> CheckpointName | None:
     return None if name is None or name.at == "*" else name
 
 
-def named_in(texts: tuple[str, ...] | None) -> list[CheckpointName]:
-    """Those that can be read."""
-    return [name for name in map(CheckpointName.read, texts or ()) if name is not None]
+def named_in(step: ResolvedStep) -> Iterator[tuple[str, str, CheckpointName]]:
+    """Those of a step that can be read: (the argument, the text, what it says)."""
+    for place, text in enumerate(step.measures.checkpoints or ()):
+        if (name := CheckpointName.read(text)) is not None:
+            yield f"measures.checkpoints.{place}", text, name
+    if (exported := exported_by(step)) is not None:
+        yield "model.model_name_or_path", step.model.model_name_or_path, exported
+
+
+def exported_by(step: ResolvedStep) -> CheckpointName | None:
+    """The checkpoint that a step which exports has as its model. None: a model of the folder, or "@sft" as in any other step."""
+    name = CheckpointName.read(step.model.model_name_or_path) if step.do == "export" else None
+    return None if name is None or (name.job_id is None and name.at is None) else name

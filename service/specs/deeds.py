@@ -1,6 +1,8 @@
 """Which arguments a step that does not train looks at: any other has no effect in it, and is refused where no step trains."""
 
+from service.specs.export import ExportArguments
 from service.specs.job import Deed
+from service.specs.model import ModelArguments
 
 _MODEL = frozenset(
     f"model.{field}"
@@ -77,9 +79,14 @@ _OF_A_MODEL = frozenset(
 _OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
 _CACHE = frozenset(("data.cache_path", "data.overwrite_cache"))
 
+_EXPORT = frozenset(f"export.{field}" for field in ExportArguments.model_fields) | frozenset(
+    f"model.{field}" for field in ModelArguments.model_fields if field == "adapter_name_or_path" or field.startswith("export_")
+)
+
 LOOKS_AT: dict[Deed, frozenset[str]] = {
     "measure": _MODEL | _ROWS | _GENERATING | _MEASURES | _OF_A_MODEL,
     "inspect": _TOKENIZER | (_ROWS - _CACHE) | _OF_ROWS,
+    "export": _TOKENIZER | _ROWS | _OF_A_MODEL | _EXPORT,
 }
 
 

@@ -13,7 +13,7 @@ from service.specs.refusals import Place, Refusal
 # training's, its `dataset` is what it trains on, and its `task` is a benchmark.
 GROUP_OF = {
     field: group
-    for group in ("resources", "measures", "evaluation", "generating", "finetuning", "data", "model", "training")
+    for group in ("resources", "export", "measures", "evaluation", "generating", "finetuning", "data", "model", "training")
     for field in GROUPS[group].model_fields
 }
 
@@ -28,6 +28,7 @@ COMMAND_LINE: dict[str, tuple[tuple[Any, ...], str]] = {
     "ddp_timeout": ((int,), "There is one process, so no timeout between processes applies."),
     "resume_from_checkpoint": ((None, False), "A job resumes by itself, from its own last complete checkpoint."),
     "save_only_model": ((False,), "Checkpoints carry the optimiser, so that a job that dies can go on."),
+    "export_device": (("cpu", "cuda", "auto"), "Adapters are merged in the host's memory."),
     "trust_remote_code": ((False,), "Code that comes with a model is never run."),
 }
 
@@ -66,10 +67,18 @@ def nest(document: dict[str, Any]) -> tuple[dict[str, Any], dict[Place, Place], 
         else:
             nested.setdefault(group, {})[key] = value
             places[(group, key)] = (key,)
+    if _only_exports(document):
+        nested["do"] = "export"
+        notices.append(Notice(("export_dir",), "There is an export_dir and no dataset to train on, so the job exports."))
     labels = document.get("labels", {})
     if "output_dir" in document and isinstance(labels, dict):
         nested["labels"] = {**labels, "output_dir": document["output_dir"]}
     return nested, places, refusals, notices
+
+
+def _only_exports(document: dict[str, Any]) -> bool:
+    """As LLaMA-Factory's files for its command export are."""
+    return document.get("export_dir") is not None and not {"do", "do_train", "stage", "dataset"} & document.keys()
 
 
 def _fits(value: Any, fits: tuple[Any, ...]) -> bool:

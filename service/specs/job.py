@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 from service.specs.base import Group, overridden, overrides_of
 from service.specs.data import DataArguments
 from service.specs.evaluation import EvaluationArguments
+from service.specs.export import ExportArguments
 from service.specs.finetuning import FinetuningArguments
 from service.specs.generating import GeneratingArguments
 from service.specs.measures import OF_PAIRS, MeasureArguments
@@ -21,8 +22,9 @@ from service.specs.training import TrainingArguments
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Label = Annotated[str, StringConstraints(max_length=256)]
 
-# What a step does: trains; measures a model or checkpoints, and trains nothing; or looks at the data, and loads no model.
-Deed = Literal["train", "measure", "inspect"]
+# What a step does: trains; measures a model or checkpoints, and trains nothing; looks at the data, and loads no model; or writes
+# its model, with its adapters merged, to be used elsewhere.
+Deed = Literal["train", "measure", "inspect", "export"]
 
 ModelOverrides = overrides_of(ModelArguments)
 DataOverrides = overrides_of(DataArguments)
@@ -30,9 +32,10 @@ FinetuningOverrides = overrides_of(FinetuningArguments)
 GeneratingOverrides = overrides_of(GeneratingArguments)
 TrainingOverrides = overrides_of(TrainingArguments)
 MeasureOverrides = overrides_of(MeasureArguments)
+ExportOverrides = overrides_of(ExportArguments)
 
 # What a step may override, and with what. `resources` belong to the job as a whole.
-STEP_GROUPS = ("model", "data", "finetuning", "generating", "training", "measures")
+STEP_GROUPS = ("model", "data", "finetuning", "generating", "training", "measures", "export")
 
 
 class Step(Group):
@@ -46,6 +49,7 @@ class Step(Group):
     generating: GeneratingOverrides | None = None  # type: ignore[valid-type]
     training: TrainingOverrides | None = None  # type: ignore[valid-type]
     measures: MeasureOverrides | None = None  # type: ignore[valid-type]
+    export: ExportOverrides | None = None  # type: ignore[valid-type]
 
 
 class JobSpec(Group):
@@ -56,7 +60,8 @@ class JobSpec(Group):
     do: Deed = Field(
         default="train",
         description="What its steps do: train; measure (measures.checkpoints, or the step's own model, and nothing is trained); "
-        "inspect (the data, and no model is loaded).",
+        "inspect (the data, and no model is loaded); export (the step's model, with its adapters merged, or a checkpoint of an "
+        "earlier job, job-.../sft/40).",
     )
     model: ModelArguments
     data: DataArguments = DataArguments()
@@ -65,6 +70,7 @@ class JobSpec(Group):
     evaluation: EvaluationArguments | None = None
     training: TrainingArguments = TrainingArguments()
     measures: MeasureArguments = MeasureArguments()
+    export: ExportArguments = ExportArguments()
     resources: Resources = Resources()
     steps: tuple[Step, ...] = Field(default=(), max_length=32, strict=False, description="In order; none means one step.")
 
@@ -80,6 +86,7 @@ class ResolvedStep(Group):
     generating: GeneratingArguments
     training: TrainingArguments
     measures: MeasureArguments
+    export: ExportArguments = ExportArguments()
 
 
 class ResolvedJob(Group):
@@ -113,6 +120,7 @@ def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
         generating=overridden(spec.generating, step.generating),
         training=overridden(spec.training, step.training),
         measures=with_measures_of_pairs(overridden(spec.measures, step.measures), finetuning.stage, names_given),
+        export=overridden(spec.export, step.export),
     )
 
 
@@ -128,7 +136,38 @@ _OF_TRAINING: dict[str, dict[str, object]] = {
 
 def _only_looking(step: ResolvedStep) -> ResolvedStep:
     off = {group: getattr(step, group).model_copy(update=fields) for group, fields in _OF_TRAINING.items()}
-    return step.model_copy(update=off)
+    looking = step.model_copy(update=off)
+    return _only_exporting(looking) if step.do == "export" else looking
+
+
+# How the model was held while it trained: what is written is held as its files are.
+_AS_HELD: dict[str, object] = {
+    "resize_vocab": False,
+    "quantization_bit": None,
+    "rope_scaling": None,
+    "flash_attn": False,
+    "upcast_layernorm": False,
+    "upcast_lmhead_output": False,
+}
+# How a certificate reads the rows of a stage: conversations, texts, or the better answers.
+_READ_AS: dict[str, Literal["sft", "dpo"]] = {"ppo": "sft", "rm": "dpo"}
+
+
+def _only_exporting(step: ResolvedStep) -> ResolvedStep:
+    """It has the job's model and its text; whatever else the job says is of other steps."""
+    fine, training = step.finetuning, step.training
+    stage = _READ_AS.get(fine.stage, fine.stage)
+    of_rows = FinetuningArguments(stage=stage, finetuning_type=fine.finetuning_type, dpo_loss=fine.dpo_loss)
+    batches = training.per_device_eval_batch_size
+    return step.model_copy(
+        update={
+            "model": step.model.model_copy(update=_AS_HELD),
+            "finetuning": with_lora_defaults(of_rows),
+            "generating": GeneratingArguments(),
+            "training": TrainingArguments(seed=training.seed, per_device_eval_batch_size=batches),
+            "measures": MeasureArguments(),
+        }
+    )
 
 
 def with_lora_defaults(finetuning: FinetuningArguments) -> FinetuningArguments:

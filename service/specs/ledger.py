@@ -12,6 +12,7 @@ from typing import Any, Literal
 from service.specs.base import Group
 from service.specs.data import DataArguments
 from service.specs.evaluation import EvaluationArguments
+from service.specs.export import ExportArguments
 from service.specs.finetuning import FinetuningArguments
 from service.specs.generating import GeneratingArguments
 from service.specs.job import STEP_GROUPS, JobSpec
@@ -49,7 +50,9 @@ def moot(what_happens: str) -> Fate:
 _NEW_ADAPTER = works_if("training makes a new LoRA adapter")
 _IN_FOUR_BITS = works_if("quantization_bit is 4")
 _OF_CONVERSATIONS = works_if("stage is not pt")
-_EXPORT = refused("Export is not built yet; download the checkpoint's files from the job's artifacts.")
+_QUANTIZED_EXPORT = works_if("the step exports in export_quantization_bit")
+_EXPORTS = works_if("the step exports")
+_EXPORTS_A_MODEL = works_if("the step exports a whole model")
 _PPO = works_if("stage is ppo")
 _OF_ROWS = works_if("stage is not ppo")
 _OF_WHOLE_REWARDS = works_if("stage is ppo and reward_model_type is full")
@@ -73,6 +76,7 @@ GROUPS: dict[str, type[Group]] = {
     "evaluation": EvaluationArguments,
     "training": TrainingArguments,
     "measures": MeasureArguments,
+    "export": ExportArguments,
     "resources": Resources,
 }
 
@@ -101,14 +105,14 @@ LEDGER: dict[str, Fate] = {
         "No worker here has ModelScope's library: leave it out. Models come from the models folder or, with hf_hub_token, from "
         "Hugging Face's hub."
     ),
-    "model.export_dir": _EXPORT,
-    "model.export_size": _EXPORT,
-    "model.export_quantization_bit": _EXPORT,
-    "model.export_quantization_dataset": _EXPORT,
-    "model.export_quantization_nsamples": _EXPORT,
-    "model.export_quantization_maxlen": _EXPORT,
-    "model.export_legacy_format": _EXPORT,
-    "model.export_hub_model_id": _EXPORT,
+    "model.export_dir": _EXPORTS,
+    "model.export_size": _EXPORTS_A_MODEL,
+    "model.export_quantization_bit": _EXPORTS_A_MODEL,
+    "model.export_quantization_dataset": _QUANTIZED_EXPORT,
+    "model.export_quantization_nsamples": _QUANTIZED_EXPORT,
+    "model.export_quantization_maxlen": _QUANTIZED_EXPORT,
+    "model.export_legacy_format": _EXPORTS_A_MODEL,
+    "model.export_hub_model_id": _EXPORTS,
     "data.template": _OF_CONVERSATIONS,
     "data.dataset": WORKS,
     "data.dataset_dir": WORKS,
@@ -218,6 +222,14 @@ LEDGER: dict[str, Fate] = {
     "measures.task": works_if("a measure taken on a task is named"),
     "measures.prompts": _SAMPLED,
     "measures.samples": _SAMPLED,
+    "export.adapter_only": _EXPORTS,
+    "export.dtype": _EXPORTS_A_MODEL,
+    "export.overwrite": works_if("the step exports into an export_dir"),
+    "export.certificate_documents": works_if("the step exports and has data"),
+    "export.certificate_mean_kl": _EXPORTS,
+    "export.certificate_max_kl": _EXPORTS,
+    "export.quantized_mean_kl": _QUANTIZED_EXPORT,
+    "export.hub_private": works_if("the step exports to a hub"),
     "resources.queue": WORKS,
     "resources.gpus": refused("Several GPUs for one job are not built yet.", None, 0, 1),
     "resources.gpu_memory_fraction": WORKS,

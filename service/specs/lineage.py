@@ -40,8 +40,8 @@ def lineages(job: ResolvedJob) -> dict[str, Lineage]:
 
 def origin(name: str, known: Mapping[str, Lineage]) -> str:
     """The model in the operator's folder that a whole model goes back to: what a step makes has its own model's shape."""
-    while name.startswith("@") and known.get(name[1:], Lineage(name)).whole != name:
-        name = known[name[1:]].whole
+    while name.startswith("@") and known.get(step := name[1:].partition("/")[0], Lineage(name)).whole != name:
+        name = known[step].whole
     return name
 
 
@@ -58,7 +58,7 @@ def lineage(step: ResolvedStep, earlier: Mapping[str, ResolvedStep], lineages: M
 def made_by(model: str, earlier: Mapping[str, ResolvedStep], lineages: Mapping[str, Lineage]) -> Lineage:
     """The whole model that a name stands for, with the adapters on it."""
     maker = earlier.get(model.removeprefix("@")) if model.startswith("@") else None
-    if maker is None or maker.finetuning.finetuning_type != "lora":
+    if maker is None or maker.finetuning.finetuning_type != "lora" or maker.do == "export":
         return Lineage(model)
     return Lineage(lineages[maker.name].whole, with_own(maker, lineages[maker.name]))
 

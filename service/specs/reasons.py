@@ -17,9 +17,13 @@ class Reason(StrEnum):
     NO_GPU = "no_gpu"  # the job needs a GPU and this worker has none
     OUT_OF_MEMORY = "out_of_memory"  # the device's or the host's memory was not enough
     OUT_OF_DISK = "out_of_disk"  # a checkpoint or an artifact could not be written
+    PUSH_REFUSED = "push_refused"  # the hub does not let the job's token write there, or does not take what is pushed
+    PUSH_FAILED = "push_failed"  # the hub could not be reached, or broke off; what it has by then it keeps
     ARTIFACT_STORE = "artifact_store"  # the artifact store did not take a file, or does not give one back whole
     TOO_LONG = "too_long"  # the job ran for as long as resources.max_seconds allows
     DEADLINE_PASSED = "deadline_passed"  # resources.deadline came before the job's end
+    CERTIFICATE_FAILED = "certificate_failed"  # what an export wrote is not, when loaded again, what was trained
+    EXPORT_EXISTS = "export_exists"  # there is something under the export's name already, and nothing says to replace it
     DIVERGED = "diverged"  # the loss, its gradient or the weights became NaN or infinite
     REWARD_API_NOT_ALLOWED = "reward_api_not_allowed"  # the operator of this worker does not list its host
     REWARD_API_SLOW = "reward_api_slow"  # it did not answer in time, as often as it was asked
@@ -33,4 +37,12 @@ class Reason(StrEnum):
 
 # What may have passed when the job is tried again, a while later and up to resources.max_retries times. A loss of the worker has
 # a count of its own, max_lost. Nothing else here: a bad row is as bad the second time.
-RETRYABLE = frozenset({Reason.OUT_OF_DISK, Reason.ARTIFACT_STORE, Reason.REWARD_API_SLOW, Reason.REWARD_API_DOWN})
+RETRYABLE = frozenset(
+    {
+        Reason.OUT_OF_DISK,
+        Reason.ARTIFACT_STORE,
+        Reason.REWARD_API_SLOW,
+        Reason.REWARD_API_DOWN,
+        Reason.PUSH_FAILED,
+    }
+)

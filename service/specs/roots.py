@@ -31,3 +31,8 @@ def inside(root: Path, name: str) -> Path:
 def is_repository(name: str) -> bool:
     """Whether a hub could have something of that name."""
     return bool(_REPOSITORY.fullmatch(name)) and ".." not in name and "--" not in name
+
+
+def is_own_repository(name: str) -> bool:
+    """Whether a hub would make a repository of that name under an owner's."""
+    return is_repository(name) and name.count("/") == 1 and not name.endswith((".git", ".", "-"))

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator
 from service.specs.alerts import BY_NAME as ALERTS
 from service.specs.base import Group
 from service.specs.catalogue.measure import Object
-from service.specs.checkpoint_names import CheckpointName
+from service.specs.checkpoint_names import CheckpointName, exported_by, named_in
 from service.specs.companions import companions, with_companions
 from service.specs.deeds import looks_at
 from service.specs.guards import threshold
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
-from service.specs.lineage import Lineage, lineage
+from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.measures import BY_NAME as MEASURES
 from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, MeasureArguments, taken_on
 from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
+from service.specs.roots import is_own_repository
 
 # The chat templates by name; the worker's `data/templates.py` holds them, and a test keeps the two lists equal. "tokenizer" is
 # the one that the model's tokenizer comes with.
@@ -81,7 +82,8 @@ Complaints = Iterator[tuple[str, str]]
 
 
 def template_is_given(step: ResolvedStep) -> Complaints:
-    if step.finetuning.stage != "pt" and step.data.template is None:
+    has_rows = step.do != "export" or bool(step.data.dataset)
+    if step.finetuning.stage != "pt" and step.data.template is None and has_rows:
         yield "data.template", f"The stage {step.finetuning.stage} needs a template; only pt goes without."
 
 
@@ -96,7 +98,7 @@ def own_template_is_not_split(step: ResolvedStep) -> Complaints:
 
 
 def dataset_is_given(step: ResolvedStep) -> Complaints:
-    if not step.data.dataset and step.do != "measure":
+    if not step.data.dataset and step.do in ("train", "inspect"):
         what = "A training step needs a data set" if step.do == "train" else "There is no data set to look at"
         yield "data.dataset", f"{what}: a name in dataset_info.json, or several with commas."
 
@@ -236,7 +238,8 @@ def quantized_companions_keep_their_adapter(step: ResolvedStep) -> Complaints:
 
 
 def whole_models_take_one_adapter(step: ResolvedStep) -> Complaints:
-    if step.finetuning.finetuning_type != "lora" and len(step.model.adapter_name_or_path or ()) > 1:
+    is_merged = step.finetuning.finetuning_type == "lora" or step.do == "export"
+    if not is_merged and len(step.model.adapter_name_or_path or ()) > 1:
         yield "model.adapter_name_or_path", f"finetuning_type {step.finetuning.finetuning_type} takes one adapter only."
 
 
@@ -291,8 +294,25 @@ def scaled_gradients_are_fp32(step: ResolvedStep) -> Complaints:
 
 
 def export_quantization_has_a_corpus(step: ResolvedStep) -> Complaints:
-    if step.model.export_quantization_bit is not None and step.model.export_quantization_dataset is None:
+    quantizes = step.do == "export" and step.model.export_quantization_bit is not None
+    if quantizes and step.model.export_quantization_dataset is None:
         yield "model.export_quantization_dataset", "Quantizing an export needs a data set to calibrate on."
+
+
+def quantized_exports_are_safetensors(step: ResolvedStep) -> Complaints:
+    if step.do == "export" and step.model.export_quantization_bit is not None and step.model.export_legacy_format:
+        yield "model.export_legacy_format", "What GPTQ has packed is written as safetensors: leave this out."
+
+
+def hub_model_id_is_a_name(step: ResolvedStep) -> Complaints:
+    name = step.model.export_hub_model_id
+    if step.do == "export" and name is not None and not is_own_repository(name):
+        yield "model.export_hub_model_id", "A repository is named owner/name: letters, digits, dots and dashes, up to 96 of them."
+
+
+def pushing_has_a_token(step: ResolvedStep) -> Complaints:
+    if step.do == "export" and step.model.export_hub_model_id is not None and step.model.hf_hub_token is None:
+        yield "model.hf_hub_token", "Pushing to a hub needs a token that may write there."
 
 
 def warmup_is_said_once(step: ResolvedStep) -> Complaints:
@@ -453,6 +473,24 @@ def checkpoints_are_named(step: ResolvedStep) -> Complaints:
             )
 
 
+def export_dir_is_a_name(step: ResolvedStep) -> Complaints:
+    if step.model.export_dir is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", step.model.export_dir):
+        yield (
+            "model.export_dir",
+            "export_dir is a name among the exports: letters, digits, dots and dashes, no folders.",
+        )
+
+
+def exported_checkpoint_is_one(step: ResolvedStep) -> Complaints:
+    name = exported_by(step)
+    if name is None:
+        return
+    if name.at == "*":
+        yield "model.model_name_or_path", "One model is exported at a time: name one checkpoint, job-.../sft/40 or job-.../sft."
+    if step.model.adapter_name_or_path:
+        yield "model.adapter_name_or_path", "A checkpoint comes with the adapters that it was trained on: leave this out."
+
+
 def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
     if step.finetuning.num_layer_trainable == 0:
         yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
@@ -499,6 +537,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     shifted_groups_have_halves,
     scaled_gradients_are_fp32,
     export_quantization_has_a_corpus,
+    quantized_exports_are_safetensors,
+    hub_model_id_is_a_name,
+    pushing_has_a_token,
     warmup_is_said_once,
     precision_is_one,
     max_steps_is_positive,
@@ -518,6 +559,8 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     measures_of_training_rows_have_them,
     measures_of_gradients_train,
     checkpoints_are_named,
+    export_dir_is_a_name,
+    exported_checkpoint_is_one,
     some_layer_is_trainable,
 )
 
@@ -545,6 +588,14 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "save_strategy is steps": lambda step: step.training.save_strategy == "steps",
     "stage is not pt": lambda step: step.finetuning.stage != "pt",
     "stage is sft": lambda step: step.finetuning.stage == "sft",
+    "the step exports": lambda step: step.do == "export",
+    "the step exports a whole model": lambda step: step.do == "export" and not step.export.adapter_only,
+    "the step exports in export_quantization_bit": lambda step: (
+        step.do == "export" and step.model.export_quantization_bit is not None
+    ),
+    "the step exports to a hub": lambda step: step.do == "export" and step.model.export_hub_model_id is not None,
+    "the step exports into an export_dir": lambda step: step.do == "export" and step.model.export_dir is not None,
+    "the step exports and has data": lambda step: step.do == "export" and bool(step.data.dataset),
     "the step measures": lambda step: step.do == "measure",
     "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
     "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
@@ -604,6 +655,28 @@ def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:
         seen.add(step.name)
 
 
+def exports_have_names_of_their_own(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    seen: set[str] = set()
+    for index, step in enumerate(job.steps):
+        if step.do == "export" and step.model.export_dir is not None:
+            if step.model.export_dir in seen:
+                why = f"Another step exports into {step.model.export_dir!r} before this one: give it another name."
+                yield Refusal(_place(spec, index, "model.export_dir"), why)
+            seen.add(step.model.export_dir)
+
+
+def adapter_only_is_one_adapter(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """An adapter acts on the weights it was trained on: one that lies on merged ones is of no use without them."""
+    known = lineages(job)
+    for index, step in enumerate(job.steps):
+        if step.do != "export" or not step.export.adapter_only or exported_by(step) is not None:
+            continue  # of a checkpoint the worker knows
+        n_adapters = len(known[step.name].adapters)
+        if n_adapters != 1:
+            lie = f"are {n_adapters} adapters, one on another" if n_adapters else "is no adapter"
+            yield Refusal(_place(spec, index, "export.adapter_only"), f"There {lie}: export the model whole.")
+
+
 def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     """ "@name" is what an earlier step of the same job made."""
     earlier: dict[str, ResolvedStep] = {}
@@ -617,10 +690,13 @@ def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
 
 
 def _bad_references(step: ResolvedStep, earlier: dict[str, ResolvedStep], known: dict[str, Lineage]) -> Iterator[tuple[str, str]]:
-    made = {name: maker for name, maker in earlier.items() if maker.do == "train"}
+    made = {name: maker for name, maker in earlier.items() if maker.do == "train" or _exports_a_model(maker)}
     unknown = list(_unknown_references(step, made))
     for argument, name in unknown:
-        if name[1:] in earlier:
+        maker = earlier.get(name[1:])
+        if maker is not None and maker.do == "export":
+            yield argument, f"The step {name[1:]!r} exports an adapter alone: name what it is exported from."
+        elif maker is not None:
             yield argument, f"The step {name[1:]!r} trains nothing, so there is no model of it."
         else:
             yield argument, f"No earlier step is named {name[1:]!r}; there are {', '.join(made) or 'none'}."
@@ -633,12 +709,14 @@ def _bad_references(step: ResolvedStep, earlier: dict[str, ResolvedStep], known:
         yield "model.quantization_bit", _merges_into_quantized(own)
 
 
+def _exports_a_model(step: ResolvedStep) -> bool:
+    return step.do == "export" and not step.export.adapter_only
+
+
 def _unknown_references(step: ResolvedStep, earlier: dict[str, ResolvedStep]) -> Iterator[tuple[str, str]]:
-    names = [("model.model_name_or_path", step.model.model_name_or_path)]
+    names = [] if exported_by(step) else [("model.model_name_or_path", step.model.model_name_or_path)]
     names += [("model.adapter_name_or_path", name) for name in step.model.adapter_name_or_path or ()]
-    for index, checkpoint in enumerate(step.measures.checkpoints or ()):
-        if (read := CheckpointName.read(checkpoint)) is not None and read.job_id is None:
-            names.append((f"measures.checkpoints.{index}", f"@{read.step}"))
+    names += [(argument, f"@{name.step}") for argument, _, name in named_in(step) if name.job_id is None]
     for argument, name in names:
         if name.startswith("@") and name[1:] not in earlier:
             yield argument, name
@@ -653,7 +731,7 @@ def _misplaced_adapters(
         if not name.startswith("@"):
             continue
         maker = earlier[name[1:]]
-        if maker.finetuning.finetuning_type != "lora":
+        if maker.finetuning.finetuning_type != "lora" or maker.do == "export":
             instead = "name it as model_name_or_path, or as a reward_model of the type full"
             yield f"The step {maker.name!r} makes a whole model, not an adapter: {instead}."
             continue

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     MEASURED = "measured"
     ALERT = "alert"  # a checkpoint is not as it should be: what was tested, at which threshold, and what it suggests
     GUARDED = "guarded"  # what the job's own guards made of that: stop, pause, keep_best
+    EXPORTED = "exported"  # a model was written: where, how large, and what its certificate says
+    PUSHED = "pushed"  # an export is in a hub's repository, in one commit
     STEP_FINISHED = "step_finished"
     FILES_REMOVED = "files_removed"  # checkpoints that are kept no longer, or all that an ended job made
     CANCEL_REQUESTED = "cancel_requested"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, Select, Table, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.specs.job import ResolvedJob
@@ -35,6 +35,16 @@ _INSERT = (
     insert(_JOBS)
     .values(created_at=now(), changed_at=now(), bell_rung_at=now())
     .returning(_JOBS.c.id, _JOBS.c.created_at, _JOBS.c.changed_at, _JOBS.c.bell_rung_at)
+)
+
+
+# What a client that follows its jobs asks again and again, made once for the same reason.
+_VERSION = select(_JOBS.c.version).where(_JOBS.c.id == bindparam("job_id"), _JOBS.c.owner == bindparam("owner"))
+_NEWEST = (
+    select(_JOBS.c.id, _JOBS.c.version)
+    .where(_JOBS.c.owner == bindparam("owner"))
+    .order_by(_JOBS.c.created_at.desc(), _JOBS.c.id.desc())
+    .limit(bindparam("most"))
 )
 
 
@@ -125,7 +135,7 @@ def get(session: Session, owner: str, job_id: str) -> Job:
 
 def version(session: Session, owner: str, job_id: str) -> int:
     """The job's version, which every change that a client can see raises. Raises NotFound."""
-    found = session.scalar(select(Job.version).where(Job.id == job_id, Job.owner == owner))
+    found: int | None = session.scalar(_VERSION, {"job_id": job_id, "owner": owner})
     if found is None:
         raise NotFound("job", job_id)
     return found
@@ -161,7 +171,15 @@ def listing(
     labels: dict[str, str] | None = None,
 ) -> tuple[list[Listed], bool]:
     """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive."""
-    asked = [*(labels or {}).items()]
+    if not labels and state is None and after is None:
+        found = session.execute(_NEWEST, {"owner": owner, "most": limit + 1}).all()
+    else:
+        found = session.execute(_listing(session, owner, after, state, labels or {}).limit(limit + 1)).all()
+    return [Listed(*row) for row in found[:limit]], len(found) > limit
+
+
+def _listing(session: Session, owner: str, after: str | None, state: State | None, labels: dict[str, str]) -> Select[str, int]:
+    asked = [*labels.items()]
     wanted, order = _listed_by(owner, *asked[:1])
     for name, value in asked[1:]:
         wanted = wanted.where(has_label(name, value))
@@ -172,8 +190,7 @@ def listing(
         if place is None:
             raise BadCursor(f"after={after!r} is not a job of this list.")
         wanted = wanted.where(tuple_(*order) < tuple_(*place))
-    found = session.execute(wanted.order_by(*(column.desc() for column in order)).limit(limit + 1)).all()
-    return [Listed(*row) for row in found[:limit]], len(found) > limit
+    return wanted.order_by(*(column.desc() for column in order))
 
 
 def _listed_by(owner: str, label: tuple[str, str] | None = None) -> tuple[Select[str, int], tuple[Any, Any]]:

@@ -2,7 +2,8 @@
 
 import json
 import math
-import struct
+import sys
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,21 +138,30 @@ def _thinned(session: Session, wanted: Select[int, float], points: int) -> Selec
 
 
 def _columns(session: Session, wanted: Select[int, float]) -> tuple[Sequence[int], Sequence[float]]:
-    """All the points in one value: a row for each would take ten times as long.
+    """All the points in one value or two: a row for each would take ten times as long.
 
     SQLite's have fifteen digits, enough to find the extremes, which are then read as they are.
     """
     rows = wanted.order_by(Point.global_step).subquery()
-    if session.get_bind().dialect.name == "sqlite":
-        return _columns_in_json(session, rows.c.global_step, rows.c.value)
-    one = func.int4send(rows.c.global_step).op("||")(func.float8send(rows.c.value))
-    packed = session.scalar(select(func.string_agg(one, aggregate_order_by(literal_column("''::bytea"), rows.c.global_step))))
-    points = list(struct.iter_unpack(">id", packed or b""))
-    return [at for at, _ in points], [value for _, value in points]
-
-
-def _columns_in_json(session: Session, at: Any, value: Any) -> tuple[Sequence[int], Sequence[float]]:
-    n, first, last, values = session.execute(select(func.count(), func.min(at), func.max(at), func.json_group_array(value))).one()
+    at, value = rows.c.global_step, rows.c.value
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    together = func.json_group_array(value) if is_sqlite else _sent(func.float8send(value), at)
+    n, first, last, packed = session.execute(select(func.count(), func.min(at), func.max(at), together)).one()
+    values: Sequence[float] = json.loads(packed) if is_sqlite else _unpacked("d", packed)
     if n and last - first + 1 == n:
-        return range(first, last + 1), json.loads(values)
-    return json.loads(session.execute(select(func.json_group_array(at))).scalar_one()), json.loads(values)
+        return range(first, last + 1), values
+    if is_sqlite:
+        return json.loads(session.execute(select(func.json_group_array(at))).scalar_one()), values
+    return _unpacked("i", session.scalar(select(_sent(func.int4send(at), at)))), values
+
+
+def _sent(column: Any, at: Any) -> Any:
+    """A column of PostgreSQL's as it sends numbers, one behind another."""
+    return func.string_agg(column, aggregate_order_by(literal_column("''::bytea"), at))
+
+
+def _unpacked(kind: str, sent: bytes | None) -> "array[Any]":
+    numbers = array(kind, sent or b"")
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers

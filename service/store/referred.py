@@ -25,9 +25,10 @@ def found(session: Session, owner: str, name: CheckpointName) -> list[Checkpoint
     job = session.scalar(select(Job).where(Job.id == name.job_id, Job.owner == owner))
     if job is None:
         raise NoCheckpoint(f"There is no job {name.job_id}.")
-    made_by = [step["name"] for step in job.resolved["steps"] if step.get("do", "train") == "train"]
+    made_by = [step["name"] for step in job.resolved["steps"] if _makes_a_model(step)]
     if name.step not in made_by:
-        raise NoCheckpoint(f"The job {job.id} has no step {name.step!r} that trains; it has {', '.join(made_by) or 'none'}.")
+        told = ", ".join(made_by) or "none"
+        raise NoCheckpoint(f"The job {job.id} has no step {name.step!r} that trains or exports a model; it has {told}.")
     saved = sorted(checkpoints.of_job(session, job.id, name.step), key=lambda checkpoint: checkpoint.global_step)
     numbers = [checkpoint.global_step for checkpoint in saved if checkpoint.removed_at is None]
     if name.at == "*":
@@ -46,10 +47,10 @@ def found(session: Session, owner: str, name: CheckpointName) -> list[Checkpoint
 
 
 def earlier_jobs(session: Session, job_id: str, resolved: ResolvedJob) -> dict[str, dict[str, Any]]:
-    """What a worker must know of each other job whose checkpoints this one measures or begins with, of the same owner: its
-    steps, what they made, and the checkpoints that are kept.
+    """What a worker must know of each other job whose checkpoints this one measures, exports or begins with, of the same owner:
+    its steps, what they made, and the checkpoints that are kept.
     """
-    names = [name for step in resolved.steps for name in named_in(step.measures.checkpoints)]
+    names = [name for step in resolved.steps for _, _, name in named_in(step)]
     names += [name for step in resolved.steps for _, name in earlier_named(step)]
     ids = dict.fromkeys(name.job_id for name in names if name.job_id is not None)
     owner = select(Job.owner).where(Job.id == job_id).scalar_subquery()
@@ -77,6 +78,12 @@ def by_step(kept: Iterable[Checkpoint]) -> dict[str, list[dict[str, Any]]]:
             }
         )
     return saved
+
+
+def _makes_a_model(step: dict[str, Any]) -> bool:
+    """An adapter that is exported alone is no model."""
+    deed = step.get("do", "train")
+    return bool(deed == "train" or (deed == "export" and not step["export"]["adapter_only"]))
 
 
 def _ended_with(session: Session, job: Job, step: str, saved: Sequence[Checkpoint]) -> int:

@@ -1,6 +1,6 @@
 """What the workers of a queue have reported: whether a job could ever begin on one of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
@@ -10,9 +10,13 @@ from service.store.need import Need
 
 @dataclass(frozen=True)
 class Room:
-    """What each worker of a queue has: the memory of each GPU, or None. Those that are gone count: they may come back."""
+    """What each worker of a queue has: the memory of each GPU, or None. Those that are gone count: they may come back.
+
+    `extras` are of those that said what is installed there.
+    """
 
     gpus: dict[str, tuple[int | None, ...]]
+    extras: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def most_gpus(self) -> int:
@@ -31,6 +35,10 @@ class Room:
             return None
         return f"No worker of this queue has {_gpus(need.gpus)}; there {self.told()}."
 
+    def without(self, extra: str) -> list[str]:
+        """The workers that are known not to have it, by name."""
+        return sorted(name for name, installed in self.extras.items() if extra not in installed)
+
     def told(self) -> str:
         """ "are host-a with 2 GPUs and host-b with none" """
         there = [f"{name} with {_gpus(len(sizes))}" for name, sizes in sorted(self.gpus.items())]
@@ -38,9 +46,12 @@ class Room:
 
 
 def of_queue(session: Session, queue: str) -> Room:
-    names = [worker.name for worker in workers.of_queue(session, queue)]
-    own = slots.of_workers(session, names)
-    return Room({name: tuple(slot.memory_bytes for slot in own[name] if slot.device is not None) for name in names})
+    there = workers.of_queue(session, queue)
+    own = slots.of_workers(session, [worker.name for worker in there])
+    return Room(
+        gpus={worker.name: tuple(slot.memory_bytes for slot in own[worker.name] if slot.device is not None) for worker in there},
+        extras={worker.name: frozenset(worker.extras) for worker in there if worker.extras is not None},
+    )
 
 
 def _gpus(number: int) -> str:

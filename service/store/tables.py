@@ -180,6 +180,8 @@ class Worker(Base):
     software: Mapped[str]
     spec_versions: Mapped[list[Any]]  # the versions of the language of jobs that it reads
     queues: Mapped[list[Any]]
+    # what is installed there beside what every worker has; None: it is of a version that did not say
+    extras: Mapped[list[Any] | None] = mapped_column(Document)
     sharing: Mapped[bool]  # whether its operator lets jobs share a GPU
     lease_seconds: Mapped[float]  # unheard of for longer, it is lost
     started_at: Mapped[float]
@@ -369,6 +371,7 @@ class Point(Base):
     """One point of a training series: loss, learning rate, gradient norm, tokens per second, ..."""
 
     __tablename__ = "series"
+    __table_args__ = ({"sqlite_with_rowid": False},)  # kept in the order of the key, in which a series is read
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -63,6 +63,7 @@ class Report:
     slots: Sequence[SlotReport]
     sharing: bool = False
     lease_seconds: float = 60.0
+    extras: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ def _enter(session: Session, report: Report) -> None:
         "software": report.software,
         "spec_versions": sorted(report.spec_versions),
         "queues": list(report.queues),
+        "extras": sorted(report.extras),
         "sharing": report.sharing,
         "lease_seconds": report.lease_seconds,
         "started_at": now(),

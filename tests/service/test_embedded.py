@@ -245,3 +245,10 @@ def test_a_log_that_grew_long_is_turned_over_while_its_process_writes_on(tmp_pat
     process.communicate(b"go on\n", timeout=10)
     assert log.read_text() == "new\n"
     assert (tmp_path / "api.log.1").read_text() == "old\n" * 500
+
+
+def test_the_children_are_given_secrets_and_not_stars(tmp_path: Path) -> None:
+    """A worker that read stars for its key would not start."""
+    key, api_key = "A" * 43 + "=", "sixteen characters"
+    given = embedded._environment(in_home(tmp_path, secret_key=key, api_key=api_key))
+    assert (given["FINEBITS_SECRET_KEY"], given["FINEBITS_API_KEY"]) == (key, api_key)

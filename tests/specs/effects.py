@@ -5,6 +5,9 @@ _ATTENTION = "tests/worker/models/test_attention.py"
 _ARGUMENTS = "tests/worker/stages/test_arguments.py"
 _CHILD = "tests/worker/test_child.py"
 _CACHE = "tests/worker/data/test_cache.py"
+_QUANTIZING = "tests/worker/stages/test_quantizing.py"
+_PUSHING = "tests/worker/stages/test_pushing.py"
+_EXPORTING = "tests/worker/stages/test_exporting.py"
 _GENERATION = "tests/worker/probes/test_generation.py"
 _HUB = "tests/worker/models/test_hub.py"
 _JOBS = "tests/service/store/test_jobs.py"
@@ -54,6 +57,16 @@ EFFECTS: dict[str, str] = {
     "model.disable_gradient_checkpointing": (
         f"{_SUPERVISED}::test_losses_are_the_same_without_gradient_checkpointing_and_the_layers_run_once"
     ),
+    "model.export_dir": f"{_EXPORTING}::test_a_pipeline_ends_in_a_folder_that_others_load",
+    "model.export_size": f"{_EXPORTING}::test_export_size_bounds_the_shards",
+    "model.export_quantization_bit": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_quantization_dataset": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_quantization_nsamples": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_quantization_maxlen": f"{_QUANTIZING}::test_a_quantized_export_is_made_as_it_was_asked_for",
+    "model.export_hub_model_id": f"{_PUSHING}::test_an_export_is_pushed_after_its_certificate",
+    "export.quantized_mean_kl": f"{_QUANTIZING}::test_quantized_mean_kl_fails_an_export_that_lost_more",
+    "export.hub_private": f"{_PUSHING}::test_hub_private_is_what_the_repository_is",
+    "model.export_legacy_format": f"{_EXPORTING}::test_export_legacy_format_writes_torchs_own_files_that_hold_tensors_only",
     "data.split": f"{_LOAD}::test_the_split_that_is_asked_for_is_read",
     "data.streaming": f"{_STREAMING}::test_no_more_rows_are_read_than_are_trained_and_wait_in_the_buffer",
     "data.buffer_size": f"{_STREAMING}::test_rows_come_in_an_order_that_the_buffer_and_the_seed_decide",
@@ -152,6 +165,12 @@ EFFECTS: dict[str, str] = {
     "measures.every": f"{_MEASURING}::test_every_nth_checkpoint_is_measured_and_the_last_always",
     "measures.max_documents": f"{_MEASURING}::test_a_sample_of_documents_is_measured",
     "measures.train_documents": f"{_MEASURING}::test_training_rows_stand_in_with_a_notice_where_nothing_is_held_out",
+    "export.adapter_only": f"{_EXPORTING}::test_an_adapter_is_exported_by_itself_when_asked",
+    "export.dtype": f"{_EXPORTING}::test_the_type_of_the_files_is_kept_or_the_one_that_is_asked_for",
+    "export.overwrite": f"{_EXPORTING}::test_an_export_that_is_there_is_replaced_only_when_asked",
+    "export.certificate_documents": f"{_EXPORTING}::test_certificate_documents_bounds_the_text",
+    "export.certificate_mean_kl": f"{_EXPORTING}::test_each_limit_fails_an_export_that_is_beyond_it",
+    "export.certificate_max_kl": f"{_EXPORTING}::test_each_limit_fails_an_export_that_is_beyond_it",
     "resources.queue": f"{_JOBS}::test_a_worker_claims_from_its_own_queues_alone",
     "resources.gpu_memory_fraction": f"{_CHILD}::test_a_job_that_shares_its_gpus_keeps_to_its_part_of_their_memory",
     "resources.priority": f"{_JOBS}::test_jobs_are_claimed_by_priority_then_by_the_owners_share_then_by_age",

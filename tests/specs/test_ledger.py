@@ -36,6 +36,16 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
     "the step measures": {"measures": {}},
+    "the step exports": {"model": {}, "export": {}},
+    "the step exports a whole model": {
+        "do": "export",
+        "model": {"adapter_name_or_path": "a"},
+        "export": {"adapter_only": True},
+    },
+    "the step exports in export_quantization_bit": {"do": "export", "model": {"export_quantization_bit": None}, "export": {}},
+    "the step exports to a hub": {"do": "export", "model": {"export_hub_model_id": None}, "export": {}},
+    "the step exports into an export_dir": {"do": "export", "export": {}},
+    "the step exports and has data": {"do": "export", "data": {"dataset": None}},
     "a measure taken on a task is named": {"measures": {"names": "entropy"}},
     "a measure taken on generations is named": {"measures": {"names": "entropy"}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "dpo"}, "training": {}},
@@ -67,6 +77,16 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
     "the step measures": {"measures": {}, "do": "measure"},
+    "the step exports": {"do": "export", "model": {"adapter_name_or_path": "a"}, "export": {}},
+    "the step exports a whole model": {"do": "export", "model": {}, "export": {}},
+    "the step exports in export_quantization_bit": {
+        "do": "export",
+        "model": {"export_quantization_bit": 4, "export_quantization_dataset": "a"},
+        "export": {},
+    },
+    "the step exports to a hub": {"do": "export", "model": {"export_hub_model_id": "ann/a", "hf_hub_token": "a"}, "export": {}},
+    "the step exports into an export_dir": {"do": "export", "model": {"export_dir": "a"}, "export": {}},
+    "the step exports and has data": {"do": "export", "export": {}},
     "a measure taken on a task is named": {"measures": {"names": "mutual_information"}},
     "a measure taken on generations is named": {"measures": {"names": "compression_ratio"}, "generating": {}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "sft"}, "training": {}},
@@ -94,7 +114,14 @@ OTHER_VALUES: dict[str, Any] = {
     "training.adam_beta2": 0.5,
     "data.template": "alpaca",
     "generating.top_p": 0.5,
+    "model.export_hub_model_id": "ann/a",
     "measures.checkpoints": f"job-{0:024x}/sft/40",
+}
+
+# What an argument of an export needs beside it.
+BESIDE: dict[str, dict[str, Any]] = {
+    "model.export_quantization_bit": {"export_quantization_dataset": "letters"},
+    "model.export_hub_model_id": {"hf_hub_token": "hf_x"},
 }
 
 # What a group needs beside the argument in question.
@@ -211,7 +238,8 @@ def test_a_conditional_argument_is_refused_where_its_condition_fails(argument: s
     group, field = argument.split(".")
     why = f"This has no effect here: it works only where {LEDGER[argument].why}."
     where = WHERE_CONDITIONS_FAIL[LEDGER[argument].why]
-    document = a_job(**where | {group: {**where.get(group, {}), field: other_value(argument)}})
+    given = BESIDE.get(argument, {}) | {field: other_value(argument)}
+    document = a_job(**where | {group: {**where.get(group, {}), **given}})
     assert refusals_of(document) == [(f"/{group}/{field}", why)]
 
 
@@ -219,10 +247,10 @@ def test_a_conditional_argument_is_refused_where_its_condition_fails(argument: s
 def test_a_conditional_argument_is_refused_in_the_step_where_its_condition_fails(argument: str) -> None:
     group, field = argument.split(".")
     fails, holds = WHERE_CONDITIONS_FAIL[LEDGER[argument].why], WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
-    value = other_value(argument)
+    given = BESIDE.get(argument, {}) | {field: other_value(argument)}
     steps = [
-        {"name": "holds", **holds, group: {**holds[group], field: value}},
-        {"name": "fails", **fails, group: {**fails.get(group, {}), field: value}},
+        {"name": "holds", **holds, group: {**holds[group], **given}},
+        {"name": "fails", **fails, group: {**fails.get(group, {}), **given}},
     ]
     assert pointers_of(a_job(steps=steps)) == [f"/steps/1/{group}/{field}"]
 
@@ -232,20 +260,21 @@ def test_a_jobs_conditional_argument_needs_one_step_that_it_reaches(argument: st
     """A step that sets the argument itself is not reached by the job's own value."""
     group, field = argument.split(".")
     fails, holds = WHERE_CONDITIONS_FAIL[LEDGER[argument].why], WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
-    value = other_value(argument)
+    given = BESIDE.get(argument, {}) | {field: other_value(argument)}
     reached = {**holds, group: {name: given for name, given in holds.get(group, {}).items() if name != field}}
     step_fails, step_holds = {"name": "fails", **fails}, {"name": "holds", **reached}
-    step_has_its_own = {"name": "own", **holds, group: {**holds[group], field: value}}
-    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_holds])) == []
-    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_fails, step_has_its_own])) == [f"/{group}/{field}"]
-    assert pointers_of(a_job(**{group: {field: value}}, steps=[step_has_its_own])) == []
+    step_has_its_own = {"name": "own", **holds, group: {**holds[group], **given}}
+    assert pointers_of(a_job(**{group: given}, steps=[step_fails, step_holds])) == []
+    assert f"/{group}/{field}" in pointers_of(a_job(**{group: given}, steps=[step_fails, step_has_its_own]))
+    assert pointers_of(a_job(**{group: given}, steps=[step_has_its_own])) == []
 
 
 @pytest.mark.parametrize("argument", arguments_of("conditional"))
 def test_a_conditional_argument_is_accepted_where_its_condition_holds(argument: str) -> None:
     group, field = argument.split(".")
     holds = WHERE_CONDITIONS_HOLD[LEDGER[argument].why]
-    document = a_job(**holds | {group: {**holds.get(group, {}), field: other_value(argument)}})
+    given = BESIDE.get(argument, {}) | {field: other_value(argument)}
+    document = a_job(**holds | {group: {**holds.get(group, {}), **given}})
     assert refusals_of(document) == []
 
 

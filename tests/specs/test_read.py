@@ -532,6 +532,10 @@ def guarded(*when: str, **measures: Any) -> dict[str, Any]:
 PPO = {"stage": "ppo", "reward_model": "scorer"}
 
 
+def exporting(checkpoint: str, **model: Any) -> dict[str, Any]:
+    return a_job(do="export", model={"model_name_or_path": checkpoint, **model})
+
+
 def measuring(
     checkpoints: str | None = None, names: str = "entropy", dataset: str | None = None, **groups: Any
 ) -> dict[str, Any]:
@@ -678,7 +682,21 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         ),
     ],
     rules.export_quantization_has_a_corpus: [
-        (a_job(model={"export_quantization_bit": 4}), "/model/export_quantization_dataset", "a data set to calibrate on"),
+        (exporting("tiny", export_quantization_bit=4), "/model/export_quantization_dataset", "a data set to calibrate on"),
+    ],
+    rules.quantized_exports_are_safetensors: [
+        (
+            exporting("tiny", export_quantization_bit=4, export_quantization_dataset="letters", export_legacy_format=True),
+            "/model/export_legacy_format",
+            "written as safetensors",
+        ),
+    ],
+    rules.hub_model_id_is_a_name: [
+        (exporting("tiny", export_hub_model_id=name, hf_hub_token="hf_x"), "/model/export_hub_model_id", "named owner/name")
+        for name in ("tiny", "a/b/c", "../tiny", "ann/tiny--1", "ann/tiny.git", "ann/", "ann/.tiny", "https://hub/ann/tiny")
+    ],
+    rules.pushing_has_a_token: [
+        (exporting("tiny", export_hub_model_id="ann/tiny"), "/model/hf_hub_token", "a token that may write there"),
     ],
     rules.warmup_is_said_once: [
         (a_job(training={"warmup_steps": 10, "warmup_ratio": 0.1}), "/training/warmup_ratio", "not both"),
@@ -754,6 +772,14 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (measuring(checkpoints=f"job-{1:024x}/sft,job-{1:024x}"), "/measures/checkpoints/1", "is no checkpoint's name"),
         (measuring(checkpoints=f"job-{1:024x}/sft/all"), "/measures/checkpoints/0", "is no checkpoint's name"),
     ],
+    rules.export_dir_is_a_name: [
+        (a_job(do="export", model={"export_dir": name}), "/model/export_dir", "no folders")
+        for name in ("../pets", "a/b", "/etc", ".hidden", "")
+    ],
+    rules.exported_checkpoint_is_one: [
+        (exporting(f"job-{1:024x}/sft/*"), "/model/model_name_or_path", "name one checkpoint"),
+        (exporting(f"job-{1:024x}/sft/4", adapter_name_or_path="a"), "/model/adapter_name_or_path", "comes with the adapters"),
+    ],
     rules.some_layer_is_trainable: [
         (
             a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": 0}),
@@ -812,7 +838,6 @@ def test_what_a_step_measures_or_begins_with_was_trained_before(steps: Any, poin
 
 FATES: dict[Callable[..., Any], set[str]] = {
     rules.interleave_probs_fit: {"/data/interleave_probs"},
-    rules.export_quantization_has_a_corpus: {"/model/export_quantization_bit"},
 }
 
 CASES = [

@@ -101,7 +101,7 @@ def test_killed_children_and_workers_and_a_wiped_broker_lose_nothing(running: Ru
 
 @ON_SQLITE
 def test_a_worker_told_to_stop_saves_and_gives_its_job_back_at_no_cost(running: Running) -> None:
-    rarely_saved = job(training={"save_steps": 1000})
+    rarely_saved = job(training={"max_steps": 400, "save_steps": 1000})
     worker = running.start_worker()
     undisturbed = running.submit(rarely_saved)
     running.wait_for_end(undisturbed)
@@ -112,12 +112,12 @@ def test_a_worker_told_to_stop_saves_and_gives_its_job_back_at_no_cost(running: 
     released = running.job(job_id)
     assert (released.state, released.lost) == ("queued", 0)
     assert running.kinds(job_id)[-2:] in (["checkpoint_saved", "released"], ["measured", "released"])
-    assert 15 <= released.progress["global_step"] < 60
+    assert 15 <= released.progress["global_step"] < 400
     running.start_worker()
     ended = running.wait_for_end(job_id)
     assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 0)
     assert running.series(job_id) == pytest.approx(running.series(undisturbed), rel=1e-6)
-    assert running.cross_entropies(job_id)[60] == pytest.approx(running.cross_entropies(undisturbed)[60], rel=1e-6)
+    assert running.cross_entropies(job_id)[400] == pytest.approx(running.cross_entropies(undisturbed)[400], rel=1e-6)
 
 
 def test_a_worker_that_was_paused_beyond_its_lease_can_write_nothing_any_more(running: Running) -> None:
@@ -158,10 +158,11 @@ def test_a_cancelled_job_stops_at_the_update_after_the_heartbeat(running: Runnin
 @ON_SQLITE
 def test_what_a_client_wishes_is_obeyed_and_the_curves_are_those_of_a_job_that_was_left_in_peace(running: Running) -> None:
     worker = running.start_worker()
-    undisturbed = running.submit(job())
+    long_enough = job(training={"max_steps": 240, "save_steps": 40})
+    undisturbed = running.submit(long_enough)
     running.wait_for_end(undisturbed)
 
-    job_id = running.submit(job())
+    job_id = running.submit(long_enough)
     running.wait_for_update(job_id, 15)
     running.wish("pause", job_id)
     paused = running.wait(job_id, lambda found: found.state == "paused")
@@ -266,7 +267,7 @@ def sentences(running: Running, job_id: str) -> str:
 @ON_SQLITE
 def test_a_worker_that_is_drained_now_gives_its_job_back_and_takes_it_again_when_it_may(running: Running) -> None:
     worker = running.start_worker(FINEBITS_WORKER_NAME="host-a")
-    job_id = running.submit(job(training={"save_steps": 1000}))
+    job_id = running.submit(job(training={"max_steps": 400, "save_steps": 1000}))
     running.wait_for_update(job_id, 10)
     with running.database.transaction() as session:
         workers.drain(session, "host-a", stop_jobs=True)

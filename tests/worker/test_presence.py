@@ -14,7 +14,7 @@ from service.store.clock import now
 from service.store.errors import WorkerIsThere
 from service.store.session import Database
 from service.store.tables import Worker
-from worker import presence
+from worker import extras, presence
 from worker.gpus import Gpus
 from worker.presence import Presence, is_dead
 from worker.settings import WorkerSettings
@@ -42,6 +42,7 @@ def test_a_worker_says_who_it_is_and_has_a_slot_for_each_job_at_once(database: D
     present(database, settings).enter()
     found = row(database)
     assert (found.pid, found.machine, found.queues, found.spec_versions) == (os.getpid(), presence.machine(), ["default"], [1])
+    assert found.extras == list(extras.installed())
     with database.reading() as session:
         assert [slot.device for slot in slots.of_worker(session, "host-a")] == [None, None]
 

@@ -151,6 +151,12 @@ def load_rows(places: Places, wanted: Wanted, names: Sequence[str]) -> list[list
     return [list(islice(source.read(), wanted.data.max_samples)) for source in _sources(places, wanted, names)]
 
 
+def corpus(places: Places, data: DataArguments, name: str) -> list[Row]:
+    """The rows of a data set of any kind, the first max_samples, for what only reads their text."""
+    folder, entry = _described(places, name, data)
+    return list(islice(_read(places, folder, name, entry, data), data.max_samples))
+
+
 def measured_rows(places: Places, wanted: Wanted) -> list[Row]:
     """The rows that are measured, as they are read: held out, of a data set of their own, or standing in."""
     return (_streamed_parts if wanted.data.streaming else _parts)(places, wanted).evaluation
@@ -335,10 +341,18 @@ def _sources(places: Places, wanted: Wanted, names: Sequence[str]) -> list[Sourc
 
 def _entry(places: Places, name: str, wanted: Wanted) -> tuple[Path, DatasetEntry]:
     """How the data set's rows read, and the folder that its files are in."""
-    folder, entry = _uploaded(places, name) if is_file(name) else _listed(places, name, wanted)
+    folder, entry = _described(places, name, wanted.data)
     if why := why_not_for(wanted.stage, name, entry, wanted.dpo_loss):
         raise JobFailure(Reason.BAD_DATA, why)
     return folder, entry
+
+
+def _described(places: Places, name: str, data: DataArguments) -> tuple[Path, DatasetEntry]:
+    """The same, whether or not the stage can learn from it."""
+    if is_file(name):
+        return _uploaded(places, name)
+    folder = _dataset_folder(places.datasets_root, data.dataset_dir)
+    return folder, _listed(folder, name)
 
 
 def _uploaded(places: Places, name: str) -> tuple[Path, DatasetEntry]:
@@ -348,15 +362,13 @@ def _uploaded(places: Places, name: str) -> tuple[Path, DatasetEntry]:
     return file.folder, file.entry
 
 
-def _listed(places: Places, name: str, wanted: Wanted) -> tuple[Path, DatasetEntry]:
-    """In the dataset_info.json of the job's folder."""
-    folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
+def _listed(folder: Path, name: str) -> DatasetEntry:
     try:
         entries = read_dataset_info(folder)
         if name not in entries:
             known = ", ".join(entries) or "none"
             raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
-        return folder, entries[name]
+        return entries[name]
     except DatasetInfoError as error:
         raise JobFailure(Reason.BAD_DATA, str(error)) from None
 

@@ -19,7 +19,7 @@ from worker.models.embeddings import grow_vocabulary
 from worker.models.loading import load_config, load_model, refuse_small_vocabulary
 from worker.models.precision import upcast_head, upcast_layernorms
 from worker.models.quantization import quantization, quantized_with, refuse_unreadable
-from worker.models.saved_adapters import base_config, laid_on, make_room, merged
+from worker.models.saved_adapters import base_config, laid_on, make_room, merged, merged_as_held
 from worker.models.start import Start
 
 # Tells the client something that was decided here, in a sentence.
@@ -50,6 +50,20 @@ def frozen(start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBase,
     laid.requires_grad_(False)
     laid.eval()
     return laid if is_quantized(model) else laid.to(device)
+
+
+def to_write(start: Start, dtype: torch.dtype | None) -> PreTrainedModel:
+    """The model with all its adapters merged, on the CPU, in the type of its files or another: as if it had never trained."""
+    config = load_config(start.whole)
+    _remember_adapters(config, start)
+    method = quantized_with(config)
+    if method is not None:
+        sentence = f"The model {start.whole.name!r} is quantized ({method}): only full precision is merged and exported."
+        raise JobFailure(Reason.BAD_MODEL, sentence)
+    # of two types the wider is merged in
+    model = load_model(start.whole, torch.float32 if dtype == torch.float32 else "auto", config)
+    written = merged_as_held(model, start.adapters)
+    return written if dtype is None else written.to(dtype)
 
 
 def is_quantized(model: PreTrainedModel) -> bool:

@@ -6,7 +6,7 @@ Every error names the model by its folder's name, and a file by its own, never b
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,12 +62,15 @@ def load_config(path: Path) -> PreTrainedConfig:
 
 def load_model(
     path: Path,
-    dtype: torch.dtype,
+    dtype: torch.dtype | Literal["auto"],
     config: PreTrainedConfig | None = None,
     quantization: BitsAndBytesConfig | None = None,
     device: torch.device | None = None,
 ) -> PreTrainedModel:
-    """A causal language model whose every weight came from its files; a quantized one is made on its device."""
+    """A causal language model whose every weight came from its files; a quantized one is made on its device.
+
+    With "auto" its numbers are of the type that its files have.
+    """
     config = load_config(path) if config is None else config
     _refuse_broken_weights(path)
     special: dict[str, Any] = {}

@@ -7,10 +7,11 @@ from transformers import BitsAndBytesConfig, PreTrainedConfig
 
 from service.specs.model import ModelArguments
 from service.specs.reasons import Reason
+from worker.extras import EXTRAS
 from worker.failures import JobFailure
 
 # What reads a checkpoint that is already quantized, by the method that its config names.
-LIBRARIES = {"bitsandbytes": ("bitsandbytes",), "gptq": ("gptqmodel", "optimum")}
+LIBRARIES = {"bitsandbytes": ("bitsandbytes",), "gptq": EXTRAS["gptq"]}
 
 
 def quantized_with(config: PreTrainedConfig) -> str | None:

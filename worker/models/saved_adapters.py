@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
@@ -70,6 +71,23 @@ def merged(model: PreTrainedModel, adapters: Iterable[SavedAdapter]) -> PreTrain
     return model
 
 
+def merged_as_held(model: PreTrainedModel, adapters: Iterable[SavedAdapter]) -> PreTrainedModel:
+    """The same, with every number of the type that it had: each weight is fp32 only while something is added to it."""
+    held = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    of_model = model.dtype
+    for adapter in adapters:
+        laid = laid_on(model, adapter, is_trainable=False)
+        for layer in laid.modules():
+            if isinstance(layer, LoraLayer):
+                _merge_in_fp32(layer)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All adapters are already merged")  # the layers are; whole modules are not
+            model = laid.merge_and_unload()
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(held.get(name, of_model))
+    return model
+
+
 def laid_on(model: PreTrainedModel, adapter: SavedAdapter, is_trainable: bool) -> PeftModel:
     """The model with the adapter on it, as its file has it; the vocabulary grows to the adapter's first."""
     config, shapes = _config(adapter), _shapes(adapter)
@@ -98,6 +116,16 @@ def make_room(model: PreTrainedModel, adapter: SavedAdapter) -> None:
 def base_config(adapter: SavedAdapter) -> dict[str, Any]:
     """The config of the model under the adapter; empty where the adapter came without it."""
     return _json_object(adapter, BASE_CONFIG) if (adapter.folder / BASE_CONFIG).is_file() else {}
+
+
+def _merge_in_fp32(layer: LoraLayer) -> None:
+    """The sum is copied into the memory that the weight has: where that is a file's, new memory would stand beside it."""
+    weight = layer.get_base_layer().weight
+    held = weight.data
+    weight.data = held.float()
+    layer.merge()
+    held.copy_(weight.data)
+    weight.data = held
 
 
 @contextmanager

@@ -21,6 +21,11 @@ class Start:
     continued: SavedAdapter | None = None
 
     @property
+    def as_trained(self) -> "Start":
+        """With the last of its adapters lying on it, as it lay there while it trained, and the others merged."""
+        return Start(self.whole, self.adapters[:-1], self.adapters[-1]) if self.adapters else self
+
+    @property
     def adapters(self) -> tuple[SavedAdapter, ...]:
         """All of them, in order."""
         return self.merged if self.continued is None else (*self.merged, self.continued)

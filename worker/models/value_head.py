@@ -69,9 +69,14 @@ def save(head: ValueHead, folder: Path) -> Path:
     return folder / SAFE
 
 
+def file_in(folder: Path) -> Path | None:
+    """Either file, safetensors first."""
+    return next((folder / name for name in (SAFE, BIN) if (folder / name).is_file()), None)
+
+
 def load(folder: Path, hidden_size: int) -> ValueHead | None:
-    """From either file, safetensors first; None where there is neither. One of another model's width is refused."""
-    file = next((folder / name for name in (SAFE, BIN) if (folder / name).is_file()), None)
+    """None where there is no file of one. One of another model's width is refused."""
+    file = file_in(folder)
     if file is None:
         return None
     tensors = {

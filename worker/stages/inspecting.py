@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -38,7 +39,7 @@ SHOWN = 3  # rows with their mask
 UNCUT = 2**30  # tokens: longer than any row
 
 
-def inspect(work: StepWork, run: Run) -> dict[str, Any]:
+def inspect(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
     """Looks at the rows, tells the measures, and leaves what people want to see in inspection.json."""
     run.progress(phase="inspecting")
     step = work.step
@@ -80,7 +81,7 @@ def inspect(work: StepWork, run: Run) -> dict[str, Any]:
         tokens=coverage.tokens,
         trained_tokens=coverage.trained_tokens,
     )
-    return {"rows": len(rows), "held_out_rows": len(held_out)}
+    return work.folder, {"rows": len(rows), "held_out_rows": len(held_out)}
 
 
 def _encoded(work: StepWork, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[Example]:

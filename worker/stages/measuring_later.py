@@ -29,7 +29,7 @@ LOADERS: dict[str, Callable[[Places, Wanted, PreTrainedTokenizerBase], Prepared 
 }
 
 
-def measure_later(work: StepWork, run: Run) -> dict[str, Any]:
+def measure_later(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
     """Measures the base, and then each model that no earlier attempt has measured, one at a time. What a summary says of it."""
     step = work.step
     set_seed(step.training.seed)
@@ -49,7 +49,7 @@ def measure_later(work: StepWork, run: Run) -> dict[str, Any]:
         if not measuring.has(number):
             _measure(work, one, number, tokenizer, measuring)
         run.progress(global_step=number)
-    return {"measured": len(called)}
+    return work.folder, {"measured": len(called)}
 
 
 def _measure_base(work: StepWork, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:

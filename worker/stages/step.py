@@ -52,7 +52,12 @@ class StepWork:
     kept_free_bytes: int = 0  # on the disk of the artifacts
     companions: dict[str, BesideIt] = field(default_factory=dict)  # by role: the models that the step names beside its own
     reward_hosts: tuple[str, ...] = ()  # host:port of the reward APIs that the operator allows
+    hub_push: bool = False  # whether the operator lets jobs push to hubs
+    hub_token: str | None = field(default=None, repr=False)
     to_measure: tuple[ToMeasure, ...] = ()  # of a step that measures, in order; the first is number 1
+    exports_root: Path = Path()  # where exports are published
+    base_name: str = ""  # what the model that a step exports goes back to, as jobs call it
+    made_by: tuple[tuple[str, ResolvedStep], ...] = ()  # of a step that exports: the steps that trained its model
 
     @property
     def name(self) -> str:

@@ -56,7 +56,7 @@ def test_names_are_written_out_by_number_when_the_job_comes(plain_door: Door) ->
     ("name", "part"),
     [
         ("job-000000000000000000000000/sft", "There is no job job-000000000000000000000000."),
-        ("{job}/dpo", "has no step 'dpo' that trains; it has sft."),
+        ("{job}/dpo", "has no step 'dpo' that trains or exports a model; it has sft."),
         ("{job}/sft/5", "There is no checkpoint 5 of {job}/sft; there are 20, 40."),
     ],
 )

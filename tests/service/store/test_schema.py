@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from service.store import schema
 from service.store.session import Database
-from service.store.tables import Base
+from service.store.tables import Base, Point
 from tests.service.store.stored import job_of, submit
 from tests.service.store.threads import at_once
 
@@ -83,6 +83,29 @@ def index_of(index: Any) -> tuple[str, ...]:
     """Its name, its columns, and what a partial one holds."""
     conditions = [str(condition) for name, condition in index.get("dialect_options", {}).items() if name.endswith("_where")]
     return (index["name"], *index["column_names"], *conditions)
+
+
+def test_sqlite_keeps_a_series_in_the_order_in_which_it_is_read(database: Database) -> None:
+    if not database.is_sqlite:
+        return
+    with database.engine.begin() as connection:
+        made = connection.execute(text("SELECT sql FROM sqlite_master WHERE name = 'series'")).scalar_one()
+    assert "WITHOUT ROWID" in made
+
+
+def test_a_series_is_as_it_was_after_the_table_is_made_anew(database: Database) -> None:
+    job_id = submit(database)
+    with database.transaction() as session:
+        session.add_all(Point(job_id=job_id, step="sft", name="loss", global_step=at, value=at / 7) for at in (3, 1, 2))
+    before = points(database)
+    schema.downgrade(database, "0006")
+    schema.upgrade(database)
+    assert points(database) == before
+
+
+def points(database: Database) -> list[tuple[Any, ...]]:
+    with database.reading() as session:
+        return [tuple(row) for row in session.execute(text("SELECT * FROM series ORDER BY global_step"))]
 
 
 def test_threads_that_upgrade_at_once_take_turns(database: Database) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
-from worker.models.saved_adapters import laid_on, merged
+from worker.models.saved_adapters import laid_on, merged, merged_as_held
 from worker.models.start import SavedAdapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own call
@@ -54,6 +54,25 @@ def test_adapters_are_merged_one_after_another(make_llama, make_adapter, names):
     assert type(found) is type(make_llama())
     assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
     assert not torch.allclose(logits(found), logits(make_llama()), atol=1e-2)
+
+
+def test_a_model_of_half_precision_stays_so_and_each_sum_is_rounded_once(make_llama, make_adapter):
+    adapter = make_adapter("a", modules_to_save=["norm"])
+    half = make_llama().to(torch.bfloat16)
+    exact = by_hand(make_llama().to(torch.bfloat16).float(), [adapter]).state_dict()
+    found = merged_as_held(half, [adapter])
+    assert type(found) is type(make_llama())
+    assert {tensor.dtype for tensor in found.state_dict().values()} == {torch.bfloat16}
+    assert all(torch.equal(tensor, exact[name].to(torch.bfloat16)) for name, tensor in found.state_dict().items())
+
+
+def test_numbers_of_several_types_keep_each_its_own(make_llama, make_adapter):
+    mixed = make_llama().to(torch.bfloat16)
+    mixed.model.norm.float()
+    found = merged_as_held(mixed, [make_adapter("a"), make_adapter("b", 2)])
+    dtypes = {name: parameter.dtype for name, parameter in found.named_parameters()}
+    assert dtypes.pop("model.norm.weight") == torch.float32
+    assert set(dtypes.values()) == {torch.bfloat16}
 
 
 def test_a_merged_weight_is_the_base_with_the_scaled_product_added(make_llama, make_adapter):

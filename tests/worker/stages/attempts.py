@@ -137,6 +137,7 @@ class Host:
             artifacts_root=str(self.artifacts),
             models_root=str(self.models),
             datasets_root=str(self.datasets),
+            exports_root=str(self.root / "exports"),
             cache_root=str(self.root / "cache"),
             hub=False,
             modelscope=False,

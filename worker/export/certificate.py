@@ -1,0 +1,224 @@
+"""The certificate of equivalence: how far what lies on the disk is from what was trained, in bits.
+
+Both models read the same text, and answer each token of it with a distribution. What was written is loaded again from its files:
+a wrong merge, a rounding, a shard that is damaged, all of it is in the numbers. Shapes: N scored tokens, D documents.
+"""
+
+import gc
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from service.specs.reasons import Reason
+from worker.export.rate_distortion import RateDistortion
+from worker.export.text import Text
+from worker.failures import JobFailure
+from worker.information.intervals import Estimate, difference, interval, ratio, standard_error
+from worker.information.vocabulary.head import Head
+from worker.models.adapters import Model
+from worker.models.assembly import is_quantized
+from worker.models.loading import load_model, refuse_small_vocabulary
+from worker.probes.token import Base, DocumentSums, Pass, one_pass
+
+FILE = "certificate.json"
+
+_CHOICE_NUMBERS = 2**26  # logits that are looked at together for the likeliest tokens: 256 MB
+
+Made = Callable[[], Model]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What either divergence may come to, in bits a token: in its mean and at its largest. None: it is told, fails nothing."""
+
+    mean_kl: float | None = None
+    max_kl: float | None = None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over tokens, with an interval of 95 % by document; both are None where there are too few documents."""
+
+    value: float
+    standard_error: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """In bits: a mean over tokens, and the largest of one token."""
+
+    mean: Mean
+    max: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was found. Cross-entropies and their change (export − reference, paired by document) are in bits a token."""
+
+    text: str
+    n_documents: int
+    n_tokens: int
+    kl_from_reference: Divergence  # D(reference‖export)
+    kl_to_reference: Divergence  # D(export‖reference)
+    top_1_agreement: Mean  # how often both have the same likeliest token
+    cross_entropy_reference: Mean
+    cross_entropy_export: Mean
+    cross_entropy_change: Mean
+    limits: Limits = field(default_factory=Limits)
+    rate_distortion: RateDistortion | None = None  # of an export whose weights were rounded
+    # by window, for a report of measures in which what was trained is the base
+    of_reference: DocumentSums | None = field(default=None, repr=False)
+    of_export: DocumentSums | None = field(default=None, repr=False)
+
+    @property
+    def failures(self) -> list[str]:
+        """What is beyond a limit, as clauses of a sentence. What is not a number is beyond every limit."""
+        named = {"D(trained‖written)": self.kl_from_reference, "D(written‖trained)": self.kl_to_reference}
+        found = []
+        for name, kl in named.items():
+            for what, value, limit in (("mean", kl.mean.value, self.limits.mean_kl), ("largest", kl.max, self.limits.max_kl)):
+                if limit is not None and not value <= limit:
+                    found.append(f"the {what} {name} is {value:.3g} bits a token, and {limit:g} are allowed")
+        return found
+
+    def to_document(self) -> dict[str, Any]:
+        """As certificate.json has it: a number that is none is null, since JSON has no nan."""
+        told = asdict(replace(self, of_reference=None, of_export=None))
+        del told["of_reference"], told["of_export"]
+        return {**_finite(told), "unit": "bits per token", "passed": not self.failures}
+
+    def sentence(self) -> str:
+        """Its main numbers, for people."""
+        kl = self.kl_from_reference
+        return (
+            f"D(trained‖written) is {kl.mean.value:.2g} bits a token in the mean and {kl.max:.2g} at its largest, the likeliest "
+            f"token the same in {100 * self.top_1_agreement.value:.2f} % of {self.n_tokens}, and the cross-entropy changes by "
+            f"{self.cross_entropy_change.value:+.2g} bits"
+        )
+
+
+def certify(
+    reference: Made,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    text: Text,
+    device: torch.device,
+    dtype: torch.dtype,
+    limits: Limits,
+    batch_documents: int | None = None,
+    load: Made | None = None,
+) -> Certificate:
+    """What was trained against what lies in a folder. Raises JobFailure (certificate_failed) beyond a limit, or where the folder
+    does not load.
+
+    `reference` makes the model that was trained; it is gone from memory before the other is loaded, in `dtype`. A folder that is
+    quantized is loaded as it is. `load` is for what is no whole model, such as an adapter.
+    """
+    base = Base.of(reference(), text.documents, len(tokenizer), batch_documents)
+    _free_memory()
+    written = _again(load or (lambda: loaded(folder, tokenizer, device, dtype)))
+    found = compare(base, written, len(tokenizer), text, limits, batch_documents)
+    if found.failures:
+        sentence = (
+            f"What was written is not what was trained: {'; '.join(found.failures)} ({found.n_tokens} tokens, {found.text}). "
+            "Nothing of it was kept."
+        )
+        raise JobFailure(Reason.CERTIFICATE_FAILED, sentence, certificate=found.to_document())
+    return found
+
+
+def compare(
+    base: Base, model: Model, tokenizer_size: int, text: Text, limits: Limits, batch_documents: int | None = None
+) -> Certificate:
+    """A model in memory against what is kept of another one. Raises JobFailure where they have no tokens in common to compare."""
+    try:
+        one = one_pass(model, text.documents, tokenizer_size, base, batch_documents, ("base_nll", "base_entropy"))
+    except ValueError as error:
+        raise JobFailure(Reason.CERTIFICATE_FAILED, f"What was written cannot be compared: {error}.") from None
+    bits = one.statistics
+    assert bits.kl_from_base is not None
+    assert bits.kl_to_base is not None
+    assert bits.base_nll is not None
+    place_N = np.array(text.document_of, dtype=np.int64)[one.document_N]
+    counts_D = np.bincount(place_N)
+
+    def mean(values_N: np.ndarray) -> Estimate:
+        return ratio(np.bincount(place_N, values_N), counts_D)
+
+    same_N = _likeliest(one.hidden_ND, one.head) == _likeliest(base.hidden_ND, base.head)
+    reference, export = mean(bits.base_nll), mean(bits.nll)
+    return Certificate(
+        text=text.source,
+        n_documents=export.n_documents,
+        n_tokens=export.n_tokens,
+        kl_from_reference=Divergence(_told(mean(bits.kl_from_base)), float(bits.kl_from_base.max())),
+        kl_to_reference=Divergence(_told(mean(bits.kl_to_base)), float(bits.kl_to_base.max())),
+        top_1_agreement=_told(mean(same_N.astype(np.float64))),
+        cross_entropy_reference=_told(reference),
+        cross_entropy_export=_told(export),
+        cross_entropy_change=_told(difference(export, reference)),
+        limits=limits,
+        of_reference=_of_base(one),
+        of_export=one.sums,
+    )
+
+
+def loaded(folder: Path, tokenizer: PreTrainedTokenizerBase, device: torch.device, dtype: torch.dtype) -> Model:
+    """A whole model as its files have it, to be asked. Raises JobFailure."""
+    model = load_model(folder, dtype, device=device)
+    refuse_small_vocabulary(folder, model, tokenizer)
+    model.requires_grad_(False)
+    model.eval()
+    return model if is_quantized(model) else model.to(device)
+
+
+def _of_base(one: Pass) -> DocumentSums:
+    """The base's own sums, which the pass beside it has made already."""
+    windows = len(one.documents)
+
+    def sums(bits_N: np.ndarray | None) -> list[float]:
+        return [float(total) for total in np.bincount(one.document_N, bits_N, minlength=windows)]
+
+    none = [0.0] * windows
+    nll, entropy = sums(one.statistics.base_nll), sums(one.statistics.base_entropy)
+    return replace(one.sums, nll=nll, entropy=entropy, kl_from_base=none, kl_to_base=none)
+
+
+def _again(load: Made) -> Model:
+    try:
+        return load()
+    except JobFailure as failure:
+        sentence = f"What was written does not load again: {failure.sentence} Nothing of it was kept."
+        raise JobFailure(Reason.CERTIFICATE_FAILED, sentence, **failure.where) from failure
+
+
+def _likeliest(hidden_ND: torch.Tensor, head: Head) -> np.ndarray:
+    """[N]: the token that each state makes the likeliest."""
+    rows = max(1, _CHOICE_NUMBERS // head.size)
+    parts = [head.logits(hidden_ND[first : first + rows]).argmax(1).cpu() for first in range(0, len(hidden_ND), rows)]
+    return torch.cat(parts).numpy()
+
+
+def _told(estimate: Estimate) -> Mean:
+    return Mean(estimate.value, standard_error(estimate), interval(estimate))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
