@@ -3,7 +3,7 @@
     python benchmarks/export_cost.py [--layers 12 --repeats 3]
 
 A Llama in bf16 with a LoRA adapter on every linear layer, both made on the spot. Each side runs in a process of its own, one
-after another, and the best of its turns counts: plain; plain with its files then flushed to the disk, which save_pretrained leaves
+after another, and the best of its turns counts: plain; plain with its files then flushed to disk, which save_pretrained leaves
 to the kernel; ours without the certificate (merged in fp32, written, flushed, hashed, sealed); ours with it. Seconds are from the
 first byte read on, without imports; the peak is the process's. What others write to the disk meanwhile is in the seconds.
 """

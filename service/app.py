@@ -13,7 +13,21 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, datasets, events, health, jobs, logs, metrics, problems, schema, workers
+from service.api import (
+    access,
+    artifacts,
+    checkpoints,
+    datasets,
+    events,
+    generating,
+    health,
+    jobs,
+    logs,
+    metrics,
+    problems,
+    schema,
+    workers,
+)
 from service.api.body_limit import BodyLimit
 from service.api.cut_off import CutOff
 from service.api.following import Following
@@ -45,6 +59,7 @@ KEYED = (
     logs.router,
     workers.router,
     datasets.router,
+    generating.router,
     files.router,
     uploads.router,
     fine_tuning.router,

@@ -22,7 +22,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, TypeVar, cast, overload
@@ -272,6 +272,19 @@ class Client:
         body = {"model": model, **how}
         return cast(Job, self._json("POST", f"/datasets/{quote(dataset, safe='')}/inspect", json=body))
 
+    def generate(self, job_id: str, global_step: int, step: str | None = None, **asked: Any) -> Iterator[tuple[str, Any]]:
+        """(event, data) as a worker writes: started, a piece {text} for each, and done or failed. `asked`: prompt or messages,
+        max_new_tokens, temperature, ... To stop reading is to stop it.
+        """
+        path = f"{_path(job_id)}/checkpoints/{global_step}/generate"
+        try:
+            with self._http.stream("POST", path, json=asked, params={"step": step} if step else {}) as response:
+                if not response.is_success:
+                    response.read()
+                yield from _told(self._accepted(response).iter_lines())
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from None
+
     # -- what a job did ------------------------------------------------------------------------------------------------
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
@@ -438,6 +451,18 @@ def _body(document: dict[str, Any] | Path) -> tuple[bytes, str]:
 
 def _path(job_id: str) -> str:
     return f"/jobs/{quote(job_id, safe='')}"
+
+
+def _told(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """(event, data) of server-sent events, which an empty line ends; a line that begins with a colon is a sign of life."""
+    event: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name:
+            event[name] = value.removeprefix(" ")
+        elif not line and "data" in event:
+            yield event.get("event", "message"), json.loads(event["data"])
+            event = {}
 
 
 def _etag(response: httpx2.Response) -> str:

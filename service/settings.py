@@ -22,6 +22,10 @@ class Settings(Places):
     artifacts_ttl_seconds: float | None = Field(
         default=None, gt=0, description="How long after a job's end its files are kept, where the job does not say; None: always."
     )
+    generate_wait_seconds: float = Field(
+        default=20.0, ge=0, description="How long a text that is asked of a checkpoint waits for a free worker before a 503."
+    )
+    generate_max_tokens: int = Field(default=1024, ge=1, description="The longest text that may be asked of a checkpoint so.")
     max_body_bytes: int = Field(default=10_000_000, ge=1024, description="A larger request body is refused with 413.")
     max_file_bytes: int = Field(
         default=8_000_000_000, ge=1024, description="A larger uploaded file, or part of one, is refused with 413."

@@ -65,7 +65,7 @@ def test_what_the_child_tells_is_an_event_that_clients_know() -> None:
         told |= set(re.findall(r'\.event\(\s*"(\w+)"', file.read_text(encoding="utf-8")))
     assert told
     assert told <= {kind.value for kind in events.Kind}
-    assert set(supervise.WRITERS) == {"event", "progress", "points", "checkpoint", "measurement", "artifact", "step"}
+    assert set(supervise.WRITERS) == {"event", "progress", "points", "checkpoint", "measurement", "artifact", "step", "piece"}
 
 
 def test_the_page_of_states_is_the_table_of_transitions() -> None:

@@ -162,6 +162,32 @@ def test_what_a_job_made_can_be_had_whole_or_in_part(service: Embedded, client: 
     assert [point["global_step"] for point in client.checkpoints(job["id"])] == [3, 6]
 
 
+def test_what_was_trained_predicts_and_is_asked_and_a_client_that_goes_has_it_stop(client: Client, tmp_path: Path) -> None:
+    document = short("sft-lora.json")
+    predict = {"name": "predict", "do": "predict", "model": {"model_name_or_path": "@sft"}, "generating": {"max_new_tokens": 4}}
+    job = ended(client, client.submit(document | {"steps": [{"name": "sft"}, predict]})["id"])
+    assert job["state"] == "succeeded", f"{job['reason']}: {job['sentence']}\n{client.logs(job['id'])[-2000:]}"
+    file = client.download(job["id"], "predict/generated_predictions.jsonl", tmp_path)
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    (measured,) = [row for row in client.metrics(job["id"]) if row["step"] == "predict"]
+    assert measured["measures"]["predict_rouge-l"]["n_documents"] == len(rows) > 1
+    assert measured["of"]["checkpoint"] == 6
+
+    (event, _), *pieces, (ending, told) = client.generate(job["id"], 6, prompt="Say a word.", max_new_tokens=12)
+    assert (event, ending) == ("started", "done"), told
+    assert "".join(data["text"] for _, data in pieces) == told["text"]
+    assert told["log_probability"] < 0 < told["tokens"] <= 12
+
+    reading = client.generate(job["id"], 6, prompt="Say a word.", max_new_tokens=1000, repetition_penalty=9.0)
+    job_id = next(reading)[1]["job_id"]
+    next(reading)
+    reading.close()
+    deadline = time.monotonic() + 20
+    while [one["id"] for one in client.jobs() if one["id"] == job_id]:
+        assert time.monotonic() < deadline, client.job(job_id)
+        time.sleep(0.1)
+
+
 def test_a_dry_run_says_what_the_run_then_does(client: Client) -> None:
     document = json.loads((EXAMPLES / "sft-lora.json").read_text(encoding="utf-8"))
     document["training"] = {"per_device_train_batch_size": 16, "num_train_epochs": 1, "gradient_accumulation_steps": 2}

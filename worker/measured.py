@@ -83,6 +83,18 @@ def _step_of(job: ResolvedJob, name: str) -> ResolvedStep:
     return next(step for step in job.steps if step.name == name.partition("/")[0])
 
 
+def asked_model(
+    work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], own: Start
+) -> ToMeasure | None:
+    """The checkpoint that the step names, or else its own model."""
+    if step.do not in ("predict", "generate"):
+        return None
+    for name in filter(None, map(CheckpointName.read, step.measures.checkpoints or ())):
+        return _checkpoint(run, _maker(work, job, outputs, name, step), name)
+    model = step.model.model_name_or_path
+    return ToMeasure(model, {"model": model}, step, lambda: (own, place_of(work, run, step, outputs, model)))
+
+
 def _own_model(
     work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outputs: dict[str, Path], own: Start
 ) -> Iterator[ToMeasure]:

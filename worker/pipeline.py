@@ -15,16 +15,18 @@ from service.specs.reward_api import hosts_of
 from worker.data.hub import Hub
 from worker.data.load import Places
 from worker.failures import JobFailure
-from worker.measured import base_name, exported_checkpoint, makers, measured_models
+from worker.measured import asked_model, base_name, exported_checkpoint, makers, measured_models
 from worker.models.start import Start
 from worker.places import place_of, start_of
 from worker.run import Run
 from worker.stages.bringing import bring
 from worker.stages.exporting import export
+from worker.stages.generating import generate
 from worker.stages.inspecting import inspect
 from worker.stages.measuring_later import measure_later
 from worker.stages.plots import plot_loss
 from worker.stages.ppo import ppo
+from worker.stages.predicting import predict
 from worker.stages.preference import preference
 from worker.stages.pretraining import pretraining
 from worker.stages.reward import reward
@@ -46,6 +48,8 @@ STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
 OTHERS: dict[str, Callable[[StepWork, Run], tuple[Path, dict[str, Any]]]] = {
     "measure": measure_later,
     "inspect": inspect,
+    "predict": predict,
+    "generate": generate,
     "export": export,
 }
 
@@ -124,6 +128,8 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         companions=_companions(job, step, place),
         reward_hosts=hosts_of(work.reward_hosts),
         to_measure=measured_models(work, run, job, step, outputs, start),
+        to_ask=asked_model(work, run, job, step, outputs, start),
+        messages=job.messages or (),
         exports_root=Path(work.exports_root),
         hub_push=work.hub and work.hub_push,
         hub_token=(work.tokens or {}).get(step.name),

@@ -119,6 +119,10 @@ class Run:
         else:
             self.deliveries.send_file(file, size, sha256, tell)
 
+    def piece(self, number: int, text: str) -> None:
+        """The next part, from 0 on, of a text that is being written."""
+        self._send("piece", number=number, text=text)
+
     def step_finished(self, position: int, step: str, output: Path, summary: dict[str, Any]) -> None:
         self._settle()
         self._send("step", position=position, step=step, output=self._under_root(output), summary=summary)

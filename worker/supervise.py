@@ -34,6 +34,7 @@ from service.store import (
     checkpoints,
     events,
     files,
+    generations,
     jobs,
     leases,
     metrics,
@@ -130,7 +131,11 @@ def _write_not_started(database: Database, settings: WorkerSettings, held: Claim
 
 
 def _kept(resolved: ResolvedJob) -> dict[str, tuple[int | None, int | None]]:
-    return {step.name: (step.training.save_total_limit, step.training.keep_best) for step in resolved.steps}
+    """Of what is predicted so far the newest has all."""
+    return {
+        step.name: (1, None) if step.do == "predict" else (step.training.save_total_limit, step.training.keep_best)
+        for step in resolved.steps
+    }
 
 
 def _log_copies(settings: WorkerSettings, work: Work) -> LogCopies | None:
@@ -419,6 +424,10 @@ def _write_artifact(session: Session, held: Claim, message: dict[str, Any]) -> N
     artifacts.record(session, held, message["name"], message["path"], message["size"], message["sha256"])
 
 
+def _write_piece(session: Session, held: Claim, message: dict[str, Any]) -> None:
+    generations.add(session, held, message["number"], message["text"])
+
+
 def _write_step(session: Session, held: Claim, message: dict[str, Any]) -> None:
     steps.finish(session, held, message["position"], message["step"], message["output"], message["summary"])
     events.add(session, held.job_id, events.Kind.STEP_FINISHED, f"Step {message['step']} is done.", message["summary"])
@@ -435,5 +444,6 @@ WRITERS: dict[str, Callable[[Session, Claim, dict[str, Any]], None]] = {
     "checkpoint": _write_checkpoint,
     "measurement": _write_measurement,
     "artifact": _write_artifact,
+    "piece": _write_piece,
     "step": _write_step,
 }

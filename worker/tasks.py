@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import files, leases, limits, retention, scheduling, uploads, workers
+from service.store import files, generations, leases, limits, retention, scheduling, uploads, workers
 from service.store.errors import WorkerIsThere, WorkerReplaced
 from service.store.session import Database
 from service.store.workers import Orders
@@ -63,8 +63,8 @@ class Worker:
                 return self._register_again(error)
 
     def sweep(self) -> None:
-        """Takes back jobs whose worker is gone, ends those whose time is over, keeps workers for those that need much, and rings
-        for lost bells."""
+        """Takes back jobs whose worker is gone, ends those whose time is over or that nobody reads, keeps workers for those that
+        need much, and rings for lost bells."""
         queues = self._settings.queue_names
         with self._database.transaction() as session:
             leases.rescue(session, retry_seconds=self._settings.retry_seconds)
@@ -72,6 +72,7 @@ class Worker:
             retention.expire(session)
             files.expire(session)
             uploads.expire(session)
+            generations.forget(session)
             unheard = leases.unheard(session, queues, 3 * self._settings.sweep_seconds)
         with self._database.transaction() as session:
             scheduling.tell_unreadable(session, queues)

@@ -10,6 +10,7 @@ ApiError
 ├── NoSuchThing              the job is there, and has no such part
 ├── Gone                     the file was there, and is no more
 ├── RangeNotSatisfiable      the file is shorter than the range that is asked for
+├── NoWorkerFree             what must be done at once cannot be; the header Retry-After says when to ask again
 └── NotReady                 the service cannot take jobs now; `checks` says why
 """
 
@@ -62,6 +63,10 @@ class Gone(ApiError):
 
 class RangeNotSatisfiable(ApiError):
     """The file is shorter than the range that is asked for."""
+
+
+class NoWorkerFree(ApiError):
+    """No worker is free to do at once what somebody waits for."""
 
 
 class NotReady(ApiError):

@@ -71,7 +71,7 @@ class Measured(BaseModel):
 
     step: str
     checkpoint: int | Literal["base"] = Field(description="A number of updates; in a step that measures, of the list's places.")
-    of: MeasuredModel | None = Field(description="In a step that measures, which checkpoint this is.")
+    of: MeasuredModel | None = Field(description="In a step that measures or predicts, which checkpoint this is.")
     split: str
     measures: dict[str, MeasuredValue]
     alerts: list[AlertTestView]

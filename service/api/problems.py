@@ -55,6 +55,7 @@ class Code(StrEnum):
     BAD_CURSOR = "bad_cursor"  # `after` is not of this list
     LEASE_LOST = "lease_lost"  # the attempt no longer holds the job
     WORKER_CONFLICT = "worker_conflict"  # another worker is registered under that name
+    NO_WORKER_FREE = "no_worker_free"  # no worker is there, or came free in time; Retry-After says when to ask again
     NOT_READY = "not_ready"  # the service cannot take jobs now; `checks` says why
     UNAVAILABLE = "unavailable"  # the database or the artifact store cannot be reached now; ask again
     INTERNAL_ERROR = "internal_error"  # a fault of ours; the log has it under the request id
@@ -82,6 +83,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     api.NoSuchThing: (404, Code.NOT_FOUND),
     api.Gone: (410, Code.GONE),
     api.RangeNotSatisfiable: (416, Code.RANGE_NOT_SATISFIABLE),
+    api.NoWorkerFree: (503, Code.NO_WORKER_FREE),
     api.NotReady: (503, Code.NOT_READY),
     storage.Missing: (410, Code.GONE),
     storage.StorageError: (503, Code.UNAVAILABLE),

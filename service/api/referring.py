@@ -2,6 +2,7 @@
 out by their numbers in what will run."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -30,7 +31,8 @@ class Referring:
     def __call__(self, spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         for index, step in enumerate(resolved.steps):
             for argument, text, name in named_in(step):
-                yield from self._looked(spec, index, argument, text, name, self._found, self._each)
+                each = partial(self._each, is_asked=step.do in ("predict", "generate"))
+                yield from self._looked(spec, index, argument, text, name, self._found, each)
             for argument, name in earlier_named(step):
                 yield from self._looked(spec, index, argument, str(name), name, self._chains, self._chain)
         if self._chains:
@@ -54,8 +56,8 @@ class Referring:
         except NoCheckpoint as error:
             yield Refusal(place_of(spec, index, argument), str(error))
 
-    def _each(self, session: Session, name: CheckpointName) -> Names:
-        return tuple(map(str, referred.found(session, self._owner, name)))
+    def _each(self, session: Session, name: CheckpointName, is_asked: bool) -> Names:
+        return tuple(map(str, referred.found(session, self._owner, name, is_asked)))
 
     def _chain(self, session: Session, name: CheckpointName) -> Names:
         """Each of its links by its number, and there."""

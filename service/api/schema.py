@@ -12,6 +12,7 @@ from service.api.openai.uploads import Completion, NewUpload
 from service.api.problems import Problem
 from service.specs import flat
 from service.specs.changes import JobChanges
+from service.specs.generation import Generation
 from service.specs.inspection import Inspection
 from service.specs.job import JobSpec
 from service.specs.ledger import GROUPS
@@ -48,6 +49,14 @@ _INSPECTION = {
 # The body of POST /datasets/{name}/inspect, which may be left out but for the model.
 INSPECTION_BODY = {"content": {"application/json": _INSPECTION}}
 
+_GENERATION = {
+    "schema": {"$ref": _REFERENCE.format(model="Generation")},
+    "examples": {"greedy": {"value": {"prompt": "What says the fox?", "max_new_tokens": 64, "do_sample": False}}},
+}
+
+# The body of POST /jobs/{job_id}/checkpoints/{global_step}/generate.
+GENERATION_BODY = {"required": True, "content": {"application/json": _GENERATION}}
+
 _CHANGES = {"schema": {"$ref": _REFERENCE.format(model="JobChanges")}, "examples": {"ahead": {"value": {"priority": 10}}}}
 
 # The body of PATCH /jobs/{job_id}.
@@ -79,8 +88,9 @@ def _schemas() -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template=_REFERENCE)
     changes = JobChanges.model_json_schema(ref_template=_REFERENCE)
     inspection = Inspection.model_json_schema(ref_template=_REFERENCE)
+    generation = Generation.model_json_schema(ref_template=_REFERENCE)
     others = {model.__name__: model.model_json_schema(ref_template=_REFERENCE) for model in (NewUpload, Completion)}
-    nested = [document.pop("$defs", {}) for document in (job, problem, *others.values())]
+    nested = [document.pop("$defs", {}) for document in (job, problem, generation, *others.values())]
     parts = {name: part for defs in nested for name, part in defs.items()}
     return {
         **parts,
@@ -89,6 +99,7 @@ def _schemas() -> dict[str, Any]:
         "FlatJob": _flat_job(parts),
         "JobChanges": changes,
         "Inspection": inspection,
+        "Generation": generation,
         "Problem": problem,
     }
 

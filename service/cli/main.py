@@ -9,6 +9,7 @@ from service.cli.connection import Connection
 from service.cli.delete import delete
 from service.cli.demo import demo
 from service.cli.drain import drain
+from service.cli.generate import generate
 from service.cli.init import init
 from service.cli.inspect import inspect
 from service.cli.jobs import jobs
@@ -45,7 +46,7 @@ def finebits(
 COMMANDS = (
     *(up, demo, submit, watch, jobs, metrics, checkpoints, logs),
     *(pause, resume, cancel, retry, patch, delete),
-    *(inspect, measure),
+    *(inspect, measure, generate),
     *(workers, drain),
     *(init, serve, migrate, backup, restore, version),
 )

@@ -6,7 +6,7 @@ computation: activations, of a decoder whose layers are attention and a gated ML
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import Any
 
@@ -16,6 +16,7 @@ from service.library.errors import LibraryError
 from service.library.models import Model
 from service.library.plan import PlannedStep, plan_parameters
 from service.library.weights import Tensors
+from service.specs.generating import predicted_beams
 from service.specs.job import ResolvedJob, ResolvedStep, with_lora_defaults
 from service.specs.lineage import lineages, origin
 
@@ -113,6 +114,26 @@ def estimate_of_measuring(
     )
 
 
+def estimate_of_writing(
+    tensors: Tensors, config: Mapping[str, Any], step: ResolvedStep, trainable: int = 0, number: int = HALF
+) -> Memory | None:
+    """As measuring, with the keys and values of every layer kept for the prompt and what is written, of each beam."""
+    if step.do == "generate":  # one text
+        step = step.model_copy(update={"training": step.training.model_copy(update={"per_device_eval_batch_size": 1})})
+    shape, known = shape_of(config), estimate_of_measuring(tensors, config, step, trainable, number)
+    if shape is None or known is None:
+        return None
+    written = step.generating.max_new_tokens if step.generating.max_new_tokens > 0 else step.generating.max_length
+    texts = step.training.per_device_eval_batch_size * predicted_beams(step.generating, step.data.eval_num_beams)
+    computed = number if step.finetuning.finetuning_type == "lora" else FLOAT
+    kept = 2 * texts * (step.data.cutoff_len + written) * shape.layers * shape.keys * computed
+    return replace(known, activations=known.activations + kept)
+
+
+# Of steps that train nothing.
+ESTIMATES = {"train": estimate, "predict": estimate_of_writing, "generate": estimate_of_writing}
+
+
 def shape_of(config: Mapping[str, Any]) -> Shape | None:
     """None where it is no decoder of the usual make."""
 
@@ -152,7 +173,7 @@ def _of_step(roots: Roots, resolved: ResolvedJob, step: ResolvedStep, planned: P
     if planned.trainable_parameters is None:
         return planned.why_unknown.get("trainable_parameters", "How many parameters train is not known.")
     model, tensors = found(roots, resolved, step)
-    estimated = estimate if step.do == "train" else estimate_of_measuring
+    estimated = ESTIMATES.get(step.do, estimate)
     known = estimated(tensors, model.config, step, planned.trainable_parameters) if model and tensors else None
     return known or "The model's config does not say what its layers are made of."
 

@@ -100,6 +100,8 @@ def _planned(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> Planned
         planned.updates = planned.trainable_parameters = 0
     if step.do == "measure":
         _count_measured(planned, roots, step)
+    if step.do == "predict" and planned.rows is not None:
+        planned.measured_rows = planned.validation_rows or planned.rows
     return planned
 
 

@@ -33,7 +33,7 @@ def earlier_named(step: ResolvedStep) -> Iterator[tuple[str, CheckpointName]]:
 def chain(job: ResolvedJob, name: CheckpointName) -> tuple[str, ...]:
     """The whole model that a checkpoint of that job is, and the adapters on it, the last of them the checkpoint's own."""
     maker = next(step for step in job.steps if step.name == name.step)
-    if maker.finetuning.finetuning_type != "lora":
+    if maker.do != "train" or maker.finetuning.finetuning_type != "lora":
         return (str(name),)
     start = lineages(job)[maker.name]
     *below, _ = with_own(maker, start)

@@ -45,6 +45,7 @@ _ROWS = frozenset(
 _GENERATING = frozenset(
     f"generating.{field}" for field in ("do_sample", "temperature", "top_p", "top_k", "max_new_tokens", "repetition_penalty")
 )
+_BEAMS = frozenset(("generating.num_beams", "generating.length_penalty", "data.eval_num_beams"))
 _MEASURES = frozenset(
     f"measures.{field}"
     for field in (
@@ -78,6 +79,7 @@ _OF_A_MODEL = frozenset(
 )
 _OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
 _CACHE = frozenset(("data.cache_path", "data.overwrite_cache"))
+_ASKED = _GENERATING | {"generating.max_length", "measures.checkpoints"}
 
 _EXPORT = frozenset(f"export.{field}" for field in ExportArguments.model_fields) | frozenset(
     f"model.{field}" for field in ModelArguments.model_fields if field == "adapter_name_or_path" or field.startswith("export_")
@@ -87,6 +89,8 @@ LOOKS_AT: dict[Deed, frozenset[str]] = {
     "measure": _MODEL | _ROWS | _GENERATING | _MEASURES | _OF_A_MODEL,
     "inspect": _TOKENIZER | (_ROWS - _CACHE) | _OF_ROWS,
     "export": _TOKENIZER | _ROWS | _OF_A_MODEL | _EXPORT,
+    "predict": _MODEL | (_ROWS - _CACHE - {"data.train_on_prompt"}) | _ASKED | _BEAMS | _OF_A_MODEL,
+    "generate": _MODEL | {"data.template", "finetuning.stage", "finetuning.finetuning_type", "training.seed"} | _ASKED,
 }
 
 

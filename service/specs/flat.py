@@ -21,8 +21,8 @@ GROUP_OF = {
 COMMAND_LINE: dict[str, tuple[tuple[Any, ...], str]] = {
     "do_train": ((True,), "A job trains; there is nothing else to switch on."),
     "do_eval": ((True, False), "Every checkpoint is measured on held-out text."),
-    "do_predict": ((False,), "Prediction is not built yet."),
-    "predict_with_generate": ((False,), "Prediction is not built yet."),
+    "do_predict": ((False,), "A flat file trains or predicts: leave do_train out, or give both as the steps of a job."),
+    "predict_with_generate": ((False,), "Checkpoints are measured, and write nothing: predictions are a job with do_predict."),
     "overwrite_output_dir": ((True, False), "Every attempt writes into a folder of its own; nothing is overwritten."),
     "report_to": (("none", None, [], ["none"]), "The training series is served by GET /jobs/{id}/metrics/series."),
     "ddp_timeout": ((int,), "There is one process, so no timeout between processes applies."),
@@ -30,6 +30,13 @@ COMMAND_LINE: dict[str, tuple[tuple[Any, ...], str]] = {
     "save_only_model": ((False,), "Checkpoints carry the optimiser, so that a job that dies can go on."),
     "export_device": (("cpu", "cuda", "auto"), "Adapters are merged in the host's memory."),
     "trust_remote_code": ((False,), "Code that comes with a model is never run."),
+}
+
+# The same in a file that predicts.
+PREDICTING: dict[str, tuple[tuple[Any, ...], str]] = {
+    "do_train": ((False,), "The job predicts, and trains nothing."),
+    "do_predict": ((True,), "An answer is written to every row: generated_predictions.jsonl, among the job's artifacts."),
+    "predict_with_generate": ((True,), "Predictions are generated; there is no other way."),
 }
 
 _OUTPUT_DIR = "The service chooses where a job writes (GET /jobs/{id}/artifacts); the path given is kept as a label."
@@ -47,6 +54,10 @@ def nest(document: dict[str, Any]) -> tuple[dict[str, Any], dict[Place, Place], 
     places: dict[Place, Place] = {}
     refusals: list[Refusal] = []
     notices: list[Notice] = []
+    predicts = document.get("do_predict") is True and document.get("do_train") is not True
+    command_line = COMMAND_LINE | (PREDICTING if predicts else {})
+    if predicts:
+        nested["do"] = "predict"
     for key, value in document.items():
         group = GROUP_OF.get(key)
         if key == "seed" and "task" in document:
@@ -54,8 +65,8 @@ def nest(document: dict[str, Any]) -> tuple[dict[str, Any], dict[Place, Place], 
         if key == "output_dir":
             places[("labels", key)] = (key,)
             notices.append(Notice((key,), _OUTPUT_DIR))
-        elif key in COMMAND_LINE:
-            fits, why = COMMAND_LINE[key]
+        elif key in command_line:
+            fits, why = command_line[key]
             if _fits(value, fits):
                 notices.append(Notice((key,), why))
             else:

@@ -40,3 +40,8 @@ class GeneratingArguments(Group):
         default=1.0,
         description="Exponential penalty to the length that is used with beam-based generation.",
     )
+
+
+def predicted_beams(generating: GeneratingArguments, eval_num_beams: int | None) -> int:
+    """How many beams a step that predicts has: eval_num_beams wins over num_beams."""
+    return eval_num_beams or generating.num_beams

@@ -15,6 +15,7 @@ from service.specs.export import ExportArguments
 from service.specs.finetuning import FinetuningArguments
 from service.specs.generating import GeneratingArguments
 from service.specs.measures import OF_PAIRS, MeasureArguments
+from service.specs.messages import Messages
 from service.specs.model import ModelArguments
 from service.specs.resources import Resources
 from service.specs.training import TrainingArguments
@@ -22,9 +23,10 @@ from service.specs.training import TrainingArguments
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Label = Annotated[str, StringConstraints(max_length=256)]
 
-# What a step does: trains; measures a model or checkpoints, and trains nothing; looks at the data, and loads no model; or writes
-# its model, with its adapters merged, to be used elsewhere.
-Deed = Literal["train", "measure", "inspect", "export"]
+# What a step does: trains; or, training nothing: measures a model or checkpoints; looks at the data, and loads no model; writes
+# an answer to every row of a data set; writes one, to the job's own messages; or writes its model, with its adapters merged, for
+# use elsewhere.
+Deed = Literal["train", "measure", "inspect", "predict", "generate", "export"]
 
 ModelOverrides = overrides_of(ModelArguments)
 DataOverrides = overrides_of(DataArguments)
@@ -60,9 +62,10 @@ class JobSpec(Group):
     do: Deed = Field(
         default="train",
         description="What its steps do: train; measure (measures.checkpoints, or the step's own model, and nothing is trained); "
-        "inspect (the data, and no model is loaded); export (the step's model, with its adapters merged, or a checkpoint of an "
-        "earlier job, job-.../sft/40).",
+        "inspect (the data, and no model is loaded); predict (answers to the rows of data.dataset); generate (one, to messages); "
+        "export (the step's model, with its adapters merged, or a checkpoint of an earlier job, job-.../sft/40).",
     )
+    messages: Messages | None = Field(default=None, description="What a step that generates answers; in the stage pt, one text.")
     model: ModelArguments
     data: DataArguments = DataArguments()
     finetuning: FinetuningArguments = FinetuningArguments()
@@ -93,6 +96,7 @@ class ResolvedJob(Group):
     """A job as it will run."""
 
     resources: Resources
+    messages: Messages | None = None
     steps: tuple[ResolvedStep, ...] = Field(strict=False)
 
 
@@ -104,7 +108,9 @@ def resolve(spec: JobSpec) -> ResolvedJob:
     steps = spec.steps or (Step(name=spec.finetuning.stage if spec.do == "train" else spec.do),)
     resolved = (_resolve_step(spec, step) for step in steps)
     return ResolvedJob(
-        resources=spec.resources, steps=tuple(step if step.do == "train" else _only_looking(step) for step in resolved)
+        resources=spec.resources,
+        messages=spec.messages,
+        steps=tuple(step if step.do == "train" else _only_looking(step) for step in resolved),
     )
 
 

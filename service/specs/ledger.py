@@ -57,15 +57,12 @@ _PPO = works_if("stage is ppo")
 _OF_ROWS = works_if("stage is not ppo")
 _OF_WHOLE_REWARDS = works_if("stage is ppo and reward_model_type is full")
 _SAMPLED = works_if("a measure taken on generations is named")
-_WRITTEN = works_if("stage is ppo or a measure taken on generations is named")
-_DRAWN = works_if("do_sample is on, and stage is ppo or a measure taken on generations is named")
-_BEAMS = refused(
-    "Beams look for the likeliest answer, and no step that wants it is built yet; ppo and the measures draw their texts."
-)
+_WRITTEN = works_if("the step writes: predict, generate, the stage ppo, or a measure taken on generations")
+_DRAWN = works_if("do_sample is on, and the step writes: predict, generate, the stage ppo, or a measure taken on generations")
+_PREDICTED = works_if("the step predicts")
 _OF_LABELS = works_if("stage is pt or sft")
 _DPO = works_if("stage is dpo")
 _OF_REFERENCE = works_if("ref_model is given")
-_GENERATION = refused("Predictions are not built yet.")
 _EVALUATION = refused("Benchmark evaluation is not built yet; checkpoints are measured in bits all the same.")
 
 GROUPS: dict[str, type[Group]] = {
@@ -127,7 +124,7 @@ LEDGER: dict[str, Fate] = {
     "data.overwrite_cache": WORKS,
     "data.preprocessing_num_workers": WORKS,
     "data.max_samples": WORKS,
-    "data.eval_num_beams": _GENERATION,
+    "data.eval_num_beams": _PREDICTED,
     "data.ignore_pad_token_for_loss": _OF_LABELS,
     "data.val_size": WORKS,
     "data.sft_packing": works_if("stage is sft"),
@@ -168,11 +165,11 @@ LEDGER: dict[str, Fate] = {
     "generating.temperature": _DRAWN,
     "generating.top_p": _DRAWN,
     "generating.top_k": _DRAWN,
-    "generating.num_beams": _BEAMS,
-    "generating.max_length": works_if("stage is ppo and max_new_tokens is 0"),
+    "generating.num_beams": _PREDICTED,
+    "generating.max_length": works_if("max_new_tokens is 0, and the step predicts, generates or is of the stage ppo"),
     "generating.max_new_tokens": _WRITTEN,
     "generating.repetition_penalty": _WRITTEN,
-    "generating.length_penalty": _BEAMS,
+    "generating.length_penalty": works_if("the step predicts with several beams"),
     "evaluation.task": _EVALUATION,  # required, so no evaluation group passes
     "evaluation.task_dir": _EVALUATION,
     "evaluation.batch_size": _EVALUATION,
@@ -212,7 +209,7 @@ LEDGER: dict[str, Fate] = {
     "measures.names": WORKS,
     "measures.dataset": WORKS,
     "measures.anchor": WORKS,
-    "measures.checkpoints": works_if("the step measures"),
+    "measures.checkpoints": works_if("the step measures, predicts or generates"),
     "measures.base": WORKS,
     "measures.every": WORKS,
     "measures.max_documents": WORKS,

@@ -26,6 +26,7 @@ from service.specs.catalogue import (
     hidden_markov,
     memorization,
     multivariate,
+    predictions,
     preferences,
     processes,
     quantum,
@@ -64,6 +65,7 @@ FAMILIES = (
     memorization,
     preferences,
     rows,
+    predictions,
 )
 REGISTRY: tuple[Measure, ...] = tuple(measure for family in FAMILIES for measure in family.ROWS)
 CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
@@ -106,7 +108,8 @@ class MeasureArguments(Group):
     checkpoints: CommaList | None = Field(
         default=None,
         description="Of a step that measures, which checkpoints: job-.../sft/40 (after 40 updates), job-.../sft (what the step "
-        "ended with), job-.../sft/* (all that are kept), @sft and @sft/40 (of this job). The step's own model when not given.",
+        "ended with), job-.../sft/* (all that are kept), @sft and @sft/40 (of this job). The step's own model when not given. "
+        "A step that predicts or generates asks one.",
     )
     base: Literal["job", "step"] = Field(
         default="job",

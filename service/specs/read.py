@@ -67,6 +67,8 @@ def _read_nested(document: dict[str, Any], also: Check) -> ReadJob:
         *rules.rewards_come_from_rm(spec, resolved),
         *rules.exports_have_names_of_their_own(spec, resolved),
         *rules.adapter_only_is_one_adapter(spec, resolved),
+        *rules.rewards_write_nothing(spec, resolved),
+        *rules.messages_are_answered(spec, resolved),
         *rules.conditions_hold(spec, resolved),
         *broken_rules(spec, resolved),
         *also(spec, resolved),

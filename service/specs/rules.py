@@ -14,12 +14,14 @@ from service.specs.catalogue.measure import Object
 from service.specs.checkpoint_names import CheckpointName, exported_by, named_in
 from service.specs.companions import companions, with_companions
 from service.specs.deeds import looks_at
+from service.specs.generating import predicted_beams
 from service.specs.guards import threshold
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.measures import BY_NAME as MEASURES
 from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, MeasureArguments, taken_on
+from service.specs.messages import why_not_answered
 from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
 from service.specs.roots import is_own_repository
@@ -80,6 +82,8 @@ TEMPLATES = (
 
 Complaints = Iterator[tuple[str, str]]
 
+REWARDS_WRITE_NOTHING = "The stage rm makes a reward model, which scores texts and writes none: name what sft, dpo or ppo made."
+
 
 def template_is_given(step: ResolvedStep) -> Complaints:
     has_rows = step.do != "export" or bool(step.data.dataset)
@@ -98,7 +102,7 @@ def own_template_is_not_split(step: ResolvedStep) -> Complaints:
 
 
 def dataset_is_given(step: ResolvedStep) -> Complaints:
-    if not step.data.dataset and step.do in ("train", "inspect"):
+    if not step.data.dataset and step.do in ("train", "inspect", "predict"):
         what = "A training step needs a data set" if step.do == "train" else "There is no data set to look at"
         yield "data.dataset", f"{what}: a name in dataset_info.json, or several with commas."
 
@@ -274,7 +278,8 @@ def ppo_does_not_scale_gradients(step: ResolvedStep) -> Complaints:
 
 def drawing_needs_a_temperature(step: ResolvedStep) -> Complaints:
     given = step.generating
-    if step.finetuning.stage == "ppo" and given.do_sample and given.temperature == 0:
+    draws = step.do in ("predict", "generate") or (step.do == "train" and step.finetuning.stage == "ppo")
+    if draws and given.do_sample and given.temperature == 0:
         yield "generating.temperature", "At temperature 0 nothing is drawn: set do_sample to false for the likeliest tokens."
 
 
@@ -443,6 +448,31 @@ def measuring_reads_single_answers(step: ResolvedStep) -> Complaints:
         )
 
 
+def predicting_reads_conversations(step: ResolvedStep) -> Complaints:
+    if step.do == "predict" and step.finetuning.stage != "sft":
+        why = f"Predictions answer conversations, as the stage sft reads them; {step.finetuning.stage} has none."
+        yield "finetuning.stage", why
+
+
+def generating_reads_messages(step: ResolvedStep) -> Complaints:
+    if step.do == "generate" and step.finetuning.stage not in ("pt", "sft"):
+        yield (
+            "finetuning.stage",
+            "The stage of a step that generates says what messages are: in pt a text, in sft a conversation.",
+        )
+
+
+def one_model_answers(step: ResolvedStep) -> Complaints:
+    names = step.measures.checkpoints or ()
+    if step.do not in ("predict", "generate") or not names:
+        return
+    if len(names) > 1:
+        yield "measures.checkpoints", "One model answers: give each checkpoint a step of its own."
+    name = CheckpointName.read(names[0])
+    if name is not None and name.at == "*":
+        yield "measures.checkpoints.0", "One model answers: name one checkpoint by its number."
+
+
 def inspecting_reads_rows(step: ResolvedStep) -> Complaints:
     if step.do == "inspect" and step.finetuning.stage not in INSPECTED_AS:
         yield "finetuning.stage", "In a step that inspects the stage says how rows are read: pt reads texts, sft conversations."
@@ -461,7 +491,7 @@ def measures_of_gradients_train(step: ResolvedStep) -> Complaints:
 
 
 def checkpoints_are_named(step: ResolvedStep) -> Complaints:
-    for index, text in enumerate(step.measures.checkpoints or () if step.do == "measure" else ()):
+    for index, text in enumerate(step.measures.checkpoints or () if step.do in ASKS_CHECKPOINTS else ()):
         name = CheckpointName.read(text)
         if name is None:
             forms = "job-.../sft/40, job-.../sft, job-.../sft/*, @sft or @sft/40"
@@ -495,6 +525,9 @@ def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
     if step.finetuning.num_layer_trainable == 0:
         yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
 
+
+# The steps that may be of checkpoints.
+ASKS_CHECKPOINTS = ("measure", "predict", "generate")
 
 # How a step that measures, or inspects, may read its rows.
 MEASURED_AS = ("pt", "sft", "dpo")
@@ -555,6 +588,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     pairs_are_measured_by_rewards,
     measuring_has_a_text,
     measuring_reads_single_answers,
+    predicting_reads_conversations,
+    generating_reads_messages,
+    one_model_answers,
     inspecting_reads_rows,
     measures_of_training_rows_have_them,
     measures_of_gradients_train,
@@ -566,7 +602,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
 
 
 def _writes(step: ResolvedStep) -> bool:
-    """Whether the step's model writes texts: those that are scored, or those that are measured."""
+    """Whether the step's model writes texts: answers, those that are scored, or those that are measured."""
+    if step.do in ("predict", "generate"):
+        return True
     return step.finetuning.stage == "ppo" or "generations" in taken_on(step.measures.names)
 
 
@@ -596,11 +634,15 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "the step exports to a hub": lambda step: step.do == "export" and step.model.export_hub_model_id is not None,
     "the step exports into an export_dir": lambda step: step.do == "export" and step.model.export_dir is not None,
     "the step exports and has data": lambda step: step.do == "export" and bool(step.data.dataset),
-    "the step measures": lambda step: step.do == "measure",
+    "the step measures, predicts or generates": lambda step: step.do in ASKS_CHECKPOINTS,
+    "the step predicts": lambda step: step.do == "predict",
+    "the step predicts with several beams": lambda step: (
+        step.do == "predict" and predicted_beams(step.generating, step.data.eval_num_beams) > 1
+    ),
     "a measure taken on a task is named": lambda step: "task" in taken_on(step.measures.names),
     "a measure taken on generations is named": lambda step: "generations" in taken_on(step.measures.names),
-    "stage is ppo or a measure taken on generations is named": _writes,
-    "do_sample is on, and stage is ppo or a measure taken on generations is named": lambda step: (
+    "the step writes: predict, generate, the stage ppo, or a measure taken on generations": _writes,
+    "do_sample is on, and the step writes: predict, generate, the stage ppo, or a measure taken on generations": lambda step: (
         step.generating.do_sample and _writes(step)
     ),
     "stage is pt or sft": lambda step: step.finetuning.stage in ("pt", "sft"),
@@ -610,7 +652,9 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "stage is ppo and reward_model_type is full": lambda step: (
         step.finetuning.stage == "ppo" and step.finetuning.reward_model_type == "full"
     ),
-    "stage is ppo and max_new_tokens is 0": lambda step: step.finetuning.stage == "ppo" and step.generating.max_new_tokens <= 0,
+    "max_new_tokens is 0, and the step predicts, generates or is of the stage ppo": lambda step: (
+        step.generating.max_new_tokens <= 0 and (step.do in ("predict", "generate") or step.finetuning.stage == "ppo")
+    ),
     "stage is dpo": lambda step: step.finetuning.stage == "dpo",
     "ref_model is given": lambda step: step.finetuning.ref_model is not None,
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
@@ -675,6 +719,37 @@ def adapter_only_is_one_adapter(spec: JobSpec, job: ResolvedJob) -> Iterator[Ref
         if n_adapters != 1:
             lie = f"are {n_adapters} adapters, one on another" if n_adapters else "is no adapter"
             yield Refusal(_place(spec, index, "export.adapter_only"), f"There {lie}: export the model whole.")
+
+
+def messages_are_answered(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """A step that generates has something to answer, and nothing else looks at messages."""
+    steps = [step for step in job.steps if step.do == "generate"]
+    if not steps:
+        if spec.messages is not None:
+            yield Refusal(("messages",), "This has no effect here: no step generates.")
+        return
+    if spec.messages is None:
+        yield Refusal(("messages",), "A step that generates needs messages to answer: a list of {role, content}.")
+        return
+    why_not = why_not_answered(spec.messages)
+    if why_not is not None:
+        yield Refusal(("messages",), why_not)
+    if len(spec.messages) > 1 and any(step.finetuning.stage == "pt" for step in steps):
+        yield Refusal(("messages",), "In the stage pt there are no turns: give one message of the user, the text to go on with.")
+
+
+def rewards_write_nothing(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """What the stage rm makes scores texts; it is not asked for any."""
+    scorers = {f"@{step.name}" for step in job.steps if step.do == "train" and step.finetuning.stage == "rm"}
+    for index, step in enumerate(job.steps):
+        if step.do not in ("predict", "generate"):
+            continue
+        named = [("model.model_name_or_path", step.model.model_name_or_path)]
+        named += [("model.adapter_name_or_path", name) for name in step.model.adapter_name_or_path or ()]
+        named += [(f"measures.checkpoints.{at}", name) for at, name in enumerate(step.measures.checkpoints or ())]
+        for argument, name in named:
+            if name.partition("/")[0] in scorers:
+                yield Refusal(_place(spec, index, argument), REWARDS_WRITE_NOTHING)
 
 
 def references_point_back(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:

@@ -1,4 +1,4 @@
-"""Which checkpoints the numbers of a step that measures stand for."""
+"""Which checkpoints the numbers of a step that measures, or predicts, stand for."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Number = tuple[str, int]  # the step that measures, and a place in its list, fro
 def of_job(session: Session, job_id: str) -> dict[Number, dict[str, Any]]:
     """{job_id, step, checkpoint, model} of each; nothing for a job in which every step trains."""
     resolved = jobs.resolved_document(session, job_id)
-    measuring = [step for step in resolved["steps"] if step.get("do", "train") == "measure"]
+    measuring = [step for step in resolved["steps"] if step.get("do", "train") in ("measure", "predict")]
     if not measuring:
         return {}
     made = _made(session, job_id)

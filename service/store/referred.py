@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from service.specs.beginnings import earlier_named
 from service.specs.checkpoint_names import CheckpointName, named_in
 from service.specs.job import ResolvedJob
+from service.specs.rules import REWARDS_WRITE_NOTHING
 from service.store import checkpoints, jobs, steps
 from service.store.tables import Checkpoint, Job
 
@@ -17,10 +18,10 @@ class NoCheckpoint(ValueError):
     """There is none of that name; the message says why."""
 
 
-def found(session: Session, owner: str, name: CheckpointName) -> list[CheckpointName]:
+def found(session: Session, owner: str, name: CheckpointName, is_asked: bool = False) -> list[CheckpointName]:
     """The checkpoints, by their numbers, that a name of another job's stands for. Raises NoCheckpoint.
 
-    Another owner's job is as good as none: whether it is there is not said.
+    Another owner's job is as good as none: whether it is there is not said. One that is asked must be able to write.
     """
     job = session.scalar(select(Job).where(Job.id == name.job_id, Job.owner == owner))
     if job is None:
@@ -29,6 +30,8 @@ def found(session: Session, owner: str, name: CheckpointName) -> list[Checkpoint
     if name.step not in made_by:
         told = ", ".join(made_by) or "none"
         raise NoCheckpoint(f"The job {job.id} has no step {name.step!r} that trains or exports a model; it has {told}.")
+    if is_asked and _stage(job, name.step) == "rm":
+        raise NoCheckpoint(REWARDS_WRITE_NOTHING)
     saved = sorted(checkpoints.of_job(session, job.id, name.step), key=lambda checkpoint: checkpoint.global_step)
     numbers = [checkpoint.global_step for checkpoint in saved if checkpoint.removed_at is None]
     if name.at == "*":
@@ -84,6 +87,10 @@ def _makes_a_model(step: dict[str, Any]) -> bool:
     """An adapter that is exported alone is no model."""
     deed = step.get("do", "train")
     return bool(deed == "train" or (deed == "export" and not step["export"]["adapter_only"]))
+
+
+def _stage(job: Job, step: str) -> str:
+    return next(str(one["finetuning"]["stage"]) for one in job.resolved["steps"] if one["name"] == step)
 
 
 def _ended_with(session: Session, job: Job, step: str, saved: Sequence[Checkpoint]) -> int:

@@ -406,9 +406,7 @@ class File(Base):
     path: Mapped[str]  # under the artifact root
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
-    entry: Mapped[dict[str, Any] | None] = mapped_column(
-        Document
-    )  # how its rows read, as in dataset_info.json; None: no data set
+    entry: Mapped[dict[str, Any] | None] = mapped_column(Document)  # as in dataset_info.json; None: no data set
     rows: Mapped[int | None]
     created_at: Mapped[float]
     expires_at: Mapped[float | None]
@@ -465,6 +463,25 @@ class UploadPart(Base):
     created_at: Mapped[float]
 
     __table_args__ = (Index("ix_upload_parts_upload_id", "upload_id"),)
+
+
+class Generation(Base):
+    """A job that writes a text for a client who reads along; how long that one is taken to be there."""
+
+    __tablename__ = "generations"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    reader_until: Mapped[float] = mapped_column(index=True)
+
+
+class GeneratedPiece(Base):
+    """A part of that text, in order."""
+
+    __tablename__ = "generated_pieces"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("generations.job_id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
 
 
 class Removal(Base):

@@ -20,6 +20,7 @@ _PACKED = "tests/worker/stages/test_packed.py"
 _PPO = "tests/worker/stages/test_ppo.py"
 _ROLLOUT = "tests/worker/ppo/test_rollout.py"
 _PIPELINE = "tests/worker/test_pipeline.py"
+_PREDICTING = "tests/worker/stages/test_predicting.py"
 _PROBING = "tests/worker/stages/test_probing.py"
 _PLOTS = "tests/worker/stages/test_plots.py"
 _PICTURES = "tests/worker/stages/test_pictures.py"
@@ -121,6 +122,9 @@ EFFECTS: dict[str, str] = {
     "generating.temperature": f"{_ROLLOUT}::test_a_narrow_temperature_top_k_or_top_p_leaves_the_likeliest_token_alone",
     "generating.top_p": f"{_ROLLOUT}::test_a_narrow_temperature_top_k_or_top_p_leaves_the_likeliest_token_alone",
     "generating.top_k": f"{_ROLLOUT}::test_a_narrow_temperature_top_k_or_top_p_leaves_the_likeliest_token_alone",
+    "data.eval_num_beams": f"{_PREDICTING}::test_eval_num_beams_wins_over_num_beams",
+    "generating.num_beams": f"{_PREDICTING}::test_eval_num_beams_wins_over_num_beams",
+    "generating.length_penalty": f"{_PREDICTING}::test_length_penalty_reaches_the_beams",
     "generating.max_length": f"{_ROLLOUT}::test_max_new_tokens_wins_over_max_length_which_counts_the_prompt",
     "generating.max_new_tokens": f"{_ROLLOUT}::test_max_new_tokens_wins_over_max_length_which_counts_the_prompt",
     "generating.repetition_penalty": f"{_ROLLOUT}::test_repetition_penalty_keeps_tokens_from_coming_again",

@@ -35,7 +35,6 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "concat", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "pt"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "pt"}},
-    "the step measures": {"measures": {}},
     "the step exports": {"model": {}, "export": {}},
     "the step exports a whole model": {
         "do": "export",
@@ -46,6 +45,9 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "the step exports to a hub": {"do": "export", "model": {"export_hub_model_id": None}, "export": {}},
     "the step exports into an export_dir": {"do": "export", "export": {}},
     "the step exports and has data": {"do": "export", "data": {"dataset": None}},
+    "the step measures, predicts or generates": {"measures": {}},
+    "the step predicts": {"data": {}, "generating": {}},
+    "the step predicts with several beams": {"do": "predict", "generating": {}},
     "a measure taken on a task is named": {"measures": {"names": "entropy"}},
     "a measure taken on generations is named": {"measures": {"names": "entropy"}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "dpo"}, "training": {}},
@@ -55,12 +57,15 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "stage is not ppo": {"finetuning": _PPO, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "sft"}},
     "stage is ppo and reward_model_type is full": {"finetuning": _PPO},
-    "stage is ppo or a measure taken on generations is named": {"measures": {"names": "entropy"}, "generating": {}},
-    "do_sample is on, and stage is ppo or a measure taken on generations is named": {
+    "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
+        "measures": {"names": "entropy"},
+        "generating": {},
+    },
+    "do_sample is on, and the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
         "finetuning": _PPO,
         "generating": {"do_sample": False},
     },
-    "stage is ppo and max_new_tokens is 0": {"finetuning": _PPO, "generating": {}},
+    "max_new_tokens is 0, and the step predicts, generates or is of the stage ppo": {"finetuning": _PPO, "generating": {}},
 }
 
 WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
@@ -76,7 +81,6 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "mix_strategy interleaves": {"data": {"mix_strategy": "interleave_under", "dataset": "letters,numbers"}},
     "stage is sft": {"data": {}, "finetuning": {"stage": "sft"}},
     "stage is not pt": {"data": {}, "finetuning": {"stage": "sft"}},
-    "the step measures": {"measures": {}, "do": "measure"},
     "the step exports": {"do": "export", "model": {"adapter_name_or_path": "a"}, "export": {}},
     "the step exports a whole model": {"do": "export", "model": {}, "export": {}},
     "the step exports in export_quantization_bit": {
@@ -87,6 +91,9 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "the step exports to a hub": {"do": "export", "model": {"export_hub_model_id": "ann/a", "hf_hub_token": "a"}, "export": {}},
     "the step exports into an export_dir": {"do": "export", "model": {"export_dir": "a"}, "export": {}},
     "the step exports and has data": {"do": "export", "export": {}},
+    "the step measures, predicts or generates": {"measures": {}, "do": "measure"},
+    "the step predicts": {"data": {}, "generating": {}, "do": "predict"},
+    "the step predicts with several beams": {"do": "predict", "generating": {"num_beams": 4}},
     "a measure taken on a task is named": {"measures": {"names": "mutual_information"}},
     "a measure taken on generations is named": {"measures": {"names": "compression_ratio"}, "generating": {}},
     "stage is pt or sft": {"data": {}, "finetuning": {"stage": "sft"}, "training": {}},
@@ -96,12 +103,18 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "stage is not ppo": {"finetuning": {"stage": "sft"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "dpo"}},
     "stage is ppo and reward_model_type is full": {"finetuning": {**_PPO, "reward_model_type": "full"}},
-    "stage is ppo or a measure taken on generations is named": {"finetuning": _PPO, "generating": {}},
-    "do_sample is on, and stage is ppo or a measure taken on generations is named": {
+    "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
+        "finetuning": _PPO,
+        "generating": {},
+    },
+    "do_sample is on, and the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
         "measures": {"names": "compression_ratio"},
         "generating": {},
     },
-    "stage is ppo and max_new_tokens is 0": {"finetuning": _PPO, "generating": {"max_new_tokens": 0}},
+    "max_new_tokens is 0, and the step predicts, generates or is of the stage ppo": {
+        "finetuning": _PPO,
+        "generating": {"max_new_tokens": 0},
+    },
     "the worker has a GPU": {},
 }
 

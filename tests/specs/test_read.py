@@ -134,7 +134,7 @@ def test_a_command_line_key_that_means_what_happens_anyway_is_noted(key: str, va
         ("do_train", []),
         ("do_train", None),
         ("do_eval", 0),
-        ("do_predict", True),
+        ("do_predict", 1),
         ("predict_with_generate", True),
         ("report_to", "wandb"),
         ("report_to", ["wandb"]),
@@ -313,8 +313,8 @@ def test_all_that_is_wrong_with_rules_and_fates_is_said_at_once() -> None:
 
 
 def test_all_that_is_wrong_with_a_flat_document_is_said_at_once_under_flat_pointers() -> None:
-    document = a_flat_job(do_predict=True, template="nope", use_unsloth=True, lora_rank=4, finetuning_type="full")
-    assert sorted(pointers_of(document)) == ["/do_predict", "/lora_rank", "/template", "/use_unsloth"]
+    document = a_flat_job(predict_with_generate=True, template="nope", use_unsloth=True, lora_rank=4, finetuning_type="full")
+    assert sorted(pointers_of(document)) == ["/lora_rank", "/predict_with_generate", "/template", "/use_unsloth"]
 
 
 def test_what_a_flat_document_lacks_is_named_flat() -> None:
@@ -545,6 +545,8 @@ def measuring(
     return a_job(do="measure", measures={name: value for name, value in given.items() if value is not None}, **groups)
 
 
+ASKED = [{"role": "user", "content": "a"}]
+
 BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.template_is_given: [
         (without(a_job(), "data", "template"), "/data/template", "stage sft needs a template"),
@@ -758,6 +760,24 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.measuring_reads_single_answers: [
         (measuring(finetuning={"stage": "rm"}), "/finetuning/stage", "dpo the chosen answers of pairs); rm is none"),
     ],
+    rules.predicting_reads_conversations: [
+        (a_job(do="predict", finetuning={"stage": "dpo"}), "/finetuning/stage", "as the stage sft reads them; dpo has none"),
+    ],
+    rules.generating_reads_messages: [
+        (
+            without(a_job(do="generate", finetuning={"stage": "dpo"}, messages=ASKED), "data", "dataset"),
+            "/finetuning/stage",
+            "in pt a text",
+        ),
+    ],
+    rules.one_model_answers: [
+        (
+            a_job(do="predict", measures={"checkpoints": f"job-{1:024x}/sft/4,job-{1:024x}/sft/8"}),
+            "/measures/checkpoints",
+            "a step of its own",
+        ),
+        (a_job(do="predict", measures={"checkpoints": f"job-{1:024x}/sft/*"}), "/measures/checkpoints/0", "by its number"),
+    ],
     rules.inspecting_reads_rows: [
         (a_job(do="inspect", finetuning={"stage": "dpo"}), "/finetuning/stage", "pt reads texts, sft conversations"),
     ],
@@ -836,6 +856,48 @@ def test_what_a_step_measures_or_begins_with_was_trained_before(steps: Any, poin
     assert part in refusal[1]
 
 
+@pytest.mark.parametrize(
+    ("step", "pointer"),
+    [
+        ({"model": {"model_name_or_path": "@rm"}}, "/steps/1/model/model_name_or_path"),
+        ({"model": {"adapter_name_or_path": "@rm"}}, "/steps/1/model/adapter_name_or_path"),
+        ({"measures": {"checkpoints": "@rm/4"}}, "/steps/1/measures/checkpoints/0"),
+    ],
+)
+def test_a_reward_model_of_the_same_job_predicts_nothing(step: Any, pointer: str) -> None:
+    steps = [{"name": "rm", "finetuning": {"stage": "rm"}}, {"name": "predict", "do": "predict", **step}]
+    assert refusals_of(a_job(steps=steps)) == [(pointer, rules.REWARDS_WRITE_NOTHING)]
+    steps[0] = {"name": "rm"}
+    assert refusals_of(a_job(steps=steps)) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "part"),
+    [
+        (a_job(messages=ASKED), "no step generates"),
+        (a_job(do="generate"), "needs messages to answer"),
+        (a_job(do="generate", messages=[*ASKED, {"role": "assistant", "content": "b"}]), "a user last"),
+        (a_job(do="generate", messages=[*ASKED, *ASKED, *ASKED]), "speak in turn"),
+        (a_job(do="generate", messages=[{"role": "system", "content": "b"}]), "a user last"),
+        (a_job(do="generate", finetuning={"stage": "pt"}, messages=[{"role": "system", "content": "b"}, *ASKED]), "no turns"),
+    ],
+)
+def test_messages_end_with_what_is_answered_and_a_step_answers_them(document: Any, part: str) -> None:
+    document = {**document, "data": {name: value for name, value in document["data"].items() if name != "dataset"}}
+    if document.get("do") is None:
+        document["data"]["dataset"] = "letters"
+    assert [(pointer, part in why) for pointer, why in refusals_of(document)] == [("/messages", True)]
+
+
+def test_a_flat_file_that_predicts_is_a_job_that_predicts() -> None:
+    flat = a_flat_job(do_predict=True, do_train=False, predict_with_generate=True, eval_num_beams=4, max_new_tokens=9)
+    nested = a_job(do="predict", data={"eval_num_beams": 4}, generating={"max_new_tokens": 9})
+    assert read_job(flat).spec == read_job(nested).spec
+    assert [notice.pointer for notice in read_job(flat).notices] == ["/do_predict", "/do_train", "/predict_with_generate"]
+    assert pointers_of(a_flat_job(do_predict=True, do_train=True)) == ["/do_predict"]
+    assert pointers_of(a_flat_job(do_predict=True, stage="rm")) == ["/stage"]
+
+
 FATES: dict[Callable[..., Any], set[str]] = {
     rules.interleave_probs_fit: {"/data/interleave_probs"},
 }
@@ -890,6 +952,9 @@ def test_no_other_rule_complains(rule: Callable[..., Any], document: Any, pointe
         guarded("entropy_collapse", "over_confidence", "over_fit", "numeric", "kl_from_base>1e-2", "entropy < +1"),
         guarded("forgetting", "kl_from_base on anchor > 0.5", anchor="letters"),
         a_job(finetuning={"finetuning_type": "freeze", "num_layer_trainable": -3}),
+        a_job(do="predict", generating={"num_beams": 2, "length_penalty": 0.5}, data={"eval_num_beams": 3}),
+        a_job(do="predict", measures={"checkpoints": f"job-{1:024x}/sft"}),
+        a_job(do="predict", generating={"max_new_tokens": 0, "max_length": 9}),
     ],
 )
 def test_what_is_just_inside_the_rules_is_accepted(document: Any) -> None:

@@ -168,6 +168,19 @@ def split_rows(places: Places, wanted: Wanted) -> tuple[list[Row], list[Row]]:
     return parts.train, [] if parts.split == "train" else parts.evaluation
 
 
+def predicted_rows(places: Places, wanted: Wanted) -> tuple[list[Row], Split]:
+    """What val_size holds out of the data sets, as in a step that trains, or all of their rows where it holds out none."""
+    rows = [*chain.from_iterable(load_rows(places, wanted, wanted.data.dataset or ()))]
+    _, held_out = split(rows, wanted.data.val_size, wanted.seed)
+    return (held_out, "validation") if held_out else (rows, "dataset")
+
+
+def encode_prompts(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example | None]:
+    """Each row without its last answer; None where it is dropped."""
+    encode: Callable[[Row], Example | None] = partial(_encode_prompt, data=wanted.data, tokenizer=tokenizer)
+    return map_in_processes(encode, rows, wanted.data.preprocessing_num_workers)
+
+
 def encode_rows(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
     """Conversations as they are trained on, without those that are dropped; texts each by itself, whole, with its end."""
     encode: Callable[[Row], Example | None] = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)

@@ -10,15 +10,11 @@ from service.specs.generating import GeneratingArguments
 from service.specs.reasons import Reason
 from worker.data.prepared import Prepared, Streamed
 from worker.failures import JobFailure
+from worker.writing.batch import room
 
 Prompt = list[int]
 
 IN_VAIN = 10_000  # rows of a stream, which has no end, without one that can be used
-
-
-def room(prompt: Prompt, generating: GeneratingArguments) -> int:
-    """How many tokens a response to it may have: max_new_tokens, or with 0 what the prompt leaves of max_length."""
-    return generating.max_new_tokens if generating.max_new_tokens > 0 else generating.max_length - len(prompt)
 
 
 def usable(data: Prepared, generating: GeneratingArguments) -> list[Prompt]:
@@ -68,4 +64,4 @@ def _usable_rows(rows: Iterator[dict[str, Any]], generating: GeneratingArguments
 
 
 def _is_usable(prompt: Prompt, generating: GeneratingArguments) -> bool:
-    return bool(prompt) and room(prompt, generating) > 0
+    return bool(prompt) and room(len(prompt), generating) > 0

@@ -6,13 +6,11 @@ Shapes: P prompts, M texts of each; errors are clustered by prompt.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from service.specs.generating import GeneratingArguments
 from worker.information.coding import compression_ratio, kolmogorov_upper_bound
@@ -22,7 +20,8 @@ from worker.information.intervals import ratio
 from worker.information.renewal import renewal_entropy_rate, return_times
 from worker.information.shannon import partitioned_entropy
 from worker.probes.finding import Finding, Findings, exact, jackknife, mean, of_estimate
-from worker.probes.token import Document, DocumentSums, Model, evaluating
+from worker.probes.token import Document, DocumentSums, Model
+from worker.writing.batch import Manner, room_of, seeded, write
 
 NO_CYCLE = "No token of the generated texts ever comes again: their graph has no cycle, and its walks do not go on."
 
@@ -62,21 +61,13 @@ def generate(
 
     The seed decides them; the generators that training draws from are as they were.
     """
-    device = next(model.parameters()).device
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
-    tokens = []
-    with evaluating(model), _seeded(seed, device), torch.no_grad():
-        for prompt in prompts:
-            ids_MT = torch.tensor([prompt] * samples, device=device)
-            written_MT = model.generate(
-                input_ids=ids_MT,
-                attention_mask=torch.ones_like(ids_MT),
-                pad_token_id=pad,
-                eos_token_id=ends,  # not the model's own: what ends an answer is what it was trained to end with
-                use_cache=True,
-                **_arguments(settings, _room(model, len(prompt), settings.max_new_tokens)),
-            )
-            tokens.append([_up_to_end(row[len(prompt) :], ends) for row in written_MT.tolist()])
+    manner = Manner(settings, ends, pad)  # not the model's own ends: what ends an answer is what it was trained to end with
+    with seeded(seed, next(model.parameters()).device):
+        tokens = [
+            write(model, [prompt] * samples, [max(1, room_of(model, len(prompt), settings))] * samples, manner)
+            for prompt in prompts
+        ]
     texts = [[tokenizer.decode(text, skip_special_tokens=True) for text in of_one] for of_one in tokens]
     return Generated(prompts, tokens, texts)
 
@@ -101,38 +92,6 @@ def generation(generated: Generated, sums: DocumentSums, place_of: list[int], na
 def cluster_of(text: str) -> str:
     """What answers are the same by: the words without case, and without the marks and spaces around them."""
     return re.sub(r"[\W_]+", " ", text.casefold()).strip() or text.strip()
-
-
-# -- writing ------------------------------------------------------------------------------------------------------------
-
-
-def _arguments(settings: GeneratingArguments, most_tokens: int) -> dict[str, Any]:
-    sampling = settings.do_sample and settings.temperature > 0
-    chosen = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k} if sampling else {}
-    return chosen | {
-        "do_sample": sampling,
-        "num_beams": 1,
-        "max_new_tokens": most_tokens,
-        "repetition_penalty": settings.repetition_penalty,
-    }
-
-
-def _room(model: Model, n_prompt: int, max_new_tokens: int) -> int:
-    """No further than the model has positions."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return max(1, max_new_tokens if positions is None else min(max_new_tokens, positions - n_prompt))
-
-
-def _up_to_end(tokens: list[int], ends: list[int]) -> list[int]:
-    """With the end; what stands behind it is padding."""
-    return next((tokens[: place + 1] for place, token in enumerate(tokens) if token in ends), tokens)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 # -- what texts are like ------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def _leading_findings(findings: dict[int | None, Findings]) -> dict[str, int]:
         for name, finding in findings[step].items():
             if math.isfinite(finding.estimate.value):
                 values.setdefault(name, {})[step] = finding.estimate.value
-    found = {name: _leader(of_steps, BY_NAME[measure_of(name)].better) for name, of_steps in values.items()}
+    found = {name: _leader(of_steps, KNOWN[measure_of(name)].better) for name, of_steps in values.items()}
     return {name: leader for name, leader in found.items() if leader is not None}
 
 

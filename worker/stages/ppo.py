@@ -37,7 +37,7 @@ from worker.ppo.experience import Experience, joined, texts_of
 from worker.ppo.policy import Policy, first_critic, restore_critic
 from worker.ppo.progress import Progress
 from worker.ppo.prompts import Prompt, endless, sentence, streamed, usable
-from worker.ppo.rollout import Sampling, respond
+from worker.ppo.rollout import respond
 from worker.rewards.opening import open_scorer
 from worker.rewards.scorer import Scorer
 from worker.run import Run
@@ -57,6 +57,7 @@ from worker.stages.training import (
     tell_model,
     tell_stream,
 )
+from worker.writing.batch import Manner
 
 Scalars = dict[str, torch.Tensor]
 
@@ -130,7 +131,7 @@ class Judges:
     reference: Reference
     scorer: Scorer
     tokenizer: PreTrainedTokenizerBase
-    sampling: Sampling
+    manner: Manner
 
 
 def explore(policy: Policy, judges: Judges, prompts: Sequence[Prompt], batch_texts: int) -> Experience:
@@ -143,8 +144,8 @@ def explore(policy: Policy, judges: Judges, prompts: Sequence[Prompt], batch_tex
 def _explored(policy: Policy, judges: Judges, prompts: Sequence[Prompt]) -> Experience:
     """Probabilities are those of the policy itself, at temperature 1 and without dropout, however the response was drawn."""
     with policy.computing():
-        responses = respond(policy.model, prompts, judges.sampling)
-    input_ids_BN, attention_mask_BN, mask_BT = texts_of(prompts, responses, judges.sampling.pad_id, policy.device)
+        responses = respond(policy.model, prompts, judges.manner)
+    input_ids_BN, attention_mask_BN, mask_BT = texts_of(prompts, responses, judges.manner.pad_id, policy.device)
     with asked(policy.model):  # as in `learn`, or the first ratios would not be 1
         logits_BNV, values_BN = policy(input_ids_BN, attention_mask_BN)
     questions, answers = _written(prompts, responses, judges.tokenizer)
@@ -288,7 +289,7 @@ def _judges(work: StepWork, run: Run, policy: Policy, tokenizer: PreTrainedToken
     pad_id = tokenizer.pad_token_id
     assert isinstance(pad_id, int)  # `load_tokenizer` gives it one
     stops = stop_ids(TEMPLATES[step.data.template or "empty"], tokenizer)
-    return Judges(frozen, scorer, tokenizer, Sampling(step.generating, stops, pad_id))
+    return Judges(frozen, scorer, tokenizer, Manner(step.generating, stops, pad_id))
 
 
 def _trainer(

@@ -13,8 +13,7 @@ from worker.data.load import Places, Wanted
 from worker.data.prepared import Prepared, Streamed
 from worker.data.probed import load_labelled, load_without_systems
 from worker.data.splits import sample
-from worker.data.template import Template
-from worker.data.templates import TEMPLATES
+from worker.data.templates import TEMPLATES, stop_ids
 from worker.data.tokenize import Example
 from worker.probes import memorization
 from worker.probes.adapter import adapter_spectra
@@ -159,7 +158,7 @@ class Probing:
     def _generations(self, model: Model) -> Findings:
         probed = self._probed
         prompts = [window.prompt for window in self._windows if window.scored][: probed.measures.prompts]
-        ends = ends_of(probed.tokenizer, probed.wanted.data.template)
+        ends = stop_ids(TEMPLATES[probed.wanted.data.template or "empty"], probed.tokenizer)
         written = generate(model, probed.tokenizer, prompts, probed.generating, probed.measures.samples, probed.wanted.seed, ends)
         scored = written.documents()
         sums = self._sums(model, [document for _, document in scored])
@@ -223,13 +222,3 @@ class Probing:
 
 def document_of_example(example: Example) -> Document:
     return Document(example.input_ids, example.labels, example.n_bytes, example.n_words)
-
-
-def ends_of(tokenizer: PreTrainedTokenizerBase, template: str | None) -> list[int]:
-    """The tokens that end an answer: EOS, and those of the template that are tokens."""
-    found: list[Any] = [tokenizer.eos_token_id]
-    written = TEMPLATES[template or "empty"]
-    if isinstance(written, Template):
-        known = tokenizer.get_added_vocab()
-        found += [known.get(text) for text in (written.end_token, *written.stop_words) if text is not None]
-    return [end for end in dict.fromkeys(found) if end is not None]

@@ -7,6 +7,7 @@ from typing import Any
 
 from service.specs.job import ResolvedStep
 from service.specs.measures import taken_on
+from service.specs.messages import Messages
 from worker.data.load import Places, Wanted
 from worker.models.start import Start
 from worker.work import SavedCheckpoint
@@ -23,7 +24,7 @@ class BesideIt:
 
 @dataclass(frozen=True)
 class ToMeasure:
-    """A model that a step measures beside its base, and how it is called. `start` fetches what is not here."""
+    """A model that a step measures beside its base, or asks, and how it is called. `start` fetches what is not here."""
 
     name: str
     of: dict[str, Any]  # job_id, step and checkpoint, as far as it is one
@@ -58,6 +59,8 @@ class StepWork:
     exports_root: Path = Path()  # where exports are published
     base_name: str = ""  # what the model that a step exports goes back to, as jobs call it
     made_by: tuple[tuple[str, ResolvedStep], ...] = ()  # of a step that exports: the steps that trained its model
+    to_ask: ToMeasure | None = None  # of a step that predicts or generates
+    messages: Messages = ()  # of a step that generates
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 # and without them; hidden, attention: of three layers on that text; adapter, weights: of the checkpoint itself; gradient: of what
 # trains, on that text; membership: training rows against held-out ones; generations: sampled text; task: labelled rows; data: the
 # text that is trained on; series: the run's own, up to the checkpoint. rows: a data set's, before anything is trained.
+# predictions: what a model wrote to a data set's rows.
 Object = Literal[
     "tokens",
     "prompts",
@@ -23,6 +24,7 @@ Object = Literal[
     "data",
     "series",
     "rows",
+    "predictions",
 ]
 
 

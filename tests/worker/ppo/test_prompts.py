@@ -8,7 +8,8 @@ from worker.data.prepared import Prepared, Streamed
 from worker.data.tokenize import Coverage, Example
 from worker.failures import JobFailure
 from worker.ppo import prompts
-from worker.ppo.prompts import endless, room, sentence, streamed, usable
+from worker.ppo.prompts import endless, sentence, streamed, usable
+from worker.writing.batch import room
 
 POOL = [[n] for n in range(7)]
 
@@ -32,8 +33,8 @@ def test_it_goes_on_from_wherever_it_was(start):
 
 
 def test_room_is_max_new_tokens_or_what_the_prompt_leaves_of_max_length():
-    assert room([1, 2, 3], GeneratingArguments(max_new_tokens=5, max_length=4)) == 5
-    assert room([1, 2, 3], GeneratingArguments(max_new_tokens=0, max_length=4)) == 1
+    assert room(3, GeneratingArguments(max_new_tokens=5, max_length=4)) == 5
+    assert room(3, GeneratingArguments(max_new_tokens=0, max_length=4)) == 1
 
 
 def test_prompts_that_are_empty_or_leave_no_room_are_left_out_and_counted():

@@ -4,7 +4,8 @@ import torch
 from service.specs.generating import GeneratingArguments
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
-from worker.ppo.rollout import Sampling, respond
+from worker.ppo.rollout import respond
+from worker.writing.batch import Manner
 
 EOS, PAD = 1, 1
 PROMPTS = [[5, 6, 7, 8, 9], [20, 21], [40]]
@@ -17,8 +18,8 @@ def model(make_llama):
 
 def responses(model, prompts=PROMPTS, stop_ids=(EOS,), **given):
     torch.manual_seed(0)
-    sampling = Sampling(GeneratingArguments(**{"max_new_tokens": 8} | given), list(stop_ids), PAD)
-    return respond(model, prompts, sampling)
+    manner = Manner(GeneratingArguments(**{"max_new_tokens": 8} | given), list(stop_ids), PAD)
+    return respond(model, prompts, manner)
 
 
 def likeliest(model, prompt, n):
