@@ -33,10 +33,13 @@ from service.api import (
 )
 from service.api.body_limit import BodyLimit
 from service.api.cut_off import CutOff
+from service.api.following import Following
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
+from service.api.openai import files, fine_tuning, models, uploads
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
+from service.api.shutdown import on_stop
 from service.api.traced import Traced
 from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
@@ -67,6 +70,10 @@ KEYED = (
     webhooks.router,
     prometheus.router,
     generating.router,
+    files.router,
+    uploads.router,
+    fine_tuning.router,
+    models.router,
 )
 
 
@@ -93,6 +100,7 @@ def create_app(
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
+    app.state.following = Following(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.exposition = prometheus.Exposition(database)
     app.state.deliverer = _deliverer(settings, database)
@@ -105,7 +113,7 @@ def create_app(
 
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(NullCharacters)
-    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes, most_file_bytes=settings.max_file_bytes)
     app.add_middleware(CutOff)
     app.add_middleware(prometheus.Counted, exposition=app.state.exposition)
     if traces is not OFF:
@@ -125,7 +133,8 @@ def _living(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> Lifespan[
         async with lifespan(app) if lifespan else nullcontext():
             if app.state.deliverer is not None:
                 app.state.deliverer.start()
-            yield
+            with on_stop(app.state.following.close):
+                yield
             app.state.new_jobs.close()
             if app.state.deliverer is not None:
                 app.state.deliverer.close()

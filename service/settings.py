@@ -32,6 +32,9 @@ class Settings(Places):
         default="",
         description="Networks that webhooks may lead to although they are not public, as 10.0.0.0/8 with commas between; none.",
     )
+    max_file_bytes: int = Field(
+        default=8_000_000_000, ge=1024, description="A larger uploaded file, or part of one, is refused with 413."
+    )
     stop_seconds: int = Field(
         default=10, ge=1, le=3600, description="How long the API finishes the requests that it has when it is told to stop."
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from service.api.following import Following
 from service.api.lately import Lately
 from service.api.rendered import Rendered
 from service.dispatch import Dispatch
@@ -28,6 +29,7 @@ def _given(name: str) -> Callable[[Request], Awaitable[Any]]:
 
 TheDatabase = Annotated[Database, Depends(_given("database"))]
 TheDispatch = Annotated[Dispatch, Depends(_given("dispatch"))]
+TheFollowing = Annotated[Following, Depends(_given("following"))]
 TheFoundWell = Annotated[FoundWell, Depends(_given("found_well"))]
 TheLately = Annotated[Lately, Depends(_given("lately"))]
 TheNewJobs = Annotated[GroupCommit[New, Job], Depends(_given("new_jobs"))]

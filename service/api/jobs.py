@@ -1,11 +1,8 @@
 """Jobs: asked for, listed, looked at, steered, forgotten."""
 
-import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
-from itertools import chain
 from typing import Annotated, Any
 
 import orjson
@@ -21,20 +18,15 @@ from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
+from service.api.once import Once, created_once
 from service.api.problems import declared
+from service.api.reading import Reading, asked_by
 from service.api.referring import Referring
 from service.api.saving import Saving
 from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view, with_place
-from service.dispatch import Dispatch
-from service.library.check import Roots, check
-from service.settings import Settings
 from service.specs.changes import read_changes
-from service.specs.read import Check, read_job
-from service.specs.reward_api import hosts_of
-from service.store import idempotency, jobs, place, steps, wishes
-from service.store.errors import IdempotencyBusy
-from service.store.session import Database
+from service.store import jobs, place, steps, wishes
 from service.store.states import State
 from service.store.tables import Job, StepResult
 
@@ -66,67 +58,22 @@ async def create_job(
     The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
     another document the key is refused.
     """
-    roots = Roots(
-        settings.models_root,
-        settings.datasets_root,
-        settings.hub,
-        modelscope=settings.modelscope,
-        secrets=settings.secret_key is not None,
-        reward_hosts=hosts_of(settings.reward_hosts),
-        mlflow=bool(settings.mlflow_url),
-        exports=settings.exports_root,
-        hub_push=settings.hub_push,
-    )
-    fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
-    saving = Saving(database, owner)
+    reading = Reading(settings, database, well, lately)
     if dry_run:
-        return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring, saving))
-    asked_by = {"request_id": request.state.request_id, "trace": getattr(request.state, "trace", None)}
-
-    def read() -> jobs.New:
-        new = _read(document, owner, settings, partial(check, roots, well=well), fitting, referring, saving)
-        return new._replace(**asked_by)
-
+        return _json(await run_in_threadpool(_dry_run, reading, owner, document))
+    read = partial(reading.new_job, owner, document, asked_by(request))
     if idempotency_key:
-        once = _Once(owner, idempotency_key, document)
-        return await run_in_threadpool(_created_once, database, dispatch, once, read)
+        once = Once(owner, idempotency_key, document)
+        return await run_in_threadpool(created_once, database, dispatch, once, read, _created)
     job = await new_jobs.write(await run_in_threadpool(read))
     dispatch.ring(job.queue)
     return _created(job)
 
 
-def _read(
-    document: Any, owner: str, settings: Settings, look: Check, fitting: Fitting, referring: Referring, saving: Saving
-) -> jobs.New:
-    """The job that the document is, looked at from every side. Raises SpecRefused."""
-    looks = (look, referring, saving, fitting)
-    read = read_job(document, lambda spec, resolved: chain.from_iterable(one(spec, resolved) for one in looks))
-    resolved = referring.written_out(read.resolved)
-    read = replace(read, resolved=resolved, notices=(*read.notices, *fitting.notices))
-    return jobs.New(owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds, fitting.least_gpu_bytes)
-
-
-def _created_once(database: Database, dispatch: Dispatch, once: "_Once", read: Callable[[], jobs.New]) -> Response:
-    """In a transaction of its own: it may have to wait for another request with the same key, and nobody else should."""
-    with database.reading() as session:
-        # before the models and data sets are looked at: the first answer stands, even if one has gone since
-        if job := once.earlier(session):
-            return _created(job, steps.of_job(session, job.id))
-    new = read()
-    try:
-        return _submitted(database, dispatch, once, new)
-    except IdempotencyBusy:
-        # another request with this key came first; by now its job is there to be found
-        return _submitted(database, dispatch, once, new)
-
-
-def _submitted(database: Database, dispatch: Dispatch, once: "_Once", new: jobs.New) -> Response:
-    with database.transaction() as session:
-        if earlier := once.earlier(session):
-            return _created(earlier, steps.of_job(session, earlier.id))
-        job = once.remember(session, jobs.create_all(session, [new])[0])
-    dispatch.ring(job.queue)
-    return _created(job)
+def _dry_run(reading: Reading, owner: str, document: Any) -> DryRun:
+    roots = reading.roots(owner, document)
+    fitting = Fitting(reading.database, roots, document, reading.lately)
+    return dry_run_of(document, roots, fitting, Referring(reading.database, owner), Saving(reading.database, owner))
 
 
 @router.get("/jobs", response_model=JobPage, responses=declared(422))
@@ -236,25 +183,6 @@ def retry_job(
 def _view(session: Session, job: Job, response: Response) -> JobView:
     response.headers["ETag"] = quoted(f"v{job.version}")
     return job_view(job, steps.of_job(session, job.id))
-
-
-class _Once:
-    """The Idempotency-Key of a request, and what it was sent with."""
-
-    def __init__(self, owner: str, key: str, document: Any):
-        self.owner = owner
-        self.key = key
-        # of the document, not of the bytes: a client that writes it anew may space it otherwise
-        self.sha256 = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-    def earlier(self, session: Session) -> Job | None:
-        """The job that this key made before. Raises IdempotencyMismatch."""
-        job_id = idempotency.earlier(session, self.owner, self.key, self.sha256)
-        return jobs.get(session, self.owner, job_id) if job_id else None
-
-    def remember(self, session: Session, job: Job) -> Job:
-        idempotency.remember(session, self.owner, self.key, self.sha256, job.id)
-        return job
 
 
 def _created(job: Job, done: Sequence[StepResult] = ()) -> Response:

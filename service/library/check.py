@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from service.library import benchmarks, datasets, models, rewards, tokenizers, weights
-from service.library.datasets import Hub
+from service.library.datasets import Hub, Known
 from service.library.errors import LibraryError
 from service.library.models import Model
-from service.specs.checkpoint_names import CheckpointName, exported_by
+from service.library.training_files import Uploaded
+from service.specs.checkpoint_names import CheckpointName, exported_by, of_earlier
 from service.specs.companions import Companion, companions
 from service.specs.dataset_info import ALONE, DatasetInfoError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
@@ -39,6 +40,7 @@ class Roots:
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
     mlflow: bool = False  # whether there is a server of MLflow to report to
+    uploaded: tuple[tuple[str, Uploaded], ...] = ()  # the data sets that were uploaded and that the job names
     exports: Path | None = None  # where exports are published; None: that is not looked at
     hub_push: bool = False
 
@@ -96,11 +98,11 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
 def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[str, Lineage]) -> "Complaints":
     base = _found(roots, origin(own.whole, known))
     named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
-    on_hub = {name for name in named if is_on_hub(roots, name)}
-    if step.model.model_name_or_path not in on_hub and exported_by(step) is None:
+    elsewhere = {name for name in named if is_elsewhere(roots, name)}
+    if step.model.model_name_or_path not in elsewhere and exported_by(step) is None:
         yield from _model(roots, step, own)
-    yield from _adapters(roots, step, base, on_hub)
-    yield from _hub(roots, step, on_hub)
+    yield from _adapters(roots, step, base, elsewhere)
+    yield from _hub(roots, step, {name for name in elsewhere if is_on_hub(roots, name)})
     yield from _loading(step, own, base)
     if step.do == "export":
         yield from _export(roots, step, base)
@@ -134,9 +136,9 @@ def _model(roots: Roots, step: ResolvedStep, own: Lineage) -> Complaints:
 def _beside(roots: Roots, beside: Companion, own: Lineage, step: ResolvedStep, known: Mapping[str, Lineage]) -> Complaints:
     """Of a model that the step asks beside its own: all that is looked at of a model, and whether both read the same tokens."""
     base = _found(roots, origin(own.whole, known))
-    on_hub = {name for name in (own.whole, *own.adapters) if is_on_hub(roots, name)}
-    said = [*_adapters(roots, beside.step, base, on_hub), *_loading(beside.step, own, base)]
-    if own.whole not in on_hub:
+    elsewhere = {name for name in (own.whole, *own.adapters) if is_elsewhere(roots, name)}
+    said = [*_adapters(roots, beside.step, base, elsewhere), *_loading(beside.step, own, base)]
+    if own.whole not in elsewhere:
         said = [*_model(roots, beside.step, own), *said]
     place = beside.argument("model.model_name_or_path")
     for argument, what in said:
@@ -149,8 +151,8 @@ def _beside(roots: Roots, beside: Companion, own: Lineage, step: ResolvedStep, k
 
 
 def is_elsewhere(roots: Roots, name: str) -> bool:
-    """Whether nothing of it can be read here: it is on a hub, or what an earlier job made, which lies where the workers are."""
-    return is_on_hub(roots, name) or (not name.startswith("@") and CheckpointName.read(name) is not None)
+    """Whether a worker has it and this host may not: it lies on a hub, or is a checkpoint of an earlier job."""
+    return of_earlier(name) is not None or is_on_hub(roots, name)
 
 
 def is_on_hub(roots: Roots, name: str) -> bool:
@@ -184,9 +186,9 @@ def _hub(roots: Roots, step: ResolvedStep, on_hub: set[str]) -> Complaints:
             yield "model.cache_dir", str(error)
 
 
-def _adapters(roots: Roots, step: ResolvedStep, base: Model | None, on_hub: set[str]) -> Complaints:
+def _adapters(roots: Roots, step: ResolvedStep, base: Model | None, elsewhere: set[str]) -> Complaints:
     for name in step.model.adapter_name_or_path or ():
-        if name.startswith("@") or name in on_hub:
+        if name.startswith("@") or name in elsewhere:
             continue
         try:
             adapter = models.find_adapter(roots.models, name)
@@ -249,9 +251,14 @@ def _found(roots: Roots, name: str) -> Model | None:
         return None
 
 
+def known_to(roots: Roots, step: ResolvedStep) -> Known:
+    """The data sets that a step may name. Raises LibraryError."""
+    return datasets.entries(roots.datasets, step.data.dataset_dir, dict(roots.uploaded))
+
+
 def _folder_of_data(roots: Roots, step: ResolvedStep) -> Complaints:
     try:
-        datasets.entries(roots.datasets, step.data.dataset_dir)
+        known_to(roots, step)
     except LibraryError as error:
         yield "data.dataset_dir", str(error)
 
@@ -275,7 +282,7 @@ def _kinds(roots: Roots, step: ResolvedStep) -> Iterator[str]:
     """What the rows of each data set are, for those that can be used."""
     for name in (*(step.data.dataset or ()), *(step.measures.dataset or ())):
         with suppress(LibraryError, DatasetInfoError, KeyError):
-            yield datasets.entries(roots.datasets, step.data.dataset_dir).by_name[name].holds
+            yield known_to(roots, step).by_name[name].holds
 
 
 def _data(
@@ -283,7 +290,7 @@ def _data(
 ) -> Complaints:
     for name in names or ():
         try:
-            known = datasets.entries(roots.datasets, step.data.dataset_dir)
+            known = known_to(roots, step)
         except LibraryError:
             return  # said once, of the folder
         try:

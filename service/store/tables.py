@@ -171,7 +171,7 @@ class JobLabel(Base):
 
 
 class JobReference(Base):
-    """That a job's arguments name another job, or one that there was."""
+    """That a job's arguments name another job, or an uploaded file, or one that there was."""
 
     __tablename__ = "job_references"
 
@@ -416,6 +416,77 @@ class Artifact(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float]
+
+
+class File(Base):
+    """A file that a client uploaded, whole in the artifact store before this row was written."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    purpose: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str]  # as its client calls it
+    path: Mapped[str]  # under the artifact root
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    entry: Mapped[dict[str, Any] | None] = mapped_column(Document)  # as in dataset_info.json; None: no data set
+    rows: Mapped[int | None]
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+
+    __table_args__ = (
+        Index("ix_files_listed", "owner", "created_at", "id"),
+        Index(
+            "ix_files_expiring",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL"),
+            sqlite_where=text("expires_at IS NOT NULL"),
+        ),
+    )
+
+
+class Upload(Base):
+    """A file that comes in parts."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    purpose: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str]
+    mime_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)  # that it is to have
+    file_seconds: Mapped[float | None]  # how long the file is to be kept; None: until it is deleted
+    status: Mapped[str] = mapped_column(String(16))  # pending, completed, cancelled or expired
+    file_id: Mapped[str | None] = mapped_column(String(40))
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+
+    __table_args__ = (
+        CheckConstraint("status IN ('pending', 'completed', 'cancelled', 'expired')", name="status_is_known"),
+        Index(
+            "ix_uploads_expiring",
+            "expires_at",
+            postgresql_where=text("status = 'pending'"),
+            sqlite_where=text("status = 'pending'"),
+        ),
+    )
+
+
+class UploadPart(Base):
+    """A part of an upload, whole in the artifact store."""
+
+    __tablename__ = "upload_parts"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"))
+    path: Mapped[str]  # under the artifact root
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_upload_parts_upload_id", "upload_id"),)
 
 
 class Generation(Base):

@@ -1,0 +1,54 @@
+"""How a file that the service received comes into the artifact store, whole or not at all."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.storage.errors import Away
+from service.storage.folder import Folder
+from service.storage.storage import Storage
+
+INCOMING = ".incoming"  # under the artifact root, so that a file is moved into place and not copied
+
+
+@contextmanager
+def incoming(root: Path) -> Iterator[Path]:
+    """A folder for what is being received; it and all that is in it go when the block ends. What cannot be written is Away."""
+    within = root / INCOMING
+    with _writing():
+        within.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=within))
+    try:
+        with _writing():
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep(storage: Storage, root: Path, file: Path, key: str) -> tuple[int, str]:
+    """Moves the file into the store as `key`; its (size, SHA-256). Raises StorageError."""
+    with _writing():
+        size = file.stat().st_size
+        with file.open("rb+") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            os.fsync(opened.fileno())  # whoever is told that it is kept may rely on it
+    if not isinstance(storage, Folder):
+        storage.put(file, key, size, sha256)
+        return size, sha256
+    to = root / key
+    with _writing():
+        to.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(to)
+    return size, sha256
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Away(f"What is uploaded cannot be written among the artifacts: {error.strerror or error}.") from error
