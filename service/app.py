@@ -13,8 +13,25 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
-from service.api import access, artifacts, checkpoints, datasets, events, health, jobs, logs, metrics, problems, schema, workers
+from service.api import (
+    access,
+    artifacts,
+    audit,
+    checkpoints,
+    datasets,
+    events,
+    health,
+    jobs,
+    keys,
+    logs,
+    metrics,
+    owners,
+    problems,
+    schema,
+    workers,
+)
 from service.api.body_limit import BodyLimit
+from service.api.client_address import ClientAddress
 from service.api.cut_off import CutOff
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
@@ -32,7 +49,7 @@ DESCRIPTION = """Fine-tunes language models on your own machines, and says in bi
 
 Errors are problem documents (RFC 9457) with a `code` for programs and `errors` that point into the request."""
 
-# What only the holder of the key may ask for.
+# What only the holder of a key may ask for: scopes.py says of which.
 KEYED = (
     jobs.router,
     events.router,
@@ -42,6 +59,9 @@ KEYED = (
     logs.router,
     workers.router,
     datasets.router,
+    keys.router,
+    owners.router,
+    audit.router,
 )
 
 
@@ -62,19 +82,22 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
+    app.state.keyring = access.Keyring(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
     app.include_router(health.router)
     for resource in KEYED:
         # each on the application itself: a router within a router would match every request twice as often
-        app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401))
+        app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401, 403))
 
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(NullCharacters)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(CutOff)
     app.add_middleware(RequestId)
+    if settings.trusted_proxies:
+        app.add_middleware(ClientAddress, proxies=settings.trusted_proxies)
     problems.install(app)
     schema.install(app)
     return app

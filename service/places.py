@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.specs.quota import Quota
 from service.storage import opening
 from service.storage.errors import Unusable
 
@@ -38,6 +39,13 @@ class Places(BaseSettings):
     reward_hosts: str = Field(
         default="", description="The hosts of reward APIs that jobs may name, as host or host:port with commas between; none."
     )
+    quota_queued: int | None = Field(
+        default=None, ge=0, description="How many jobs an owner may have waiting, where nothing else is set for it; None: any."
+    )
+    quota_running: int | None = Field(default=None, ge=0, description="How many jobs an owner may have running; None: any.")
+    quota_gpu_hours: float | None = Field(
+        default=None, ge=0, description="How many GPU hours an owner may use in a calendar month, UTC; None: any."
+    )
     grace_seconds: float = Field(
         default=120.0, gt=0, description="How long a job may take to stop at a checkpoint; a worker is killed some time after it."
     )
@@ -45,6 +53,11 @@ class Places(BaseSettings):
         default=None,
         description="Encrypts the tokens that jobs bring for hubs: 32 bytes in URL-safe base64. None: none are taken.",
     )
+
+    @property
+    def quota(self) -> Quota:
+        """Of an owner for whom nothing else is set."""
+        return Quota(queued=self.quota_queued, running=self.quota_running, gpu_hours=self.quota_gpu_hours)
 
     @field_validator("secret_key")
     @classmethod

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from starlette import responses as starlette
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase, TheStorage
 from service.api.errors import Gone, RangeNotSatisfiable, UnreadableRange
 from service.api.etags import is_known, quoted
@@ -24,7 +24,7 @@ router = APIRouter(tags=["files"])
 
 
 @router.get("/jobs/{job_id}/artifacts", responses=declared(404))
-def list_artifacts(job_id: str, owner: Owner, database: TheDatabase) -> ArtifactList:
+def list_artifacts(job_id: str, owner: Whose, database: TheDatabase) -> ArtifactList:
     """Every file that the job has made so far, by name."""
     with database.reading() as session:
         jobs.version(session, owner, job_id)
@@ -41,7 +41,7 @@ def list_artifacts(job_id: str, owner: Owner, database: TheDatabase) -> Artifact
         **declared(400, 404, 410, 416),
     },
 )
-def get_artifact(job_id: str, name: str, request: Request, owner: Owner, database: TheDatabase, storage: TheStorage) -> Response:
+def get_artifact(job_id: str, name: str, request: Request, owner: Whose, database: TheDatabase, storage: TheStorage) -> Response:
     """A file's bytes. Its ETag is its SHA-256, so a download can be checked, and taken up again with Range and If-Range."""
     with database.reading() as session:
         jobs.version(session, owner, job_id)

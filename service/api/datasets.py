@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
+from service.api.acting import TheTrace
 from service.api.bodies import RawBody, read_json
 from service.api.collaborators import TheDatabase, TheDispatch, TheNewJobs, TheSettings
 from service.api.errors import BadParameter, NoSuchThing
@@ -28,6 +29,7 @@ from service.specs.nearest import no_such
 from service.specs.read import read_job, refusal_of
 from service.specs.refusals import Refusal, SpecRefused
 from service.store import jobs
+from service.store.audit import Trace
 
 router = APIRouter(tags=["data"])
 
@@ -90,16 +92,17 @@ async def inspect_dataset(
     dispatch: TheDispatch,
     settings: TheSettings,
     new_jobs: TheNewJobs,
+    trace: TheTrace,
 ) -> Response:
     """Queues a short job that looks at the data and trains nothing: GET /jobs/{id}/metrics, and its artifact inspection.json."""
     document = read_json(raw) if raw.strip() else {}
-    new = await run_in_threadpool(_read, name, document, owner, settings, Fitting(database, _roots(settings), {}))
+    new = await run_in_threadpool(_read, name, document, owner, settings, trace, Fitting(database, _roots(settings), {}))
     job = await new_jobs.write(new)
     dispatch.ring(job.queue)
     return Response(job_view(job).model_dump_json(), 201, {"Location": f"/jobs/{job.id}"}, "application/json")
 
 
-def _read(name: str, body: Any, owner: str, settings: Settings, fitting: Fitting) -> jobs.New:
+def _read(name: str, body: Any, owner: str, settings: Settings, trace: Trace, fitting: Fitting) -> jobs.New:
     """The job that the request is. Raises SpecRefused with the places in the request's own body."""
     asked = _inspection(body)
     known = _known(settings, asked.dataset_dir)
@@ -116,7 +119,9 @@ def _read(name: str, body: Any, owner: str, settings: Settings, fitting: Fitting
         moved = [Refusal(place_in(refusal.place), refusal.detail) for refusal in refused.refusals]
         raise SpecRefused(dict.fromkeys(moved)) from None
     read = replace(read, notices=(*read.notices, *fitting.notices))
-    return jobs.New(owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds)
+    return jobs.New(
+        owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds, trace=trace, default_quota=settings.quota
+    )
 
 
 def _inspection(body: Any) -> Inspection:

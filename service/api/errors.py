@@ -2,6 +2,7 @@
 
 ApiError
 ├── Unauthorized             no bearer key, or not the right one
+├── Forbidden                the key is one, and not for this
 ├── UnreadableBody           the body is no JSON or YAML; `line` and `column` say where
 ├── UnreadableRange          the header Range is no range of bytes
 ├── UnsupportedMediaType     the body is of a kind that is not read
@@ -27,6 +28,10 @@ class ApiError(Exception):
 
 class Unauthorized(ApiError):
     """There is no bearer key, or not the right one."""
+
+
+class Forbidden(ApiError):
+    """The key is one, and has not the scope that this needs."""
 
 
 class UnreadableBody(ApiError):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase
 from service.api.problems import declared
 from service.api.views import EventPage, event_view
@@ -16,7 +16,7 @@ router = APIRouter(tags=["jobs"])
 @router.get("/jobs/{job_id}/events", responses=declared(404))
 def list_events(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     after: Annotated[int, Query(ge=0, lt=2**31, description="The number of the last event that is known.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

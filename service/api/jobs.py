@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service.api.access import Owner
+from service.api.access import Owner, Whose
+from service.api.acting import TheActing, TheTrace
 from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheNewJobs, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
@@ -32,6 +33,7 @@ from service.specs.changes import read_changes
 from service.specs.read import Check, read_job
 from service.specs.reward_api import hosts_of
 from service.store import idempotency, jobs, place, steps, wishes
+from service.store.audit import Trace
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
 from service.store.states import State
@@ -56,6 +58,7 @@ async def create_job(
     well: TheFoundWell,
     lately: TheLately,
     new_jobs: TheNewJobs,
+    trace: TheTrace,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Response:
@@ -75,7 +78,7 @@ async def create_job(
     fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
     if dry_run:
         return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring))
-    read = partial(_read, document, owner, settings, partial(check, roots, well=well), fitting, referring)
+    read = partial(_read, document, owner, settings, trace, partial(check, roots, well=well), fitting, referring)
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)
         return await run_in_threadpool(_created_once, database, dispatch, once, read)
@@ -84,13 +87,16 @@ async def create_job(
     return _created(job)
 
 
-def _read(document: Any, owner: str, settings: Settings, look: Check, fitting: Fitting, referring: Referring) -> jobs.New:
+def _read(
+    document: Any, owner: str, settings: Settings, trace: Trace, look: Check, fitting: Fitting, referring: Referring
+) -> jobs.New:
     """The job that the document is, looked at from every side. Raises SpecRefused."""
     looks = (look, referring, fitting)
     read = read_job(document, lambda spec, resolved: chain.from_iterable(one(spec, resolved) for one in looks))
     resolved = referring.written_out(read.resolved)
     read = replace(read, resolved=resolved, notices=(*read.notices, *fitting.notices))
-    return jobs.New(owner, document, read, settings.secret_key, settings.artifacts_ttl_seconds, fitting.least_gpu_bytes)
+    ttl_seconds, least = settings.artifacts_ttl_seconds, fitting.least_gpu_bytes
+    return jobs.New(owner, document, read, settings.secret_key, ttl_seconds, least, trace, settings.quota)
 
 
 def _created_once(database: Database, dispatch: Dispatch, once: "_Once", read: Callable[[], jobs.New]) -> Response:
@@ -118,7 +124,7 @@ def _submitted(database: Database, dispatch: Dispatch, once: "_Once", new: jobs.
 
 @router.get("/jobs", response_model=JobPage, responses=declared(422))
 def list_jobs(
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     rendered: TheRendered,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
@@ -136,7 +142,7 @@ def list_jobs(
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged."}, **declared(404)})
-def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase, rendered: TheRendered) -> Response:
+def get_job(job_id: str, request: Request, owner: Whose, database: TheDatabase, rendered: TheRendered) -> Response:
     """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
     with database.reading() as session:
         version = jobs.version(session, owner, job_id)
@@ -160,47 +166,45 @@ def change_job(
     job_id: str,
     document: Document,
     response: Response,
-    owner: Owner,
-    database: TheDatabase,
+    owner: Whose,
+    acting: TheActing,
     if_match: Annotated[str | None, Header(description="The job's ETag as it was looked at: 412 when it changed since.")] = None,
 ) -> JobView:
     """Gives a job another priority, name or labels, as a merge patch: what is not named stays, and a label that is null goes."""
     changes = read_changes(document)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         job = wishes.change(session, owner, job_id, changes, versions_in(if_match))
         return _view(session, job, response)
 
 
 @router.delete("/jobs/{job_id}", status_code=204, responses=declared(404, 409))
-def delete_job(job_id: str, owner: Owner, database: TheDatabase) -> None:
+def delete_job(job_id: str, owner: Whose, acting: TheActing) -> None:
     """Forgets a job that has ended, and all that it made: the files go within moments. Refused while another job needs them."""
-    with database.transaction() as session:
+    with acting.transaction() as session:
         wishes.delete(session, owner, job_id)
 
 
 @router.post("/jobs/{job_id}/cancel", responses=declared(400, 404, 409, 413))
-def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase) -> JobView:
+def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing) -> JobView:
     """Ends a job that waits; one that runs stops at the step after its worker's next heartbeat. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(session, wishes.cancel(session, owner, job_id), response)
 
 
 @router.post("/jobs/{job_id}/pause", responses=declared(400, 404, 409, 413))
-def pause_job(job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase) -> JobView:
+def pause_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing) -> JobView:
     """Has a job wait until it is resumed; one that runs saves a checkpoint first and gives its GPU free. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(session, wishes.pause(session, owner, job_id), response)
 
 
 @router.post("/jobs/{job_id}/resume", responses=declared(400, 404, 409, 413))
-def resume_job(
-    job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase, dispatch: TheDispatch
-) -> JobView:
+def resume_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing, dispatch: TheDispatch) -> JobView:
     """Queues a paused job again, to go on from its last checkpoint; takes back a wish to pause. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         job = wishes.resume(session, owner, job_id)
         view = _view(session, job, response)
     dispatch.ring(job.queue)
@@ -208,12 +212,10 @@ def resume_job(
 
 
 @router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413))
-def retry_job(
-    job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase, dispatch: TheDispatch
-) -> JobView:
+def retry_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing, dispatch: TheDispatch) -> JobView:
     """Queues a job that failed or was cancelled again: steps that are done stay done, and checkpoints are gone on from."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         job = wishes.retry(session, owner, job_id)
         view = _view(session, job, response)
     dispatch.ring(job.queue)

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase, TheStorage
 from service.api.errors import NoSuchThing
 from service.api.problems import declared
@@ -23,7 +23,7 @@ BLOCK = 256 * 1024
 @router.get("/jobs/{job_id}/logs", response_class=PlainTextResponse, responses=declared(404, 422))
 def get_log(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     storage: TheStorage,
     attempt: Annotated[int | None, Query(ge=1, lt=2**31, description="The present or last attempt, when not given.")] = None,

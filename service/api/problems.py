@@ -6,6 +6,7 @@ To add an error: one line in STATUS. A test holds the table against the error tr
 import logging
 from collections.abc import Sequence
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 import orjson
@@ -42,6 +43,8 @@ class Code(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"  # neither JSON nor YAML
     BODY_TOO_LARGE = "body_too_large"  # larger than FINEBITS_MAX_BODY_BYTES
     UNAUTHORIZED = "unauthorized"  # no bearer key, or another
+    FORBIDDEN = "forbidden"  # the key has not the scope that this needs
+    QUOTA_REACHED = "quota_reached"  # the owner has as much as its quota allows; Retry-After says when to ask again
     NOT_FOUND = "not_found"  # no such address, job, file or part of a job
     METHOD_NOT_ALLOWED = "method_not_allowed"  # the address is there, the method is not; `Allow` says which are
     GONE = "gone"  # the file was there, and is no more
@@ -65,6 +68,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.NotFound: (404, Code.NOT_FOUND),
     store.StateConflict: (409, Code.STATE_CONFLICT),
     store.InUse: (409, Code.IN_USE),
+    store.QuotaReached: (429, Code.QUOTA_REACHED),
     store.StaleVersion: (412, Code.PRECONDITION_FAILED),
     store.IdempotencyMismatch: (422, Code.IDEMPOTENCY_MISMATCH),
     store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
@@ -73,6 +77,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.WorkerIsThere: (409, Code.WORKER_CONFLICT),
     store.WorkerReplaced: (409, Code.WORKER_CONFLICT),
     api.Unauthorized: (401, Code.UNAUTHORIZED),
+    api.Forbidden: (403, Code.FORBIDDEN),
     api.UnreadableBody: (400, Code.MALFORMED_BODY),
     api.UnreadableRange: (400, Code.MALFORMED_REQUEST),
     api.UnsupportedMediaType: (415, Code.UNSUPPORTED_MEDIA_TYPE),
@@ -170,6 +175,8 @@ async def _known(request: Request, error: Exception) -> Response:
             return problem(request.scope, status, code, str(error), headers={"ETag": quoted(f"v{version}")})
         case store.BadCursor():
             return problem(request.scope, status, code, str(error), [{"pointer": "/query/after", "detail": str(error)}])
+        case store.QuotaReached(retry_seconds=seconds):
+            return problem(request.scope, status, code, str(error), headers={"Retry-After": str(ceil(seconds))})
         case store.IdempotencyBusy():
             return problem(request.scope, status, code, str(error), headers={"Retry-After": "1"})
         case api.ApiError(headers=headers, members=members):

@@ -5,7 +5,7 @@ What a client wishes of a job is in wishes.py, what a worker does with one in le
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
 from pydantic import SecretStr
@@ -13,18 +13,21 @@ from sqlalchemy import ColumnElement, Select, Table, func, insert, select, tuple
 from sqlalchemy.orm import Session
 
 from service.specs.job import ResolvedJob
+from service.specs.quota import UNLIMITED, Quota
 from service.specs.read import ReadJob
 from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
 from service.specs.version import SPEC_VERSION
-from service.store import events, references, slots, tokens
+from service.store import audit, events, gpu_use, quotas, references, slots, tokens
+from service.store.audit import Trace
 from service.store.clock import now
 from service.store.errors import BadCursor, NotFound
 from service.store.events import Kind
 from service.store.labels import has as has_label
 from service.store.labels import note as note_labels
 from service.store.need import need_of
+from service.store.owners import belongs
 from service.store.states import ENDED, State, sources
 from service.store.tables import Job, JobLabel
 
@@ -47,6 +50,8 @@ class New(NamedTuple):
     key: SecretStr | None = None
     artifacts_ttl_seconds: float | None = None  # the operator's, for a job that has none of its own
     least_gpu_bytes: int = 0  # the memory without which a GPU is not worth trying; 0 where it is not known
+    trace: Trace | None = None  # who asks, for the audit log
+    default_quota: Quota = UNLIMITED
 
 
 class Listed(NamedTuple):
@@ -65,7 +70,8 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
 
 
 def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
-    """The same for several, in their order: however many they are, two statements go to the database."""
+    """The same for several, in their order: however many they are, as few statements go to the database. Raises QuotaReached."""
+    quotas.refuse_too_many(session, [(new.owner, new.default_quota) for new in asked])
     rows = [_row(new) for new in asked]
     stored = {row.id: row._mapping for row in session.execute(_INSERT, rows)}
     for new, row in zip(asked, rows, strict=True):
@@ -75,6 +81,7 @@ def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
     note_labels(session, [(row["id"], row["owner"], row["created_at"], row["labels"]) for row in rows])
     references.note(session, [(row["id"], row["resolved"]) for row in rows])
     events.begin(session, [(row["id"], row["created_at"], _told(row)) for row in rows])
+    audit.note(session, [new.trace.of(row["id"]) for new, row in zip(asked, rows, strict=True) if new.trace is not None])
     return [Job(**row) for row in rows]
 
 
@@ -117,7 +124,7 @@ def _told(row: dict[str, Any]) -> list[events.Told]:
 
 
 def get(session: Session, owner: str, job_id: str) -> Job:
-    job = session.scalar(select(Job).where(Job.id == job_id, Job.owner == owner))
+    job = session.scalar(select(Job).where(Job.id == job_id, belongs(Job.owner, owner)))
     if job is None:
         raise NotFound("job", job_id)
     return job
@@ -125,10 +132,15 @@ def get(session: Session, owner: str, job_id: str) -> Job:
 
 def version(session: Session, owner: str, job_id: str) -> int:
     """The job's version, which every change that a client can see raises. Raises NotFound."""
-    found = session.scalar(select(Job.version).where(Job.id == job_id, Job.owner == owner))
+    found = session.scalar(select(Job.version).where(Job.id == job_id, belongs(Job.owner, owner)))
     if found is None:
         raise NotFound("job", job_id)
     return found
+
+
+def owned(session: Session, owner: str, job_ids: Collection[str]) -> set[str]:
+    """Those of the jobs that are the owner's."""
+    return set(session.scalars(select(Job.id).where(Job.id.in_(job_ids), belongs(Job.owner, owner))))
 
 
 def step_names(session: Session, job_id: str) -> list[str]:
@@ -168,7 +180,7 @@ def listing(
     if state is not None:
         wanted = wanted.where(Job.state == state)
     if after is not None:
-        place = session.execute(select(Job.created_at, Job.id).where(Job.id == after, Job.owner == owner)).one_or_none()
+        place = session.execute(select(Job.created_at, Job.id).where(Job.id == after, belongs(Job.owner, owner))).one_or_none()
         if place is None:
             raise BadCursor(f"after={after!r} is not a job of this list.")
         wanted = wanted.where(tuple_(*order) < tuple_(*place))
@@ -179,10 +191,10 @@ def listing(
 def _listed_by(owner: str, label: tuple[str, str] | None = None) -> tuple[Select[str, int], tuple[Any, Any]]:
     """The owner's jobs, and what they are in order of: with a label its own rows, which an index has in that order."""
     if label is None:
-        every = select(Job.id, Job.version).where(Job.owner == owner)
+        every = select(Job.id, Job.version).where(belongs(Job.owner, owner))
         return every, (Job.created_at, Job.id)
     labelled = select(Job.id, Job.version).join(JobLabel, JobLabel.job_id == Job.id)
-    its_own = (JobLabel.owner == owner, JobLabel.name == label[0], JobLabel.value == label[1])
+    its_own = (belongs(JobLabel.owner, owner), JobLabel.name == label[0], JobLabel.value == label[1])
     return labelled.where(*its_own), (JobLabel.created_at, JobLabel.job_id)
 
 
@@ -208,6 +220,7 @@ def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bo
     )
     if moved is not None and to != State.RUNNING:
         slots.free(session, job_id)
+        gpu_use.settle(session, job_id)
     return moved
 
 

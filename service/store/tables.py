@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
@@ -94,6 +95,8 @@ class Job(Base):
         CheckConstraint("(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="ended_has_time"),
         CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
         Index("ix_jobs_created", "owner", "created_at", "id"),
+        Index("ix_jobs_of_all", "created_at", "id"),
+        Index("ix_jobs_state_of_all", "state", "created_at", "id"),
         Index(
             "ix_jobs_waiting",
             "queue",
@@ -152,7 +155,10 @@ class JobLabel(Base):
     owner: Mapped[str]
     created_at: Mapped[float]
 
-    __table_args__ = (Index("ix_job_labels_listed", "owner", "name", "value", "created_at", "job_id"),)
+    __table_args__ = (
+        Index("ix_job_labels_listed", "owner", "name", "value", "created_at", "job_id"),
+        Index("ix_job_labels_of_all", "name", "value", "created_at", "job_id"),
+    )
 
 
 class JobReference(Base):
@@ -424,3 +430,119 @@ class IdempotencyKey(Base):
     body_sha256: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     created_at: Mapped[float]
+
+
+class ApiKey(Base):
+    """A key that programs ask with. Kept is the SHA-256 of it: the key itself was shown once."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)  # stands in the key, too
+    sha256: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str]
+    scopes: Mapped[list[Any]]
+    name: Mapped[str | None]
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]  # to the minute
+    revoked_at: Mapped[float | None]
+
+    __table_args__ = (Index("ix_api_keys_owner", "owner", "created_at", "id"),)
+
+
+class AuditEntry(Base):
+    """Who changed what, when, from where. Rows are only added: the database's own triggers refuse the rest."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    at: Mapped[float]
+    owner: Mapped[str]  # of the key
+    key: Mapped[str]  # its id; "operator" and "open" where it is none of these
+    action: Mapped[str]  # the operation, as the OpenAPI document names it
+    subject: Mapped[str]  # what it was done to
+    client: Mapped[str]  # the address
+    request_id: Mapped[str]
+
+    __table_args__ = (Index("ix_audit_owner", "owner", "id"),)
+
+
+class QuotaRow(Base):
+    """What an owner may have; None: what the settings say."""
+
+    __tablename__ = "quotas"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    queued: Mapped[int | None]
+    running: Mapped[int | None]
+    gpu_hours: Mapped[float | None]  # in a calendar month, UTC
+    changed_at: Mapped[float]
+
+
+class GpuUse(Base):
+    """What one attempt uses of GPUs: held while it runs, settled when it ends. It outlives its job."""
+
+    __tablename__ = "gpu_use"
+
+    job_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    permille: Mapped[int]  # of a GPU, over all that it has
+    began_at: Mapped[float]
+    held_until: Mapped[float]  # what it may use is counted up to here while it runs
+    ended_at: Mapped[float | None]
+
+    __table_args__ = (Index("ix_gpu_use_owner", "owner", "ended_at"),)
+
+
+class DatasetVersion(Base):
+    """What was uploaded as a data set, once for each content: its file and how its rows read."""
+
+    __tablename__ = "dataset_versions"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[str] = mapped_column(String(16), primary_key=True)
+    file_name: Mapped[str]
+    entry: Mapped[dict[str, Any]]  # as it would stand in dataset_info.json
+    path: Mapped[str]  # under the artifact root
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_dataset_versions_newest", "owner", "name", "created_at"),)
+
+
+class DatasetUse(Base):
+    """That a job names a version of a data set: as long as the job has not ended, it stays."""
+
+    __tablename__ = "dataset_uses"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[str] = mapped_column(String(16), primary_key=True)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner", "name", "version"], [f"dataset_versions.{column}" for column in ("owner", "name", "version")]
+        ),
+        Index("ix_dataset_uses_version", "owner", "name", "version"),
+    )
+
+
+class DatasetUpload(Base):
+    """A data set that is being sent. How much of it has come is the size of its file."""
+
+    __tablename__ = "dataset_uploads"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str] = mapped_column(String(64))
+    file_name: Mapped[str]
+    entry: Mapped[dict[str, Any]]
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str | None] = mapped_column(String(64))  # that its sender says it has
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_dataset_uploads_age", "created_at"),)

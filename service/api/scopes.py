@@ -1,0 +1,47 @@
+"""What each operation needs of a key, by its name. A test holds the table against the routes there are."""
+
+from service.specs.scopes import Scope
+
+SCOPES: dict[str, Scope] = {
+    # jobs
+    "create_job": Scope.SUBMIT,
+    "list_jobs": Scope.READ,
+    "get_job": Scope.READ,
+    "change_job": Scope.SUBMIT,
+    "delete_job": Scope.SUBMIT,
+    "cancel_job": Scope.SUBMIT,
+    "pause_job": Scope.SUBMIT,
+    "resume_job": Scope.SUBMIT,
+    "retry_job": Scope.SUBMIT,
+    "list_events": Scope.READ,
+    "get_log": Scope.READ,
+    # what they made
+    "get_metrics": Scope.READ,
+    "get_series": Scope.READ,
+    "list_checkpoints": Scope.READ,
+    "list_artifacts": Scope.READ,
+    "get_artifact": Scope.READ,
+    # what there is
+    "list_measures": Scope.READ,
+    "list_models": Scope.READ,
+    "list_datasets": Scope.READ,
+    "get_dataset": Scope.READ,
+    "inspect_dataset": Scope.SUBMIT,
+    # the operator's
+    "list_workers": Scope.READ,
+    "get_worker": Scope.READ,
+    "drain_worker": Scope.ADMIN,
+    "undrain_worker": Scope.ADMIN,
+    "create_key": Scope.ADMIN,
+    "list_keys": Scope.ADMIN,
+    "revoke_key": Scope.ADMIN,
+    "list_owners": Scope.ADMIN,
+    "get_owner": Scope.READ,
+    "change_owner": Scope.ADMIN,
+    "list_audit": Scope.ADMIN,
+}
+
+
+def scope_of(operation: str) -> Scope:
+    """One that is not in the table is the operator's alone."""
+    return SCOPES.get(operation, Scope.ADMIN)
