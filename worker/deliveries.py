@@ -107,6 +107,11 @@ class Deliveries:
         checkpoints.write_manifest(folder, files)
         return folder
 
+    def fetch_file(self, path: str, size: int, sha256: str) -> Path:
+        """One file, which a client uploaded. Raises as `fetch` does."""
+        self._patiently(partial(self._storage.fetch, path, self._root / path, size, sha256))
+        return self._root / path
+
     def unsent(self, job_id: str, step: str) -> list[Path]:
         """Checkpoints of lost attempts that are sealed on this host, and that the store was never told to have; oldest first."""
         sealed = [file.parent for file in (self._root / job_id).glob(f"*/{step}/*/{checkpoints.MANIFEST}")]

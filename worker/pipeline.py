@@ -29,6 +29,7 @@ from worker.stages.reward import reward
 from worker.stages.step import BesideIt, StepWork
 from worker.stages.supervised import supervised
 from worker.stages.training import trainer_state
+from worker.uploaded import bring_uploaded
 from worker.work import Work
 
 STAGES: dict[str, Callable[[StepWork, Run], Path]] = {
@@ -104,7 +105,7 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         job_model=first_place(first.model.model_name_or_path),
         job_start=start_of(known[first.name], first_place),
         artifacts_root=Path(work.artifacts_root),
-        places=_places(work, step),
+        places=_places(work, run, step),
         use_cpu=use_cpu,
         saved=work.saved(step.name),
         measured=work.measurements.get(step.name, []),
@@ -125,10 +126,10 @@ def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Pat
     return found
 
 
-def _places(work: Work, step: ResolvedStep) -> Places:
+def _places(work: Work, run: Run, step: ResolvedStep) -> Places:
     cache_root = Path(work.cache_root)
     hub = Hub(cache_root / "hub", work.modelscope, (work.tokens or {}).get(step.name)) if work.hub else None
-    return Places(Path(work.datasets_root), cache_root, hub)
+    return Places(Path(work.datasets_root), cache_root, hub, bring_uploaded(work, run, step))
 
 
 def _use_cpu(job: ResolvedJob) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from service.specs.checkpoint_names import CheckpointName, of_earlier
 from service.specs.job import ResolvedStep
 from service.specs.lineage import Lineage
 from service.specs.reasons import Reason
@@ -12,7 +13,7 @@ from worker.models import hub
 from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
-from worker.work import Work
+from worker.work import SavedCheckpoint, Work
 
 
 def start_of(lineage: Lineage, place: Callable[[str], Path]) -> Start:
@@ -27,10 +28,12 @@ def start_of(lineage: Lineage, place: Callable[[str], Path]) -> Start:
 
 
 def place_of(work: Work, run: Run, step: ResolvedStep, outputs: dict[str, Path], name: str) -> Path:
-    """A folder among the operator's models, or what an earlier step of this job made, or what is fetched from a hub."""
+    """A folder among the operator's models, or what an earlier step or job made, or what is fetched from a hub."""
     if name.startswith("@"):
         _bring_output(work, run, name[1:])
         return outputs[name[1:]]
+    if earlier := of_earlier(name):
+        return _bring_earlier(work, run, earlier)
     try:
         folder = inside(Path(work.models_root), name)
         if folder.is_dir() or not work.hub or not is_repository(name):
@@ -40,6 +43,16 @@ def place_of(work: Work, run: Run, step: ResolvedStep, outputs: dict[str, Path],
         raise JobFailure(Reason.MISSING_MODEL, str(error)) from None
     token = (work.tokens or {}).get(step.name)
     return hub.fetched(name, step.model.model_revision, cache_dir, token, pinned=work.attempt > 1 or bool(outputs))
+
+
+def _bring_earlier(work: Work, run: Run, name: CheckpointName) -> Path:
+    """A checkpoint of an earlier job, which may have been made on another host."""
+    kept = work.earlier.get(str(name.job_id), {}).get("checkpoints", {}).get(name.step, [])
+    made = next((SavedCheckpoint(**one) for one in kept if one["global_step"] == name.at), None)
+    folder = None if made is None else bring(run, name.step, Path(work.artifacts_root), made)
+    if folder is None:
+        raise JobFailure(Reason.MISSING_MODEL, f"The checkpoint {str(name)!r} is not there, or is kept no longer.")
+    return folder
 
 
 def _bring_output(work: Work, run: Run, step: str) -> None:

@@ -23,6 +23,7 @@ from service.library import space
 from service.library.check import Roots
 from service.library.errors import LibraryError
 from service.library.space import StepSpace
+from service.library.training_files import Uploaded
 from service.specs.job import ResolvedJob
 from service.specs.reasons import Reason
 from service.storage.opening import open_storage
@@ -32,6 +33,7 @@ from service.store import (
     artifacts,
     checkpoints,
     events,
+    files,
     jobs,
     leases,
     metrics,
@@ -175,11 +177,13 @@ def _claim(database: Database, settings: WorkerSettings, disk: Disk, me: Identit
 
 def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> dict[str, StepSpace]:
     """By step. Nothing where that cannot be known: what is wrong with the job's files is for its attempt to say."""
-    resolved = ResolvedJob.model_validate_json(orjson.dumps(jobs.resolved_document(session, job_id)))
+    document = jobs.resolved_document(session, job_id)
+    resolved = ResolvedJob.model_validate_json(orjson.dumps(document))
     done = [step.name for step in steps.of_job(session, job_id)]
     n_saved = Counter(checkpoint.step for checkpoint in checkpoints.of_job(session, job_id))
     try:
-        roots = Roots(settings.models_root, settings.datasets_root, settings.hub, settings.modelscope)
+        uploaded = [(name, Uploaded.of(file["entry"], file["rows"])) for name, file in _files(session, job_id, document).items()]
+        roots = Roots(settings.models_root, settings.datasets_root, settings.hub, settings.modelscope, uploaded=tuple(uploaded))
         needed = space.still_to_write(roots, resolved, done, n_saved)
     except (LibraryError, OSError):
         return {}
@@ -221,11 +225,21 @@ def _work(session: Session, settings: WorkerSettings, placed: Placement, needed:
         outputs={step.name: step.output for step in steps.of_job(session, held.job_id)},
         checkpoints=referred.by_step(checkpoints.kept(session, held.job_id)),
         removed=[one.path for one in checkpoints.of_job(session, held.job_id) if one.removed_at is not None],
+        files=_files(session, held.job_id, document),
         earlier=referred.earlier_jobs(session, held.job_id, ResolvedJob.model_validate_json(orjson.dumps(document))),
         measurements=measured,
         checkpoint_bytes={name: step.checkpoint_bytes for name, step in (needed or {}).items()},
         kept_free_bytes=settings.min_free_bytes,
     )
+
+
+def _files(session: Session, job_id: str, document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The uploaded files that the job names, as a child is told of them."""
+    return {
+        name: {"path": file.path, "size": file.size, "sha256": file.sha256, "entry": file.entry, "rows": file.rows}
+        for name, file in files.of_job(session, job_id, document).items()
+        if file.entry is not None
+    }
 
 
 def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, is_stopping: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import leases, limits, retention, scheduling, workers
+from service.store import files, leases, limits, retention, scheduling, uploads, workers
 from service.store.errors import WorkerIsThere, WorkerReplaced
 from service.store.session import Database
 from service.store.workers import Orders
@@ -70,6 +70,8 @@ class Worker:
             leases.rescue(session, retry_seconds=self._settings.retry_seconds)
             limits.end_late(session)
             retention.expire(session)
+            files.expire(session)
+            uploads.expire(session)
             unheard = leases.unheard(session, queues, 3 * self._settings.sweep_seconds)
         with self._database.transaction() as session:
             scheduling.tell_unreadable(session, queues)

@@ -47,6 +47,8 @@ class Work:
     removed: list[str] = field(default_factory=list)  # paths of checkpoints that are kept no longer
     # of each earlier job whose checkpoints are measured, by its id: job (resolved), outputs and checkpoints, as they are here
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # of each uploaded file that the job names, by its id: path under the artifact root, size, sha256, and how its rows read
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
     measurements: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by step: global_step, split, documents
     checkpoint_bytes: dict[str, int] = field(default_factory=dict)  # of one checkpoint, by step, as far as it is known
     kept_free_bytes: int = 0  # on the disk of the artifacts

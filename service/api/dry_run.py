@@ -64,10 +64,11 @@ def dry_run_of(document: Any, roots: Roots, fitting: Fitting, referring: Referri
     """Raises SpecRefused; rows are counted here, so also for what only counting finds out."""
 
     def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
-        found = list(check(roots, spec, resolved))
-        yield from found or check_rows(roots, spec, resolved)
         yield from referring(spec, resolved)
-        yield from fitting(spec, resolved)
+        written = referring.written_out(resolved)
+        found = list(check(roots, spec, written))
+        yield from found or check_rows(roots, spec, written)
+        yield from fitting(spec, written)
 
     read = read_job(document, look)
     resolved = referring.written_out(read.resolved)

@@ -3,9 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Annotated, Any
 
 import orjson
@@ -23,17 +21,13 @@ from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
 from service.api.problems import declared
+from service.api.reading import Reading
 from service.api.referring import Referring
 from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view, with_place
 from service.dispatch import Dispatch
-from service.library.check import Roots, check
-from service.settings import Settings
 from service.specs.changes import read_changes
-from service.specs.read import Check, read_job
-from service.specs.reward_api import hosts_of
 from service.store import idempotency, jobs, place, steps, wishes
-from service.store.audit import Trace
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
 from service.store.states import State
@@ -67,18 +61,10 @@ async def create_job(
     The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
     another document the key is refused.
     """
-    roots = Roots(
-        settings.models_root,
-        settings.datasets_root,
-        settings.hub,
-        modelscope=settings.modelscope,
-        secrets=settings.secret_key is not None,
-        reward_hosts=hosts_of(settings.reward_hosts),
-    )
-    fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
+    reading = Reading(settings, database, well, lately, trace)
     if dry_run:
-        return _json(await run_in_threadpool(dry_run_of, document, roots, fitting, referring))
-    read = partial(_read, document, owner, settings, trace, partial(check, roots, well=well), fitting, referring)
+        return _json(await run_in_threadpool(_dry_run, reading, owner, document))
+    read = partial(reading.new_job, owner, document)
     if idempotency_key:
         once = _Once(owner, idempotency_key, document)
         return await run_in_threadpool(_created_once, database, dispatch, once, read)
@@ -87,16 +73,11 @@ async def create_job(
     return _created(job)
 
 
-def _read(
-    document: Any, owner: str, settings: Settings, trace: Trace, look: Check, fitting: Fitting, referring: Referring
-) -> jobs.New:
-    """The job that the document is, looked at from every side. Raises SpecRefused."""
-    looks = (look, referring, fitting)
-    read = read_job(document, lambda spec, resolved: chain.from_iterable(one(spec, resolved) for one in looks))
-    resolved = referring.written_out(read.resolved)
-    read = replace(read, resolved=resolved, notices=(*read.notices, *fitting.notices))
-    ttl_seconds, least = settings.artifacts_ttl_seconds, fitting.least_gpu_bytes
-    return jobs.New(owner, document, read, settings.secret_key, ttl_seconds, least, trace, settings.quota)
+def _dry_run(reading: Reading, owner: str, document: Any) -> DryRun:
+    roots = reading.roots(owner, document)
+    return dry_run_of(
+        document, roots, Fitting(reading.database, roots, document, reading.lately), Referring(reading.database, owner)
+    )
 
 
 def _created_once(database: Database, dispatch: Dispatch, once: "_Once", read: Callable[[], jobs.New]) -> Response:

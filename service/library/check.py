@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from service.library import datasets, models, rewards, tokenizers, weights
-from service.library.datasets import Hub
+from service.library.datasets import Hub, Known
 from service.library.errors import LibraryError
 from service.library.models import Model
+from service.library.training_files import Uploaded
+from service.specs.checkpoint_names import of_earlier
 from service.specs.companions import Companion, companions
 from service.specs.dataset_info import ALONE, DatasetInfoError
 from service.specs.job import JobSpec, ResolvedJob, ResolvedStep
@@ -37,6 +39,7 @@ class Roots:
     modelscope: bool = False
     secrets: bool = False  # whether tokens can be kept: with a key to encrypt them
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
+    uploaded: tuple[tuple[str, Uploaded], ...] = ()  # the data sets that were uploaded and that the job names
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -91,11 +94,11 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
 def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[str, Lineage]) -> "Complaints":
     base = _found(roots, origin(own.whole, known))
     named = (step.model.model_name_or_path, *(step.model.adapter_name_or_path or ()))
-    on_hub = {name for name in named if is_on_hub(roots, name)}
-    if step.model.model_name_or_path not in on_hub:
+    elsewhere = {name for name in named if is_elsewhere(roots, name)}
+    if step.model.model_name_or_path not in elsewhere:
         yield from _model(roots, step, own)
-    yield from _adapters(roots, step, base, on_hub)
-    yield from _hub(roots, step, on_hub)
+    yield from _adapters(roots, step, base, elsewhere)
+    yield from _hub(roots, step, {name for name in elsewhere if is_on_hub(roots, name)})
     yield from _loading(step, own, base)
     yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
@@ -122,9 +125,9 @@ def _model(roots: Roots, step: ResolvedStep, own: Lineage) -> Complaints:
 def _beside(roots: Roots, beside: Companion, own: Lineage, step: ResolvedStep, known: Mapping[str, Lineage]) -> Complaints:
     """Of a model that the step asks beside its own: all that is looked at of a model, and whether both read the same tokens."""
     base = _found(roots, origin(own.whole, known))
-    on_hub = {name for name in (own.whole, *own.adapters) if is_on_hub(roots, name)}
-    said = [*_adapters(roots, beside.step, base, on_hub), *_loading(beside.step, own, base)]
-    if own.whole not in on_hub:
+    elsewhere = {name for name in (own.whole, *own.adapters) if is_elsewhere(roots, name)}
+    said = [*_adapters(roots, beside.step, base, elsewhere), *_loading(beside.step, own, base)]
+    if own.whole not in elsewhere:
         said = [*_model(roots, beside.step, own), *said]
     place = beside.argument("model.model_name_or_path")
     for argument, what in said:
@@ -134,6 +137,11 @@ def _beside(roots: Roots, beside: Companion, own: Lineage, step: ResolvedStep, k
     model = _found(roots, origin(step.model.model_name_or_path, known))
     if base is not None and model is not None and (why := tokenizers.why_not_the_same(model, base)):
         yield place, why
+
+
+def is_elsewhere(roots: Roots, name: str) -> bool:
+    """Whether a worker has it and this host may not: it lies on a hub, or is a checkpoint of an earlier job."""
+    return of_earlier(name) is not None or is_on_hub(roots, name)
 
 
 def is_on_hub(roots: Roots, name: str) -> bool:
@@ -167,9 +175,9 @@ def _hub(roots: Roots, step: ResolvedStep, on_hub: set[str]) -> Complaints:
             yield "model.cache_dir", str(error)
 
 
-def _adapters(roots: Roots, step: ResolvedStep, base: Model | None, on_hub: set[str]) -> Complaints:
+def _adapters(roots: Roots, step: ResolvedStep, base: Model | None, elsewhere: set[str]) -> Complaints:
     for name in step.model.adapter_name_or_path or ():
-        if name.startswith("@") or name in on_hub:
+        if name.startswith("@") or name in elsewhere:
             continue
         try:
             adapter = models.find_adapter(roots.models, name)
@@ -216,9 +224,14 @@ def _found(roots: Roots, name: str) -> Model | None:
         return None
 
 
+def known_to(roots: Roots, step: ResolvedStep) -> Known:
+    """The data sets that a step may name. Raises LibraryError."""
+    return datasets.entries(roots.datasets, step.data.dataset_dir, dict(roots.uploaded))
+
+
 def _folder_of_data(roots: Roots, step: ResolvedStep) -> Complaints:
     try:
-        datasets.entries(roots.datasets, step.data.dataset_dir)
+        known_to(roots, step)
     except LibraryError as error:
         yield "data.dataset_dir", str(error)
 
@@ -242,13 +255,13 @@ def _kinds(roots: Roots, step: ResolvedStep) -> Iterator[str]:
     """What the rows of each data set are, for those that can be used."""
     for name in (*(step.data.dataset or ()), *(step.measures.dataset or ())):
         with suppress(LibraryError, DatasetInfoError, KeyError):
-            yield datasets.entries(roots.datasets, step.data.dataset_dir).by_name[name].holds
+            yield known_to(roots, step).by_name[name].holds
 
 
 def _data(roots: Roots, step: ResolvedStep, argument: str, names: tuple[str, ...] | None) -> Complaints:
     for name in names or ():
         try:
-            known = datasets.entries(roots.datasets, step.data.dataset_dir)
+            known = known_to(roots, step)
         except LibraryError:
             return  # said once, of the folder
         try:

@@ -3,13 +3,16 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator, Set
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from service.library.errors import LibraryError
+from service.library.training_files import Uploaded
 from service.specs.dataset_info import DatasetEntry, DatasetInfo, DatasetInfoError, files_of, read_dataset_info, why_not_for
+from service.specs.file_names import is_file
 from service.specs.finetuning import FinetuningArguments
 from service.specs.roots import OutsideRoot, inside
 
@@ -24,33 +27,44 @@ LARGEST_LINES = 1_000_000_000
 COLUMNAR = {".arrow": b"", ".parquet": b"PAR1"}
 
 
-def entries(root: Path, folder: str) -> "Known":
-    """The data sets that the folder's dataset_info.json lists. Raises LibraryError."""
+def entries(root: Path, folder: str, uploaded: Mapping[str, Uploaded] | None = None) -> "Known":
+    """The data sets that the folder's dataset_info.json lists, and those that were uploaded. Raises LibraryError.
+
+    Whoever names only what was uploaded needs no folder.
+    """
     try:
         path = inside(root, folder)
         if not path.is_dir():
             raise LibraryError(f"There is no folder {folder!r} among the data sets.")
-        return Known(path, read_dataset_info(path))
-    except (OutsideRoot, DatasetInfoError) as error:
+        return Known(path, read_dataset_info(path), uploaded or {})
+    except (LibraryError, OutsideRoot, DatasetInfoError) as error:
+        if uploaded:
+            return Known(root, DatasetInfo(folder, {}), uploaded)
         raise LibraryError(str(error)) from None
 
 
 class Known:
-    """The data sets of one folder, by name."""
+    """The data sets of one folder, and those that were uploaded, by name."""
 
-    def __init__(self, folder: Path, by_name: DatasetInfo):
+    def __init__(self, folder: Path, by_name: DatasetInfo, uploaded: Mapping[str, Uploaded]):
         self.folder = folder
-        self.by_name = by_name
+        self.uploaded = uploaded
+        self.by_name: Mapping[str, DatasetEntry] = by_name
+        if uploaded:
+            self.by_name = ChainMap({name: one.entry for name, one in uploaded.items()}, by_name)  # type: ignore[arg-type]
 
 
 def find(known: Known, name: str, finetuning: FinetuningArguments, split: str, hubs: Set[Hub]) -> list[Path]:
-    """The files of a data set that a step of that stage and loss can read; none where it lies on a hub that may be reached.
+    """The files of a data set that a step of that stage and loss can read; none where it was uploaded, or lies on a hub that may
+    be reached.
 
     Raises LibraryError.
     """
     entry = _entry(known, name)
     if why := why_not_for(finetuning.stage, name, entry, finetuning.dpo_loss):
         raise LibraryError(why)
+    if name in known.uploaded:
+        return []
     if entry.is_remote:
         _refuse_remote(name, entry, hubs)
         return []
@@ -85,6 +99,8 @@ def why_not_counted(files: list[Path]) -> str | None:
 
 
 def _entry(known: Known, name: str) -> DatasetEntry:
+    if is_file(name) and name not in known.by_name:
+        raise LibraryError(f"There is no uploaded file {name!r} to train on: no such file, or its purpose is not fine-tune.")
     if name not in known.by_name:
         raise LibraryError(
             f"There is no data set {name!r} in dataset_info.json; there are: {', '.join(known.by_name) or 'none'}."

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from service.library import models, weights
-from service.library.check import Roots, is_on_hub
+from service.library.check import Roots, is_elsewhere
 from service.library.errors import LibraryError
 from service.library.models import Model
 from service.library.plan import PlannedStep, plan_parameters
@@ -161,7 +161,7 @@ def found(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> tuple[Mode
     """The model that a step goes back to, and its tensors, as far as they lie here."""
     known = lineages(resolved)
     whole = origin(known[step.name].whole, known)
-    if is_on_hub(roots, whole):
+    if is_elsewhere(roots, whole):
         return None, None
     model = models.find(roots.models, whole)
     return model, weights.tensors_of(model)

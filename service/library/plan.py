@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service.library import datasets, models, weights
-from service.library.check import Roots, is_on_hub
+from service.library.check import Roots, is_elsewhere, known_to
 from service.library.errors import LibraryError
 from service.specs import buffers
 from service.specs.companions import companions
@@ -107,7 +107,7 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
     known = lineages(resolved)
     own = known[step.name]
     whole = origin(own.whole, known)
-    if is_on_hub(roots, whole):
+    if is_elsewhere(roots, whole):
         planned.why_unknown |= dict.fromkeys(("parameters", "trainable_parameters"), "The model is fetched when the job runs.")
         return
     model = models.find(roots.models, whole)
@@ -147,7 +147,7 @@ def _beside(roots: Roots, known: Mapping[str, Lineage], step: ResolvedStep, own:
         yield "ref", own  # a second copy of what the step begins with
     for companion in companions(step):
         name = origin(companion.step.model.model_name_or_path, known)
-        if companion.is_adapter or is_on_hub(roots, name):
+        if companion.is_adapter or is_elsewhere(roots, name):
             continue
         tensors = weights.tensors_of(models.find(roots.models, name))
         if tensors is not None:
@@ -157,7 +157,7 @@ def _beside(roots: Roots, known: Mapping[str, Lineage], step: ResolvedStep, own:
 def _trainable(roots: Roots, own: Lineage, tensors: weights.Tensors, step: ResolvedStep, model: models.Model) -> int | None:
     if own.continued is None:
         return weights.trainable(tensors, step.finetuning, model)
-    if own.continued.startswith("@") or is_on_hub(roots, own.continued):
+    if own.continued.startswith("@") or is_elsewhere(roots, own.continued):
         return None
     return weights.count_adapter(model, models.find_adapter(roots.models, own.continued))
 
@@ -172,10 +172,13 @@ def _with_head(trainable: int | None, step: ResolvedStep, tensors: weights.Tenso
 
 def _counts(roots: Roots, step: ResolvedStep, names: Sequence[str] | None = None) -> tuple[list[int] | None, str]:
     """The rows of each data set (the step's own, if none are named), at most the first max_samples; or None and why not."""
-    known = datasets.entries(roots.datasets, step.data.dataset_dir)
+    known = known_to(roots, step)
     counts = []
     for name in (step.data.dataset or ()) if names is None else names:
         files = datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
+        if name in known.uploaded:
+            counts.append(min(known.uploaded[name].rows, step.data.max_samples or known.uploaded[name].rows))
+            continue
         if why := datasets.why_not_counted(files):
             return None, why
         counts.append(datasets.rows(files, step.data.max_samples) or 0)

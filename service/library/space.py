@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from service.library import models
-from service.library.check import Roots, is_on_hub
+from service.library.check import Roots, is_elsewhere
 from service.library.models import Model
 from service.library.plan import PlannedStep, plan
 from service.specs.job import ResolvedJob, ResolvedStep
@@ -43,7 +43,7 @@ def still_to_write(
         if step.name in done or step.do != "train":
             continue
         whole = origin(known[step.name].whole, known)
-        model = None if is_on_hub(roots, whole) else models.find(roots.models, whole)
+        model = None if is_elsewhere(roots, whole) else models.find(roots.models, whole)
         n_left = max(1, _n_checkpoints(step, planned) - n_saved.get(step.name, 0))
         space[step.name] = StepSpace(_checkpoint_bytes(model, step, planned), min(n_left, _most_at_once(step, n_left)))
     return space

@@ -1,4 +1,5 @@
-"""What a job calls the checkpoints that it measures: "job-.../sft/40", "job-.../sft", "job-.../sft/*", "@sft", "@sft/40".
+"""What a job calls checkpoints, to measure them: "job-.../sft/40", "job-.../sft", "job-.../sft/*", "@sft", "@sft/40". One of an
+earlier job is also the name of a model, or of an adapter, to begin with.
 
 A job's id or an "@" says whose step it is; the number is of updates. Without one it is what the step ended with, and "*" stands
 for every checkpoint that an earlier job's step has kept. What is of an earlier job is written out when the job comes.
@@ -32,6 +33,12 @@ class CheckpointName:
     def __str__(self) -> str:
         owner = "@" if self.job_id is None else f"{self.job_id}/"
         return f"{owner}{self.step}" + ("" if self.at is None else f"/{self.at}")
+
+
+def of_earlier(text: str) -> CheckpointName | None:
+    """One checkpoint of an earlier job; None where the text is no such name."""
+    name = CheckpointName.read(text) if text.startswith("job-") else None
+    return None if name is None or name.at == "*" else name
 
 
 def named_in(texts: tuple[str, ...] | None) -> list[CheckpointName]:

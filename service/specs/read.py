@@ -66,7 +66,7 @@ def _read_nested(document: dict[str, Any], also: Check) -> ReadJob:
         *rules.references_point_back(spec, resolved),
         *rules.rewards_come_from_rm(spec, resolved),
         *rules.conditions_hold(spec, resolved),
-        *_broken_rules(spec, resolved),
+        *broken_rules(spec, resolved),
         *also(spec, resolved),
     ]
     if found:
@@ -74,7 +74,8 @@ def _read_nested(document: dict[str, Any], also: Check) -> ReadJob:
     return ReadJob(spec, resolved, tuple(ledger.notices(spec)))
 
 
-def _broken_rules(spec: JobSpec, resolved: ResolvedJob) -> list[Refusal]:
+def broken_rules(spec: JobSpec, resolved: ResolvedJob) -> list[Refusal]:
+    """What may not go together in any of the steps."""
     return [
         Refusal(place_of(spec, index, argument), why)
         for index, step in enumerate(resolved.steps)

@@ -35,17 +35,17 @@ class NotFound(StoreError):
 class StateConflict(StoreError):
     """The job's present state does not allow this."""
 
-    def __init__(self, state: str, wanted: str, why: str = ""):
+    def __init__(self, state: str, wanted: str, why: str = "", what: str = "job"):
         self.state = state
-        super().__init__(f"The job is {state}; it cannot be {wanted}.{why and f' {why}'}")
+        super().__init__(f"The {what} is {state}; it cannot be {wanted}.{why and f' {why}'}")
 
 
 class InUse(StoreError):
     """Jobs that have not ended refer to it."""
 
-    def __init__(self, job_id: str, jobs: Sequence[str]):
+    def __init__(self, what: str, jobs: Sequence[str]):
         self.jobs = list(jobs)
-        super().__init__(f"What {job_id} made is referred to by {', '.join(jobs)}; cancel or end those first.")
+        super().__init__(f"{what} is referred to by {', '.join(jobs)}; cancel or end those first.")
 
 
 class QuotaReached(StoreError):

@@ -1,4 +1,4 @@
-"""Which jobs need what another job made."""
+"""Which jobs need what another job made, or a file that was uploaded."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,25 +10,25 @@ from sqlalchemy import cast as cast_to
 from sqlalchemy.orm import Session, aliased
 
 from service.store.states import ENDED
-from service.store.tables import Job, JobReference
+from service.store.tables import File, Job, JobReference
 
-_AN_ID = re.compile(rb"job-[0-9a-f]{24}")
+_AN_ID = re.compile(rb"(?:job|file)-[0-9a-f]{24}")
 _INSERT = insert(cast(Table, JobReference.__table__))
 
 
 def note(session: Session, made: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Keeps which jobs each of those (id, resolved) names, wherever in its arguments.
+    """Keeps which jobs and files each of those (id, resolved) names, wherever in its arguments.
 
     Ids are random and long, so a text that has one means it.
     """
-    rows = [{"job_id": job_id, "to_job": named} for job_id, resolved in made for named in _named(resolved)]
+    rows = [{"job_id": job_id, "to_job": named} for job_id, resolved in made for named in named_in(resolved)]
     if rows:
         session.execute(_INSERT, rows)
 
 
-def live_references(session: Session, job_id: str) -> Sequence[str]:
-    """The other jobs that have not ended and whose arguments name this one, as a model's or an adapter's place would."""
-    return session.scalars(_live(job_id, select(Job.id)).order_by(Job.created_at, Job.id)).all()
+def live_references(session: Session, named: str) -> Sequence[str]:
+    """The jobs that have not ended and whose arguments name that one, or that file, as a model's or a data set's place would."""
+    return session.scalars(_live(named, select(Job.id)).order_by(Job.created_at, Job.id)).all()
 
 
 def is_measured(session: Session, checkpoint: str) -> bool:
@@ -38,20 +38,21 @@ def is_measured(session: Session, checkpoint: str) -> bool:
     return session.scalar(wanted.limit(1)) is not None
 
 
-def is_needed(job: type[Job]) -> ColumnElement[bool]:
+def is_needed(named: type[Job] | type[File]) -> ColumnElement[bool]:
     """Whether there is such a job."""
     other = aliased(Job)
     needs_it: ColumnElement[bool] = exists().where(
-        JobReference.to_job == job.id, other.id == JobReference.job_id, other.id != job.id, other.state.not_in(ENDED)
+        JobReference.to_job == named.id, other.id == JobReference.job_id, other.id != named.id, other.state.not_in(ENDED)
     )
     return needs_it
 
 
-def _live(job_id: str, wanted: Select[str]) -> Select[str]:
+def named_in(document: Any) -> list[str]:
+    """The ids of jobs and files that stand anywhere in a document."""
+    return sorted({found.decode() for found in _AN_ID.findall(orjson.dumps(document))})
+
+
+def _live(named: str, wanted: Select[str]) -> Select[str]:
     """Of the other jobs that name this one, those that have not ended."""
-    named_by = select(JobReference.job_id).where(JobReference.to_job == job_id)
-    return wanted.where(Job.id.in_(named_by), Job.id != job_id, Job.state.not_in(ENDED))
-
-
-def _named(resolved: dict[str, Any]) -> list[str]:
-    return sorted({found.decode() for found in _AN_ID.findall(orjson.dumps(resolved))})
+    named_by = select(JobReference.job_id).where(JobReference.to_job == named)
+    return wanted.where(Job.id.in_(named_by), Job.id != named, Job.state.not_in(ENDED))

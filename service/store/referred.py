@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.specs.beginnings import earlier_named
 from service.specs.checkpoint_names import CheckpointName, named_in
 from service.specs.job import ResolvedJob
 from service.store import checkpoints, jobs, steps
@@ -45,10 +46,11 @@ def found(session: Session, owner: str, name: CheckpointName) -> list[Checkpoint
 
 
 def earlier_jobs(session: Session, job_id: str, resolved: ResolvedJob) -> dict[str, dict[str, Any]]:
-    """What a worker must know of each other job whose checkpoints this one measures, of the same owner: its steps, what they
-    made, and the checkpoints that are kept.
+    """What a worker must know of each other job whose checkpoints this one measures or begins with, of the same owner: its
+    steps, what they made, and the checkpoints that are kept.
     """
     names = [name for step in resolved.steps for name in named_in(step.measures.checkpoints)]
+    names += [name for step in resolved.steps for _, name in earlier_named(step)]
     ids = dict.fromkeys(name.job_id for name in names if name.job_id is not None)
     owner = select(Job.owner).where(Job.id == job_id).scalar_subquery()
     there = session.scalars(select(Job).where(Job.id.in_(list(ids)), Job.owner == owner)).all() if ids else ()

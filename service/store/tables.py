@@ -162,7 +162,7 @@ class JobLabel(Base):
 
 
 class JobReference(Base):
-    """That a job's arguments name another job, or one that there was."""
+    """That a job's arguments name another job, or an uploaded file, or one that there was."""
 
     __tablename__ = "job_references"
 
@@ -397,6 +397,79 @@ class Artifact(Base):
     created_at: Mapped[float]
 
 
+class File(Base):
+    """A file that a client uploaded, whole in the artifact store before this row was written."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    purpose: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str]  # as its client calls it
+    path: Mapped[str]  # under the artifact root
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    entry: Mapped[dict[str, Any] | None] = mapped_column(
+        Document
+    )  # how its rows read, as in dataset_info.json; None: no data set
+    rows: Mapped[int | None]
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+
+    __table_args__ = (
+        Index("ix_files_listed", "owner", "created_at", "id"),
+        Index(
+            "ix_files_expiring",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL"),
+            sqlite_where=text("expires_at IS NOT NULL"),
+        ),
+    )
+
+
+class Upload(Base):
+    """A file that comes in parts."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    purpose: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str]
+    mime_type: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)  # that it is to have
+    file_seconds: Mapped[float | None]  # how long the file is to be kept; None: until it is deleted
+    status: Mapped[str] = mapped_column(String(16))  # pending, completed or cancelled
+    file_id: Mapped[str | None] = mapped_column(String(40))
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+
+    __table_args__ = (
+        CheckConstraint("status IN ('pending', 'completed', 'cancelled')", name="status_is_known"),
+        Index(
+            "ix_uploads_expiring",
+            "expires_at",
+            postgresql_where=text("status = 'pending'"),
+            sqlite_where=text("status = 'pending'"),
+        ),
+    )
+
+
+class UploadPart(Base):
+    """A part of an upload, whole in the artifact store."""
+
+    __tablename__ = "upload_parts"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"))
+    path: Mapped[str]  # under the artifact root
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_upload_parts_upload_id", "upload_id"),)
+
+
 class Removal(Base):
     """Files that nobody may ask for any more, in the transaction that said so; the next sweep removes them from the store."""
 
@@ -496,38 +569,19 @@ class GpuUse(Base):
 
 
 class DatasetVersion(Base):
-    """What was uploaded as a data set, once for each content: its file and how its rows read."""
+    """An uploaded file under the name of a data set, once for each content."""
 
     __tablename__ = "dataset_versions"
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    version: Mapped[str] = mapped_column(String(16), primary_key=True)
-    file_name: Mapped[str]
-    entry: Mapped[dict[str, Any]]  # as it would stand in dataset_info.json
-    path: Mapped[str]  # under the artifact root
-    size: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(16), primary_key=True)  # made of the file's content and how its rows read
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"))
     created_at: Mapped[float]
 
-    __table_args__ = (Index("ix_dataset_versions_newest", "owner", "name", "created_at"),)
-
-
-class DatasetUse(Base):
-    """That a job names a version of a data set: as long as the job has not ended, it stays."""
-
-    __tablename__ = "dataset_uses"
-
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    owner: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    version: Mapped[str] = mapped_column(String(16), primary_key=True)
-
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["owner", "name", "version"], [f"dataset_versions.{column}" for column in ("owner", "name", "version")]
-        ),
-        Index("ix_dataset_uses_version", "owner", "name", "version"),
+        Index("ix_dataset_versions_newest", "owner", "name", "created_at"),
+        Index("ix_dataset_versions_file_id", "file_id"),
     )
 
 
@@ -540,9 +594,9 @@ class DatasetUpload(Base):
     owner: Mapped[str]
     name: Mapped[str] = mapped_column(String(64))
     file_name: Mapped[str]
-    entry: Mapped[dict[str, Any]]
+    entry: Mapped[dict[str, Any]]  # as its sender says the rows read
     size: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[str | None] = mapped_column(String(64))  # that its sender says it has
+    sha256: Mapped[str | None] = mapped_column(String(64))  # as its sender says
     created_at: Mapped[float]
 
     __table_args__ = (Index("ix_dataset_uploads_age", "created_at"),)

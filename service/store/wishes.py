@@ -132,7 +132,7 @@ def delete(session: Session, owner: str, job_id: str) -> None:
     if job.state not in ENDED:
         raise StateConflict(job.state, "deleted", "Cancel it first.")
     if users := live_references(session, job_id):
-        raise InUse(job_id, users)
+        raise InUse(f"What {job_id} made", users)
     removals.ask(session, [job_id])
     session.execute(sql_delete(Job).where(Job.id == job_id).execution_options(synchronize_session=False))
     session.expunge(job)

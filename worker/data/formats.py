@@ -21,11 +21,12 @@ Role = Literal["user", "assistant", "observation", "function"]
 @dataclass(frozen=True, slots=True)
 class Message:
     """A `function` message is the assistant's calls as JSON text, {"name": …, "arguments": {…}} or a list of those; an
-    `observation` is what came of them.
+    `observation` is what came of them. A response that is not trained is context for those that follow it.
     """
 
     role: Role
     content: str
+    is_trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,8 @@ def _messages(row: Row) -> tuple[str, list[Message]]:
         raise _bad(row, column, f"the column {column!r} must be a list of messages, with at least one")
     tags = _tags(row)
     system = ""
-    if isinstance(values[0], dict) and values[0].get(tags.role_tag) == tags.system_tag:
+    first_role = values[0].get(tags.role_tag) if isinstance(values[0], dict) else None
+    if first_role == tags.system_tag or (first_role == "developer" and row.entry.formatting == "openai"):
         system, values = _content(row, column, 1, values[0], tags), values[1:]
         if not values:
             raise _bad(row, column, f"the column {column!r} has a system message only")
@@ -185,12 +187,21 @@ def _message(row: Row, column: str, number: int, value: Any, tags: Tags) -> Mess
     if not isinstance(role, str) or role not in roles:
         known = ", ".join(roles)
         raise _bad(row, column, f"{where} has the {tags.role_tag!r} {role!r}; there are {known}, and {tags.system_tag} at first")
+    is_trained = _is_trained(row, column, where, value)
     if value.get("tool_calls"):
-        return Message("function", _tool_calls(row, column, number, value, tags))
+        return Message("function", _tool_calls(row, column, number, value, tags), is_trained)
     content = _content(row, column, number, value, tags)
     if roles[role] == "function":
         _require_calls(row, column, where, content)
-    return Message(roles[role], content)
+    return Message(roles[role], content, is_trained)
+
+
+def _is_trained(row: Row, column: str, where: str, value: dict[str, Any]) -> bool:
+    """OpenAI's weight: 1 where it is not given, and 0 for an answer that is not to be learned."""
+    weight = value.get("weight") if row.entry.formatting == "openai" else None
+    if weight not in (None, 0, 1):
+        raise _bad(row, column, f"{where} has the weight {weight!r}; it is 0 or 1")
+    return weight != 0
 
 
 def _content(row: Row, column: str, number: int, value: dict[str, Any], tags: Tags) -> str:
@@ -249,9 +260,11 @@ def _require_turns(row: Row, column: str, messages: list[Message], tags: Tags) -
 
 
 def _whole(row: Row, asked: Conversation) -> Conversation:
+    column = _required(row, "messages")
     if asked.messages[-1].role in _ASKING:
-        column = _required(row, "messages")
         raise _bad(row, column, f"the column {column!r} ends with a question: the last message must be an answer")
+    if not any(message.is_trained for message in asked.messages[1::2]):
+        raise _bad(row, column, f"every answer of the column {column!r} has the weight 0, so there is nothing to learn")
     return asked
 
 
@@ -286,8 +299,11 @@ def _rejected_column(row: Row) -> str:
 
 
 def _answer(row: Row, column: str) -> Message:
-    """A message, in a column of its own."""
-    message = _message(row, column, 1, _value(row, column), _tags(row))
+    """A message, in a column of its own; OpenAI's preferences have it in a list."""
+    value = _value(row, column)
+    if row.entry.formatting == "openai" and isinstance(value, list) and len(value) == 1:
+        [value] = value
+    message = _message(row, column, 1, value, _tags(row))
     if message.role in _ASKING:
         raise _bad(row, column, f"the column {column!r} must be a message of the assistant")
     return message
@@ -296,7 +312,7 @@ def _answer(row: Row, column: str) -> Message:
 def _tools(row: Row) -> str | None:
     """The functions, out of the wrapping that OpenAI's API has around each."""
     column = _named(row, "tools")
-    value = row.values.get(column) if column else None
+    value = _get(row, column) if column else None
     if column is None or value in (None, "", []):
         return None
     tools = value if isinstance(value, list) else _json_of(row, column, f"the column {column!r}", _string(row, column))
@@ -320,7 +336,7 @@ def _json_of(row: Row, column: str, where: str, text: str) -> Any:
 def _optional(row: Row, part: str) -> str:
     """The text of a part, or "" where the row has none."""
     column = _named(row, part)
-    return "" if column is None or row.values.get(column) is None else _string(row, column)
+    return "" if column is None or _get(row, column) is None else _string(row, column)
 
 
 def _string(row: Row, column: str) -> str:
@@ -333,9 +349,19 @@ def _string(row: Row, column: str) -> str:
 
 
 def _value(row: Row, column: str) -> Any:
-    if column not in row.values:
+    value = _get(row, column)
+    if value is None and column not in row.values:
         raise _bad(row, column, f"there is no column {column!r}; there are {', '.join(row.values) or 'none'}")
-    return row.values[column]
+    return value
+
+
+def _get(row: Row, column: str) -> Any:
+    """A column, or "input.messages": what an object in a column has under that key. None where there is none."""
+    if column in row.values or "." not in column:
+        return row.values.get(column)
+    outer, _, inner = column.partition(".")
+    within = row.values.get(outer)
+    return within.get(inner) if isinstance(within, dict) else None
 
 
 def _is_text(value: Any) -> bool:

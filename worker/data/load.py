@@ -1,7 +1,7 @@
 """From a job's data arguments to what it trains on and what it is measured on."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from service.specs.data import DataArguments
 from service.specs.dataset_info import DatasetEntry, DatasetInfoError, read_dataset_info, why_not_for
+from service.specs.file_names import is_file
 from service.specs.measures import MeasureArguments
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
@@ -40,12 +41,21 @@ from worker.failures import JobFailure
 
 
 @dataclass(frozen=True)
+class UploadedFile:
+    """A file that a client uploaded, in a folder of its own on this host, and how its rows read."""
+
+    folder: Path
+    entry: DatasetEntry
+
+
+@dataclass(frozen=True)
 class Places:
     """Where data comes from, and where what was made of it is kept."""
 
     datasets_root: Path
     cache_root: Path
     hub: Hub | None = None  # None where hubs may not be reached
+    uploaded: dict[str, UploadedFile] = field(default_factory=dict)  # by the names that jobs give them
 
 
 @dataclass(frozen=True)
@@ -316,26 +326,39 @@ def _placeholders(rows: list[Row]) -> tuple[str, ...]:
 
 def _sources(places: Places, wanted: Wanted, names: Sequence[str]) -> list[Source]:
     """The named data sets, which the stage can learn from."""
-    folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
-    entries = [_entry(folder, name, wanted) for name in names]
+    found = [_entry(places, name, wanted) for name in names]
     return [
         Source(entry, partial(_read, places, folder, name, entry, wanted.data))
-        for name, entry in zip(names, entries, strict=True)
+        for name, (folder, entry) in zip(names, found, strict=True)
     ]
 
 
-def _entry(folder: Path, name: str, wanted: Wanted) -> DatasetEntry:
+def _entry(places: Places, name: str, wanted: Wanted) -> tuple[Path, DatasetEntry]:
+    """How the data set's rows read, and the folder that its files are in."""
+    folder, entry = _uploaded(places, name) if is_file(name) else _listed(places, name, wanted)
+    if why := why_not_for(wanted.stage, name, entry, wanted.dpo_loss):
+        raise JobFailure(Reason.BAD_DATA, why)
+    return folder, entry
+
+
+def _uploaded(places: Places, name: str) -> tuple[Path, DatasetEntry]:
+    if name not in places.uploaded:
+        raise JobFailure(Reason.MISSING_DATA, f"The uploaded file {name!r} is kept no longer.")
+    file = places.uploaded[name]
+    return file.folder, file.entry
+
+
+def _listed(places: Places, name: str, wanted: Wanted) -> tuple[Path, DatasetEntry]:
+    """In the dataset_info.json of the job's folder."""
+    folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
     try:
         entries = read_dataset_info(folder)
         if name not in entries:
             known = ", ".join(entries) or "none"
             raise JobFailure(Reason.MISSING_DATA, f"There is no data set {name!r} in dataset_info.json; there are: {known}.")
-        entry = entries[name]
+        return folder, entries[name]
     except DatasetInfoError as error:
         raise JobFailure(Reason.BAD_DATA, str(error)) from None
-    if why := why_not_for(wanted.stage, name, entry, wanted.dpo_loss):
-        raise JobFailure(Reason.BAD_DATA, why)
-    return entry
 
 
 def _read(places: Places, folder: Path, name: str, entry: DatasetEntry, data: DataArguments) -> Iterator[Row]:
@@ -374,10 +397,9 @@ def _kept_or_made(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizer
 
 def _made_of(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """All that decides the examples, as JSON: two jobs for which it is equal have the same."""
-    folder = _dataset_folder(places.datasets_root, wanted.data.dataset_dir)
     datasets: dict[str, Any] = {}
     for name in (*(wanted.data.dataset or ()), *(wanted.measures.dataset or ())):
-        entry = _entry(folder, name, wanted)
+        folder, entry = _entry(places, name, wanted)
         stamp = commit(places.hub, name, entry) if entry.is_remote else stamps(folder, name, entry, wanted.data.split)
         datasets[f"the data set {name}"] = [entry.model_dump(mode="json", exclude_defaults=True), stamp]
     data = wanted.data.model_dump(mode="json", exclude=_SAME_EXAMPLES)

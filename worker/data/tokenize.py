@@ -79,7 +79,8 @@ def encode_conversation(
 ) -> Example | None:
     """Never longer than cutoff_len: turns are cut by the rule of `budget`, or the whole is dropped (None).
 
-    Every response is trained, with what ends it. A turn with no room for any of its prompt is left out.
+    Every response is trained, with what ends it, but those that are not to be. A turn with no room for any of its prompt is left
+    out.
     """
     written = encode_turns(conversation, template, tokenizer)
     eos: Any = tokenizer.eos_token_id
@@ -87,7 +88,8 @@ def encode_conversation(
     labels: list[int] = []
     n_bytes = n_words = 0
     truncated = False
-    for source, target in written.turns:
+    was_trained = True
+    for (source, target), is_trained in zip(written.turns, _trained(conversation, len(written.turns)), strict=True):
         s, t = len(source.ids), len(target.ids)
         source_len, target_len = budget(s, t, cutoff_len - len(input_ids), reserved_label_len)
         truncated |= source_len < s or target_len < t
@@ -95,12 +97,13 @@ def encode_conversation(
             break
         prompt, response = source.ids[:source_len], target.ids[:target_len]
         # whatever follows a response: a response that was cut has filled the room, so none follows it
-        first = eos if input_ids and written.efficient_eos else MASKED
+        first = eos if input_ids and written.efficient_eos and was_trained else MASKED
         masked = [first, *[MASKED] * (len(prompt) - 1)][: len(prompt)]
         input_ids += prompt + response
-        labels += (prompt if train_on_prompt else masked) + response
-        n_bytes += target.n_bytes(target_len) + (source.n_bytes(source_len) if train_on_prompt else 0)
-        n_words += target.n_words(target_len) + (source.n_words(source_len) if train_on_prompt else 0)
+        labels += (prompt if train_on_prompt else masked) + (response if is_trained else [MASKED] * len(response))
+        n_bytes += (target.n_bytes(target_len) if is_trained else 0) + (source.n_bytes(source_len) if train_on_prompt else 0)
+        n_words += (target.n_words(target_len) if is_trained else 0) + (source.n_words(source_len) if train_on_prompt else 0)
+        was_trained = is_trained
         if len(labels) == len(prompt) + len(response) and labels[0] != MASKED:
             n_bytes -= (source if prompt else target).n_bytes(1)  # nothing comes before the first token to score it by
     if truncated and overlength == "drop":
@@ -110,6 +113,18 @@ def encode_conversation(
         input_ids += last
         labels += last if train_on_prompt else [MASKED] * len(last)
     return Example(input_ids, labels, n_bytes, truncated=truncated, n_words=n_words)
+
+
+def _trained(conversation: Conversation, n_turns: int) -> list[bool]:
+    """Whether each turn's response is trained."""
+    trained = [message.is_trained for message in conversation.messages[1::2]]
+    if all(trained):
+        return [True] * n_turns
+    if len(trained) != n_turns:
+        file, row = conversation.file, conversation.row
+        sentence = f"{file}, row {row}: the chat template does not say which response is which, so a weight of 0 has no place."
+        raise JobFailure(Reason.BAD_ROW, sentence, file=file, row=row)
+    return trained
 
 
 def budget(s: int, t: int, L: int, reserved: int) -> tuple[int, int]:

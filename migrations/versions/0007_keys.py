@@ -1,4 +1,4 @@
-"""Keys, their owners' quotas and use of GPUs, the audit log, and data sets that are uploaded."""
+"""Keys, their owners' quotas and use of GPUs, and the audit log."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,6 @@ branch_labels = None
 depends_on = None
 
 DOCUMENT = sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql")
-VERSION = ["owner", "name", "version"]
 
 # For whoever sees the jobs of all owners: name, table, columns
 OF_ALL = (
@@ -71,46 +70,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "attempt", name=op.f("pk_gpu_use")),
     )
     op.create_index("ix_gpu_use_owner", "gpu_use", ["owner", "ended_at"], unique=False)
-    op.create_table(
-        "dataset_versions",
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.String(length=16), nullable=False),
-        sa.Column("file_name", sa.Text(), nullable=False),
-        sa.Column("entry", DOCUMENT, nullable=False),
-        sa.Column("path", sa.Text(), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("created_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint(*VERSION, name=op.f("pk_dataset_versions")),
-    )
-    op.create_index("ix_dataset_versions_newest", "dataset_versions", ["owner", "name", "created_at"], unique=False)
-    op.create_table(
-        "dataset_uses",
-        sa.Column("job_id", sa.String(length=40), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.String(length=16), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_dataset_uses_job_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(
-            VERSION, [f"dataset_versions.{column}" for column in VERSION], name=op.f("fk_dataset_uses_owner")
-        ),
-        sa.PrimaryKeyConstraint("job_id", *VERSION, name=op.f("pk_dataset_uses")),
-    )
-    op.create_index("ix_dataset_uses_version", "dataset_uses", VERSION, unique=False)
-    op.create_table(
-        "dataset_uploads",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("file_name", sa.Text(), nullable=False),
-        sa.Column("entry", DOCUMENT, nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=True),
-        sa.Column("created_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_uploads")),
-    )
-    op.create_index("ix_dataset_uploads_age", "dataset_uploads", ["created_at"], unique=False)
     for name, table, columns in OF_ALL:
         op.create_index(name, table, columns, unique=False)
     _refuse_changes()
@@ -137,7 +96,7 @@ def _refuse_changes() -> None:
 def downgrade() -> None:
     for name, table, _ in reversed(OF_ALL):
         op.drop_index(name, table_name=table)
-    for table in ("dataset_uploads", "dataset_uses", "dataset_versions", "gpu_use", "quotas", "audit", "api_keys"):
+    for table in ("gpu_use", "quotas", "audit", "api_keys"):
         op.drop_table(table)
     if op.get_bind().dialect.name != "sqlite":
         op.execute("DROP FUNCTION refuse_change()")

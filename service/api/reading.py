@@ -1,0 +1,75 @@
+"""From a request's document to a job that may be made: looked at from every side, whichever door it came through."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from service.api.fitting import Fitting
+from service.api.lately import Lately
+from service.api.referring import Referring
+from service.library.check import FoundWell, Roots, check
+from service.library.training_files import Uploaded
+from service.settings import Settings
+from service.specs.job import JobSpec, ResolvedJob
+from service.specs.read import read_job
+from service.specs.refusals import Refusal
+from service.specs.reward_api import hosts_of
+from service.store import files, jobs
+from service.store.audit import Trace
+from service.store.references import named_in
+from service.store.session import Database
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What every document is read with."""
+
+    settings: Settings
+    database: Database
+    well: FoundWell
+    lately: Lately
+    trace: Trace | None = None  # who asks, for the audit log
+
+    def new_job(self, owner: str, document: Any) -> jobs.New:
+        """Raises SpecRefused."""
+        roots = self.roots(owner, document)
+        fitting, referring = Fitting(self.database, roots, document, self.lately), Referring(self.database, owner)
+
+        def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
+            yield from referring(spec, resolved)
+            written = referring.written_out(resolved)
+            yield from check(roots, spec, written, self.well)
+            yield from fitting(spec, written)
+
+        read = read_job(document, look)
+        notices = (*read.notices, *fitting.notices)
+        read = replace(read, resolved=referring.written_out(read.resolved), notices=notices)
+        return jobs.New(
+            owner,
+            document,
+            read,
+            self.settings.secret_key,
+            self.settings.artifacts_ttl_seconds,
+            fitting.least_gpu_bytes,
+            self.trace,
+            self.settings.quota,
+        )
+
+    def roots(self, owner: str, document: Any) -> Roots:
+        """The operator's, with the files of the owner's that the document names."""
+        return Roots(
+            self.settings.models_root,
+            self.settings.datasets_root,
+            self.settings.hub,
+            modelscope=self.settings.modelscope,
+            secrets=self.settings.secret_key is not None,
+            reward_hosts=hosts_of(self.settings.reward_hosts),
+            uploaded=self._uploaded(owner, document),
+        )
+
+    def _uploaded(self, owner: str, document: Any) -> tuple[tuple[str, Uploaded], ...]:
+        if not any(name.startswith("file-") for name in named_in(document)):
+            return ()
+        with self.database.reading() as session:
+            found = files.named(session, owner, document)
+        return tuple((name, Uploaded.of(file.entry, file.rows)) for name, file in found.items() if file.entry is not None)
