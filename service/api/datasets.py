@@ -81,7 +81,7 @@ def list_models(settings: TheSettings) -> ModelNames:
     "/datasets/{name}/inspect",
     status_code=201,
     response_model=JobView,
-    responses=declared(400, 404, 413, 422),
+    responses=declared(400, 404, 413, 422, 429),
     openapi_extra={"requestBody": INSPECTION_BODY},
 )
 async def inspect_dataset(

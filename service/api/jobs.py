@@ -27,7 +27,7 @@ from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view, with_place
 from service.dispatch import Dispatch
 from service.specs.changes import read_changes
-from service.store import idempotency, jobs, place, steps, wishes
+from service.store import idempotency, jobs, place, quotas, steps, wishes
 from service.store.errors import IdempotencyBusy
 from service.store.session import Database
 from service.store.states import State
@@ -40,7 +40,7 @@ router = APIRouter(tags=["jobs"])
     "/jobs",
     status_code=201,
     response_model=JobView,
-    responses={200: {"model": DryRun, "description": "With dry_run: what would run."}, **declared(400, 409, 413, 415, 422)},
+    responses={200: {"model": DryRun, "description": "With dry_run: what would run."}, **declared(400, 409, 413, 415, 422, 429)},
     openapi_extra={"requestBody": JOB_BODY},
 )
 async def create_job(
@@ -123,11 +123,13 @@ def list_jobs(
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged."}, **declared(404)})
-def get_job(job_id: str, request: Request, owner: Whose, database: TheDatabase, rendered: TheRendered) -> Response:
+def get_job(
+    job_id: str, request: Request, owner: Whose, database: TheDatabase, rendered: TheRendered, settings: TheSettings
+) -> Response:
     """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
     with database.reading() as session:
         version = jobs.version(session, owner, job_id)
-        where = place.of_job(session, job_id)
+        where = place.of_job(session, job_id, settings.quota)
         headers = {"ETag": job_tag(version, where)}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
@@ -192,11 +194,20 @@ def resume_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acti
     return view
 
 
-@router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413))
-def retry_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing, dispatch: TheDispatch) -> JobView:
+@router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413, 429))
+def retry_job(
+    job_id: str,
+    raw: RawBody,
+    response: Response,
+    owner: Whose,
+    acting: TheActing,
+    dispatch: TheDispatch,
+    settings: TheSettings,
+) -> JobView:
     """Queues a job that failed or was cancelled again: steps that are done stay done, and checkpoints are gone on from."""
     no_document(raw)
     with acting.transaction() as session:
+        quotas.refuse_too_many(session, [(jobs.get(session, owner, job_id).owner, settings.quota)])
         job = wishes.retry(session, owner, job_id)
         view = _view(session, job, response)
     dispatch.ring(job.queue)
