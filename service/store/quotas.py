@@ -7,9 +7,9 @@ once. On SQLite one writes at a time anyway.
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Select, func, literal_column, select, text
+from sqlalchemy import Select, Table, bindparam, func, literal_column, select, text
 from sqlalchemy.orm import Session
 
 from service.specs.quota import UNLIMITED, Quota
@@ -22,6 +22,12 @@ from service.store.upsert import upsert
 AGAIN_SECONDS = 60.0  # after which a client may ask whether fewer of its jobs wait
 
 WAITING = ("queued", "paused")
+
+# Of the table, made once: it is asked for every job that comes.
+_ROWS = cast(Table, QuotaRow.__table__).c
+_OF_OWNERS = select(_ROWS.owner, _ROWS.queued, _ROWS.running, _ROWS.gpu_hours).where(
+    _ROWS.owner.in_(bindparam("owners", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,8 @@ def of_owner(session: Session, owner: str, default: Quota = UNLIMITED) -> Quota:
 
 
 def of_owners(session: Session, owners: Collection[str], default: Quota = UNLIMITED) -> dict[str, Quota]:
-    found = dict.fromkeys(owners, default)
-    for row in session.scalars(select(QuotaRow).where(QuotaRow.owner.in_(set(owners)))):
-        found[row.owner] = _own(row).over(default)
-    return found
+    given = session.execute(_OF_OWNERS, {"owners": list(owners)}).all()
+    return dict.fromkeys(owners, default) | {row.owner: _quota(row).over(default) for row in given}
 
 
 def set_to(session: Session, owner: str, quota: Quota) -> None:
@@ -55,7 +59,7 @@ def set_to(session: Session, owner: str, quota: Quota) -> None:
 def own(session: Session, owner: str) -> Quota:
     """What was set for this owner, without defaults."""
     row = session.get(QuotaRow, owner)
-    return UNLIMITED if row is None else _own(row)
+    return UNLIMITED if row is None else _quota(row)
 
 
 def usage(session: Session, owner: str) -> Usage:
@@ -73,7 +77,8 @@ def refuse_too_many(session: Session, asked: Sequence[tuple[str, Quota]]) -> Non
     """Of jobs that are to wait, each with its owner and the default of the settings. Raises QuotaReached."""
     defaults, coming = dict(asked), Counter(owner for owner, _ in asked)
     given = of_owners(session, defaults)
-    for owner, quota in ((owner, given[owner].over(defaults[owner])) for owner in sorted(defaults)):
+    for owner in sorted(owner for owner in defaults if given[owner] != UNLIMITED or defaults[owner] != UNLIMITED):
+        quota = given[owner].over(defaults[owner])
         if quota.gpu_hours is not None:
             _refuse_without_hours(session, owner, quota.gpu_hours)
         if quota.queued is not None:
@@ -109,7 +114,7 @@ def lock(session: Session, owner: str) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 7))"), {"owner": owner})
 
 
-def _own(row: QuotaRow) -> Quota:
+def _quota(row: Any) -> Quota:
     return Quota(queued=row.queued, running=row.running, gpu_hours=row.gpu_hours)
 
 
