@@ -35,6 +35,7 @@ from service.api.client_address import ClientAddress
 from service.api.cut_off import CutOff
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
+from service.api.openai import files, fine_tuning, models, uploads
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
 from service.dispatch import Dispatch, Doorbell
@@ -62,6 +63,10 @@ KEYED = (
     keys.router,
     owners.router,
     audit.router,
+    files.router,
+    uploads.router,
+    fine_tuning.router,
+    models.router,
 )
 
 
@@ -93,7 +98,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
 
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(NullCharacters)
-    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes, most_file_bytes=settings.max_file_bytes)
     app.add_middleware(CutOff)
     app.add_middleware(RequestId)
     if settings.trusted_proxies:

@@ -34,6 +34,9 @@ class Settings(Places):
         default=None, gt=0, description="How long after a job's end its files are kept, where the job does not say; None: always."
     )
     max_body_bytes: int = Field(default=10_000_000, ge=1024, description="A larger request body is refused with 413.")
+    max_file_bytes: int = Field(
+        default=8_000_000_000, ge=1024, description="A larger uploaded file, or part of one, is refused with 413."
+    )
     stop_seconds: int = Field(
         default=10, ge=1, le=3600, description="How long the API finishes the requests that it has when it is told to stop."
     )

@@ -1,29 +1,37 @@
 """Refuses a body that is too large: at once where its length is announced, else as soon as too much of it has come."""
 
+import re
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import BodyTooLarge
 from service.api.problems import Code, problem
 
+# What comes with a file in a form, and where such forms are taken.
+FORM_BYTES = 65_536
+_HAS_FILE = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
+
 # Else the server would take in and throw away the rest of the body, to keep the connection.
 HANG_UP = {"Connection": "close"}
 
 
 class BodyLimit:
-    """ASGI middleware. What is too much is never held in memory."""
+    """ASGI middleware. What is too much is never held in memory. Forms with files, which go to the disk, may be larger."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int):
+    def __init__(self, app: ASGIApp, most_bytes: int, most_file_bytes: int):
         self.app = app
         self.most_bytes = most_bytes
+        self.most_file_bytes = most_file_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        most_bytes, sentence = self._limit(scope["path"])
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and (len(announced) > 18 or int(announced) > self.most_bytes):
-            refusal = problem(scope, 413, Code.BODY_TOO_LARGE, self._sentence(), headers=HANG_UP)
+        if announced.isdecimal() and (len(announced) > 18 or int(announced) > most_bytes):
+            refusal = problem(scope, 413, Code.BODY_TOO_LARGE, sentence, headers=HANG_UP)
             await refusal(scope, receive, send)
             return
         received = 0
@@ -32,11 +40,14 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.most_bytes:
-                raise BodyTooLarge(self._sentence(), HANG_UP)
+            if received > most_bytes:
+                raise BodyTooLarge(sentence, HANG_UP)
             return message
 
         await self.app(scope, receive_counted, send)
 
-    def _sentence(self) -> str:
-        return f"A body may have {self.most_bytes} bytes here (FINEBITS_MAX_BODY_BYTES)."
+    def _limit(self, path: str) -> tuple[int, str]:
+        if _HAS_FILE.fullmatch(path):
+            sentence = f"An uploaded file may have {self.most_file_bytes} bytes here (FINEBITS_MAX_FILE_BYTES)."
+            return self.most_file_bytes + FORM_BYTES, sentence
+        return self.most_bytes, f"A body may have {self.most_bytes} bytes here (FINEBITS_MAX_BODY_BYTES)."

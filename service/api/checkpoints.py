@@ -40,8 +40,8 @@ def list_checkpoints(
     with database.reading() as session:
         jobs.version(session, owner, job_id)
         saved = checkpoints.of_job(session, job_id)
-        found = _by_text(metrics.of_job(session, job_id))
-        values = _values(found)
+        found = by_text(metrics.of_job(session, job_id))
+        values = values_of(found)
         on_front = _fronts(found)
         ranks = _ranks(found, rank_by, better) if rank_by is not None and better is not None else {}
         views = [_view(one, values, on_front, ranks) for one in saved]
@@ -62,12 +62,13 @@ def _better(rank_by: str) -> Better:
     return measure.better
 
 
-def _by_text(found: Sequence[Metric]) -> list[Metric]:
+def by_text(found: Sequence[Metric]) -> list[Metric]:
+    """In the order in which a checkpoint's texts are looked for a measure."""
     order = {split: position for position, split in enumerate(SPLITS)}
     return sorted(found, key=lambda metric: order.get(metric.split, len(order)))
 
 
-def _values(found: list[Metric]) -> dict[Place, dict[str, float | None]]:
+def values_of(found: list[Metric]) -> dict[Place, dict[str, float | None]]:
     """By checkpoint, the value of each measure."""
     values: dict[Place, dict[str, float | None]] = {}
     for metric in found:

@@ -1,8 +1,7 @@
 """Jobs: asked for, listed, looked at, steered, forgotten."""
 
-import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -20,16 +19,14 @@ from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
+from service.api.once import Once, created_once
 from service.api.problems import declared
 from service.api.reading import Reading
 from service.api.referring import Referring
 from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view, with_place
-from service.dispatch import Dispatch
 from service.specs.changes import read_changes
-from service.store import idempotency, jobs, place, quotas, steps, wishes
-from service.store.errors import IdempotencyBusy
-from service.store.session import Database
+from service.store import jobs, place, quotas, steps, wishes
 from service.store.states import State
 from service.store.tables import Job, StepResult
 
@@ -66,8 +63,8 @@ async def create_job(
         return _json(await run_in_threadpool(_dry_run, reading, owner, document))
     read = partial(reading.new_job, owner, document)
     if idempotency_key:
-        once = _Once(owner, idempotency_key, document)
-        return await run_in_threadpool(_created_once, database, dispatch, once, read)
+        once = Once(owner, idempotency_key, document)
+        return await run_in_threadpool(created_once, database, dispatch, once, read, _created)
     job = await new_jobs.write(await run_in_threadpool(read))
     dispatch.ring(job.queue)
     return _created(job)
@@ -78,29 +75,6 @@ def _dry_run(reading: Reading, owner: str, document: Any) -> DryRun:
     return dry_run_of(
         document, roots, Fitting(reading.database, roots, document, reading.lately), Referring(reading.database, owner)
     )
-
-
-def _created_once(database: Database, dispatch: Dispatch, once: "_Once", read: Callable[[], jobs.New]) -> Response:
-    """In a transaction of its own: it may have to wait for another request with the same key, and nobody else should."""
-    with database.reading() as session:
-        # before the models and data sets are looked at: the first answer stands, even if one has gone since
-        if job := once.earlier(session):
-            return _created(job, steps.of_job(session, job.id))
-    new = read()
-    try:
-        return _submitted(database, dispatch, once, new)
-    except IdempotencyBusy:
-        # another request with this key came first; by now its job is there to be found
-        return _submitted(database, dispatch, once, new)
-
-
-def _submitted(database: Database, dispatch: Dispatch, once: "_Once", new: jobs.New) -> Response:
-    with database.transaction() as session:
-        if earlier := once.earlier(session):
-            return _created(earlier, steps.of_job(session, earlier.id))
-        job = once.remember(session, jobs.create_all(session, [new])[0])
-    dispatch.ring(job.queue)
-    return _created(job)
 
 
 @router.get("/jobs", response_model=JobPage, responses=declared(422))
@@ -217,25 +191,6 @@ def retry_job(
 def _view(session: Session, job: Job, response: Response) -> JobView:
     response.headers["ETag"] = quoted(f"v{job.version}")
     return job_view(job, steps.of_job(session, job.id))
-
-
-class _Once:
-    """The Idempotency-Key of a request, and what it was sent with."""
-
-    def __init__(self, owner: str, key: str, document: Any):
-        self.owner = owner
-        self.key = key
-        # of the document, not of the bytes: a client that writes it anew may space it otherwise
-        self.sha256 = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-    def earlier(self, session: Session) -> Job | None:
-        """The job that this key made before. Raises IdempotencyMismatch."""
-        job_id = idempotency.earlier(session, self.owner, self.key, self.sha256)
-        return jobs.get(session, self.owner, job_id) if job_id else None
-
-    def remember(self, session: Session, job: Job) -> Job:
-        idempotency.remember(session, self.owner, self.key, self.sha256, job.id)
-        return job
 
 
 def _created(job: Job, done: Sequence[StepResult] = ()) -> Response:

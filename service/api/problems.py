@@ -20,6 +20,7 @@ from starlette.routing import Match
 
 from service.api import errors as api
 from service.api.etags import quoted
+from service.api.openai import errors as openai
 from service.library.errors import LibraryError
 from service.specs.refusals import SpecRefused
 from service.storage import errors as storage
@@ -145,6 +146,9 @@ def problem(
 ) -> Response:
     """The answer to a request that goes wrong."""
     request_id = scope.get("state", {}).get("request_id", "")
+    if openai.is_here(scope["path"]):
+        members["error"] = openai.error_of(status, code, detail, errors)
+        headers = {**openai.headers_of(status, code == Code.IDEMPOTENCY_BUSY), **(headers or {})}
     document = {
         "type": f"urn:finebits:problem:{code}",
         "title": code.replace("_", " ").capitalize(),

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from service.api.access import SCHEME
 from service.api.bodies import read_json, read_yaml
+from service.api.openai.uploads import Completion, NewUpload
 from service.api.problems import Problem
 from service.api.scopes import scope_of
 from service.specs import flat
@@ -79,9 +80,12 @@ def _schemas() -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template=_REFERENCE)
     changes = JobChanges.model_json_schema(ref_template=_REFERENCE)
     inspection = Inspection.model_json_schema(ref_template=_REFERENCE)
-    parts = {**job.pop("$defs", {}), **problem.pop("$defs", {})}
+    others = {model.__name__: model.model_json_schema(ref_template=_REFERENCE) for model in (NewUpload, Completion)}
+    nested = [document.pop("$defs", {}) for document in (job, problem, *others.values())]
+    parts = {name: part for defs in nested for name, part in defs.items()}
     return {
         **parts,
+        **others,
         "JobSpec": job,
         "FlatJob": _flat_job(parts),
         "JobChanges": changes,

@@ -83,6 +83,20 @@ def add(session: Session, job_id: str, kind: str, message: str, data: dict[str, 
     )
 
 
+def before(session: Session, job_id: str, number: int | None, limit: int) -> Sequence[Event]:
+    """The events before `number`, or all, newest first."""
+    wanted = select(Event).where(Event.job_id == job_id)
+    if number is not None:
+        wanted = wanted.where(Event.number < number)
+    return session.scalars(wanted.order_by(Event.number.desc()).limit(limit)).all()
+
+
+def loaded(session: Session, job_ids: Sequence[str]) -> Sequence[Event]:
+    """What those jobs' steps told of their data, oldest first."""
+    wanted = select(Event).where(Event.job_id.in_(job_ids), Event.kind == Kind.DATA_LOADED)
+    return session.scalars(wanted.order_by(Event.job_id, Event.number)).all()
+
+
 def after(session: Session, job_id: str, number: int, limit: int) -> Sequence[Event]:
     """The events behind `number`, oldest first."""
     wanted = select(Event).where(Event.job_id == job_id, Event.number > number).order_by(Event.number).limit(limit)

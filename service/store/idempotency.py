@@ -11,13 +11,13 @@ from service.store.tables import IdempotencyKey
 DAY_SECONDS = 24 * 3600
 
 
-def earlier(session: Session, owner: str, key: str, body_sha256: str) -> str | None:
-    """The id of the job that this key made within the last day. Raises IdempotencyMismatch when the body was another."""
+def earlier(session: Session, owner: str, key: str, body_sha256: str, seconds: float = DAY_SECONDS) -> str | None:
+    """The id of the job that this key made within so long. Raises IdempotencyMismatch when the body was another."""
     found = session.execute(
         select(IdempotencyKey.body_sha256, IdempotencyKey.job_id).where(
             IdempotencyKey.owner == owner,
             IdempotencyKey.key == key,
-            IdempotencyKey.created_at > now() - DAY_SECONDS,
+            IdempotencyKey.created_at > now() - seconds,
         )
     ).one_or_none()
     if found is None:
@@ -27,8 +27,16 @@ def earlier(session: Session, owner: str, key: str, body_sha256: str) -> str | N
     return str(found.job_id)
 
 
-def remember(session: Session, owner: str, key: str, body_sha256: str, job_id: str, wait_seconds: float = 3) -> None:
-    """Keeps the answer, in the transaction that makes it.
+def remember(
+    session: Session,
+    owner: str,
+    key: str,
+    body_sha256: str,
+    job_id: str,
+    seconds: float = DAY_SECONDS,
+    wait_seconds: float = 3,
+) -> None:
+    """Keeps the answer, in the transaction that makes it; one that is older than `seconds` gives way to it.
 
     Raises IdempotencyBusy when another request holds the same key at this moment; the caller's transaction is then over.
     """
@@ -38,7 +46,7 @@ def remember(session: Session, owner: str, key: str, body_sha256: str, job_id: s
         session.execute(
             delete(IdempotencyKey)
             .where(IdempotencyKey.owner == owner, IdempotencyKey.key == key)
-            .where(IdempotencyKey.created_at <= now() - DAY_SECONDS)
+            .where(IdempotencyKey.created_at <= now() - seconds)
             .execution_options(synchronize_session=False)
         )
         session.execute(

@@ -31,7 +31,7 @@ def thin(session: Session, held: Claim, step: str, newest: int | None, best: int
     given_up = [checkpoint for checkpoint in saved if checkpoint.global_step not in stay]
     gone = [one for one in given_up if not is_measured(session, f"{held.job_id}/{step}/{one.global_step}")]
     if gone:
-        _remove(session, held.job_id, gone)
+        remove(session, held.job_id, gone)
         told = ", ".join(str(checkpoint.global_step) for checkpoint in gone)
         data = {"step": step, "global_steps": [checkpoint.global_step for checkpoint in gone]}
         events.add(session, held.job_id, Kind.FILES_REMOVED, f"Checkpoint {told} of {step} is kept no longer.", data)
@@ -58,7 +58,7 @@ def expire(session: Session, limit: int = 20) -> list[str]:
 
 def _expire_job(session: Session, job_id: str) -> None:
     saved = checkpoints.kept(session, job_id)
-    _remove(session, job_id, saved)
+    remove(session, job_id, saved)
     removals.ask(session, [artifact.path for artifact in artifacts.of_job(session, job_id)])
     session.execute(delete(Artifact).where(Artifact.job_id == job_id))
     session.execute(update(Job).where(Job.id == job_id).values(expires_at=None))
@@ -74,8 +74,8 @@ def _best(session: Session, job_id: str, step: str, among: Sequence[int], number
     return heapq.nsmallest(number, bits, key=lambda global_step: (bits[global_step], global_step))
 
 
-def _remove(session: Session, job_id: str, saved: Sequence[Checkpoint]) -> None:
-    """Their rows say so from now on, and their files go after the commit."""
+def remove(session: Session, job_id: str, saved: Sequence[Checkpoint]) -> None:
+    """Gives up those checkpoints: their rows say so from now on, and their files go after the commit."""
     for checkpoint in saved:
         checkpoint.removed_at = session.scalar(select(now()))
         # of its folder, and no other whose name begins alike

@@ -40,9 +40,13 @@ def pending(session: Session, owner: str, upload_id: str, wanted: str) -> Upload
     found = session.scalar(select(Upload).where(Upload.id == upload_id, Upload.owner == owner).with_for_update())
     if found is None:
         raise NotFound("upload", upload_id)
-    if found.status != "pending":
-        raise StateConflict(found.status, wanted, what="upload")
+    require_pending(found, wanted)
     return found
+
+
+def require_pending(upload: Upload, wanted: str) -> None:
+    if upload.status != "pending":
+        raise StateConflict(upload.status, wanted, what="upload")
 
 
 def new_part(upload_id: str) -> tuple[str, str]:
