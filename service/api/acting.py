@@ -16,18 +16,18 @@ MOST_CHARACTERS = 200
 
 
 class Acting:
-    """One request's doings."""
+    """One request's doings. `subject` is what is changed: where the path does not say, whoever makes it does."""
 
     def __init__(self, database: Database, trace: Trace):
-        self.trace = trace
+        self.subject = trace.subject
+        self._trace = trace
         self._database = database
 
     @contextmanager
-    def transaction(self, subject: str | None = None) -> Iterator[Session]:
-        """`subject`: what is changed, where the path does not say."""
+    def transaction(self) -> Iterator[Session]:
         with self._database.transaction() as session:
             yield session
-            audit.note(session, [self.trace if subject is None else self.trace.of(subject)])
+            audit.note(session, [self._trace.of(self.subject)])
 
 
 def trace_of(request: Request) -> Trace:

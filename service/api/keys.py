@@ -53,8 +53,9 @@ class KeyList(BaseModel):
 def create_key(wanted: NewKey, request: Request, acting: TheActing) -> ShownKey:
     """Makes a key and shows it: it is kept as a hash, and nobody can be told it again."""
     seconds = None if wanted.expires_in_days is None else wanted.expires_in_days * 86_400
-    with acting.transaction(subject=f"key of {wanted.owner}") as session:
+    with acting.transaction() as session:
         row, key = keys.create(session, wanted.owner, wanted.scopes, wanted.name, seconds)
+        acting.subject = row.id
     request.app.state.keyring.forget()
     return ShownKey(**_values(row), key=key)
 

@@ -38,8 +38,8 @@ def create(
     if NAME.fullmatch(owner) is None:
         give_up(f"{owner!r} is not the name of an owner: letters, digits, dots and dashes, at most 64.")
     with _transaction() as session:
-        _, key = keys.create(session, owner, scope, name, None if expires_in_days is None else expires_in_days * 86_400)
-        audit.note(session, [_trace("create_key", f"key of {owner}")])
+        row, key = keys.create(session, owner, scope, name, None if expires_in_days is None else expires_in_days * 86_400)
+        audit.note(session, [_trace("create_key", row.id)])
     print(key)  # alone on its line, for a script to take
 
 

@@ -67,7 +67,8 @@ def _kept(form: Form, owner: str, settings: Settings, acting: Acting, storage: S
     path, name = form.file("file")
     new = look(path, name, purpose, "file")
     stored = store(storage, settings.artifacts_root, path, new["name"])
-    with acting.transaction(stored["file_id"]) as session:
+    acting.subject = stored["file_id"]
+    with acting.transaction() as session:
         return file_view(files.add(session, owner, **stored, **new, seconds=seconds))
 
 

@@ -190,7 +190,8 @@ def resume_fine_tuning_job(
 
 def _steered(text: str, owner: str, acting: Acting, wish: Callable[[Session, str, str], Job]) -> tuple[dict[str, Any], str]:
     job_id = _job_id(text)
-    with acting.transaction(job_id) as session:
+    acting.subject = job_id
+    with acting.transaction() as session:
         job = wish(session, owner, job_id)
         return _views(session, [job])[0], job.queue
 

@@ -88,6 +88,7 @@ def create_upload(document: Document, owner: Owner, settings: TheSettings, actin
             size=new.bytes,
             file_seconds=seconds,
         )
+        acting.subject = upload.id
     return _view(upload)
 
 

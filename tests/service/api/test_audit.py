@@ -20,6 +20,7 @@ from service.app import KEYED, create_app
 from service.store import audit
 from service.store.session import Database
 from service.store.tables import AuditEntry, Job
+from tests.service.api import made
 from tests.service.api.door import Door
 from tests.service.api.test_keys import a_key
 from tests.service.store import staffed
@@ -50,22 +51,102 @@ def a_worker(door):
     return "one"
 
 
+def a_file(door):
+    return _upload_file(door, "").json()["id"]
+
+
+def _upload_file(door, subject):
+    row = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+    return door.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("chat.jsonl", row)})
+
+
+def a_fine_tuning_job(door):
+    return _fine_tune(door, "").json()["id"]
+
+
+def a_paused_fine_tuning_job(door):
+    job_id = a_fine_tuning_job(door)
+    door.post(f"/v1/fine_tuning/jobs/{job_id}/pause")
+    return job_id
+
+
+def _fine_tune(door, subject):
+    return door.post("/v1/fine_tuning/jobs", json={"model": "tiny", "training_file": a_file(door)})
+
+
+def an_upload(door):
+    return _open_upload(door, "").json()["id"]
+
+
+def _open_upload(door, subject):
+    wanted = {"purpose": "assistants", "filename": "a.txt", "mime_type": "text/plain", "bytes": 2}
+    return door.post("/v1/uploads", json=wanted)
+
+
+def an_upload_with_a_part(door):
+    upload_id = an_upload(door)
+    return f"{upload_id} {_add_part(door, upload_id).json()['id']}"
+
+
+def _add_part(door, upload_id):
+    return door.post(f"/v1/uploads/{upload_id}/parts", files={"data": ("part", b"ab")})
+
+
+def _complete(door, subject):
+    upload_id, part_id = subject.split()
+    return door.post(f"/v1/uploads/{upload_id}/complete", json={"part_ids": [part_id]})
+
+
+def a_model(door):
+    job_id = door.submit()
+    held = made.claim(door.app.state.database)
+    made.checkpoint(door.app.state.database, held, "sft", 3, {"model.safetensors": b"weights"})
+    made.finish_step(door.app.state.database, held, "sft", f"{job_id}/1/sft/checkpoint-3")
+    made.succeed(door.app.state.database, held)
+    return next(one["id"] for one in door.get("/v1/models").json()["data"] if one["id"].startswith("ft:"))
+
+
+def _nothing(door):
+    return ""
+
+
+def request(method, path, document=None):
+    return lambda door, subject: door.request(method, path.format(subject), json=document)
+
+
 # By operation: what is there beforehand, and the request.
 CHANGES = {
-    "create_job": (lambda door: "", "POST", "/jobs", a_job()),
-    "change_job": (Door.submit, "PATCH", "/jobs/{}", {"priority": 3}),
-    "delete_job": (ended, "DELETE", "/jobs/{}", None),
-    "cancel_job": (Door.submit, "POST", "/jobs/{}/cancel", None),
-    "pause_job": (Door.submit, "POST", "/jobs/{}/pause", None),
-    "resume_job": (paused, "POST", "/jobs/{}/resume", None),
-    "retry_job": (ended, "POST", "/jobs/{}/retry", None),
-    "inspect_dataset": (lambda door: "letters", "POST", "/datasets/{}/inspect", {"model": "tiny", "template": "alpaca"}),
-    "drain_worker": (a_worker, "POST", "/workers/{}/drain", None),
-    "undrain_worker": (a_worker, "POST", "/workers/{}/undrain", None),
-    "create_key": (lambda door: "", "POST", "/keys", {"owner": "bob"}),
-    "revoke_key": (lambda door: a_key(door)[0], "DELETE", "/keys/{}", None),
-    "change_owner": (lambda door: "bob", "PATCH", "/owners/{}", {"queued": 3}),
+    "create_job": (_nothing, request("POST", "/jobs", a_job())),
+    "change_job": (Door.submit, request("PATCH", "/jobs/{}", {"priority": 3})),
+    "delete_job": (ended, request("DELETE", "/jobs/{}")),
+    "cancel_job": (Door.submit, request("POST", "/jobs/{}/cancel")),
+    "pause_job": (Door.submit, request("POST", "/jobs/{}/pause")),
+    "resume_job": (paused, request("POST", "/jobs/{}/resume")),
+    "retry_job": (ended, request("POST", "/jobs/{}/retry")),
+    "inspect_dataset": (
+        lambda door: "letters",
+        request("POST", "/datasets/{}/inspect", {"model": "tiny", "template": "alpaca"}),
+    ),
+    "drain_worker": (a_worker, request("POST", "/workers/{}/drain")),
+    "undrain_worker": (a_worker, request("POST", "/workers/{}/undrain")),
+    "create_key": (_nothing, request("POST", "/keys", {"owner": "bob"})),
+    "revoke_key": (lambda door: a_key(door)[0], request("DELETE", "/keys/{}")),
+    "change_owner": (lambda door: "bob", request("PATCH", "/owners/{}", {"queued": 3})),
+    "create_file": (_nothing, _upload_file),
+    "delete_file": (a_file, request("DELETE", "/v1/files/{}")),
+    "create_upload": (_nothing, _open_upload),
+    "add_upload_part": (an_upload, _add_part),
+    "complete_upload": (an_upload_with_a_part, _complete),
+    "cancel_upload": (an_upload, request("POST", "/v1/uploads/{}/cancel")),
+    "create_fine_tuning_job": (_nothing, _fine_tune),
+    "cancel_fine_tuning_job": (a_fine_tuning_job, request("POST", "/v1/fine_tuning/jobs/{}/cancel")),
+    "pause_fine_tuning_job": (a_fine_tuning_job, request("POST", "/v1/fine_tuning/jobs/{}/pause")),
+    "resume_fine_tuning_job": (a_paused_fine_tuning_job, request("POST", "/v1/fine_tuning/jobs/{}/resume")),
+    "delete_openai_model": (a_model, request("DELETE", "/v1/models/{}")),
 }
+
+# What is made has its id in the answer, not in the address.
+MADE = {"create_job", "inspect_dataset", "create_file", "create_upload", "create_fine_tuning_job", "create_key"}
 
 
 def test_every_operation_that_changes_something_is_among_these():
@@ -78,22 +159,18 @@ def test_every_operation_that_changes_something_is_among_these():
 def test_a_change_leaves_one_row_of_who_made_it_and_from_where(plain_door, action):
     key_id, key = a_key(plain_door, "ann", ["admin"])
     plain_door.headers = key
-    prepare, method, path, document = CHANGES[action]
+    prepare, change = CHANGES[action]
     subject = prepare(plain_door)
     before = len(entries(plain_door))
-    response = plain_door.request(method, path.format(subject), json=document, headers={"x-request-id": "req-7"})
+    plain_door.headers["x-request-id"] = "req-7"
+    response = change(plain_door, subject)
     assert response.is_success, response.text
-    (entry, *_), number = entries(plain_door), len(entries(plain_door)) - before
-    assert number == 1
-    assert (entry.owner, entry.key, entry.action, entry.client, entry.request_id) == (
-        "ann",
-        key_id,
-        action,
-        "testclient",
-        "req-7",
-    )
-    expected = response.json()["id"] if action in ("create_job", "inspect_dataset") else subject or "key of bob"
-    assert entry.subject == expected
+    (entry, *_), actions = entries(plain_door), [entry.action for entry in entries(plain_door)]
+    assert actions[: len(actions) - before].count(action) == 1
+    assert (entry.owner, entry.key, entry.action) == ("ann", key_id, action)
+    assert (entry.client, entry.request_id) == ("testclient", "req-7")
+    expected = response.json()["id"] if action in MADE else subject.split()[0]
+    assert entry.subject.removeprefix("job-") == expected.removeprefix("ftjob-").removeprefix("job-")
 
 
 def test_a_job_with_an_idempotency_key_leaves_one_row_however_often_it_is_sent(plain_door):
@@ -112,7 +189,7 @@ def test_what_is_refused_or_only_looked_at_leaves_none(plain_door):
 
 @pytest.mark.parametrize("action", ["create_job", "cancel_job", "create_key"])
 def test_a_change_whose_row_cannot_be_written_is_not_made(plain_door, monkeypatch, action):
-    prepare, method, path, document = CHANGES[action]
+    prepare, change = CHANGES[action]
     subject = prepare(plain_door)
 
     def state():
@@ -121,16 +198,16 @@ def test_a_change_whose_row_cannot_be_written_is_not_made(plain_door, monkeypatc
 
     before = state()
     monkeypatch.setattr(audit, "note", lambda *_: 1 / 0)
-    assert plain_door.request(method, path.format(subject), json=document).status_code == 500
+    assert change(plain_door, subject).status_code == 500
     assert state() == before
 
 
 def test_nothing_in_the_api_writes_past_the_log():
-    """`access` notes when a key was used, and `jobs` makes a job together with its row."""
+    """`access` notes when a key was used, and `once` makes a job together with its row."""
     writing = {
         file.name for file in (ROOT / "service" / "api").rglob("*.py") if "database.transaction()" in file.read_text("utf-8")
     }
-    assert writing == {"access.py", "acting.py", "jobs.py"}
+    assert writing == {"access.py", "acting.py", "once.py"}
 
 
 def test_the_log_is_read_page_by_page_by_an_admin_alone(plain_door):
