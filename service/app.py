@@ -18,6 +18,7 @@ from service.api import (
     artifacts,
     audit,
     checkpoints,
+    dataset_versions,
     datasets,
     events,
     health,
@@ -28,8 +29,10 @@ from service.api import (
     owners,
     problems,
     schema,
+    sending,
     workers,
 )
+from service.api.arriving import Arriving
 from service.api.body_limit import BodyLimit
 from service.api.client_address import ClientAddress
 from service.api.cut_off import CutOff
@@ -60,6 +63,8 @@ KEYED = (
     logs.router,
     workers.router,
     datasets.router,
+    dataset_versions.router,
+    sending.router,
     keys.router,
     owners.router,
     audit.router,
@@ -87,6 +92,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
+    app.state.arriving = Arriving(settings.artifacts_root)
     app.state.keyring = access.Keyring(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)

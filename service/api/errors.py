@@ -7,6 +7,7 @@ ApiError
 ├── UnreadableRange          the header Range is no range of bytes
 ├── UnsupportedMediaType     the body is of a kind that is not read
 ├── BodyTooLarge             the body is larger than the operator allows
+├── OffsetConflict           a piece of a file begins elsewhere than the file ends; `offset` says where it does
 ├── BadParameter             a parameter of the request has no such value; `pointer` says which
 ├── NoSuchThing              the job is there, and has no such part
 ├── Gone                     the file was there, and is no more
@@ -48,6 +49,10 @@ class UnsupportedMediaType(ApiError):
 
 class BodyTooLarge(ApiError):
     """The body is larger than the operator allows."""
+
+
+class OffsetConflict(ApiError):
+    """A piece of a file does not begin where the file ends."""
 
 
 class BadParameter(ApiError):

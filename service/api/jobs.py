@@ -19,6 +19,7 @@ from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
+from service.api.naming import Naming
 from service.api.once import Once, created_once
 from service.api.problems import declared
 from service.api.reading import Reading
@@ -72,9 +73,9 @@ async def create_job(
 
 def _dry_run(reading: Reading, owner: str, document: Any) -> DryRun:
     roots = reading.roots(owner, document)
-    return dry_run_of(
-        document, roots, Fitting(reading.database, roots, document, reading.lately), Referring(reading.database, owner)
-    )
+    fitting = Fitting(reading.database, roots, document, reading.lately)
+    naming = Naming(reading.database, owner, reading.settings.datasets_root)
+    return dry_run_of(document, roots, fitting, Referring(reading.database, owner), naming)
 
 
 @router.get("/jobs", response_model=JobPage, responses=declared(422))

@@ -52,6 +52,7 @@ class Code(StrEnum):
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"  # the file is shorter than that
     STATE_CONFLICT = "state_conflict"  # the job's present `state` does not allow this
     IN_USE = "in_use"  # jobs that have not ended need it; `jobs` says which
+    OFFSET_CONFLICT = "offset_conflict"  # the piece begins elsewhere than the file ends; `offset` says where it does
     PRECONDITION_FAILED = "precondition_failed"  # If-Match names another version than the job has now
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another body
     IDEMPOTENCY_BUSY = "idempotency_busy"  # the key is being answered now; ask again
@@ -83,6 +84,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     api.UnreadableRange: (400, Code.MALFORMED_REQUEST),
     api.UnsupportedMediaType: (415, Code.UNSUPPORTED_MEDIA_TYPE),
     api.BodyTooLarge: (413, Code.BODY_TOO_LARGE),
+    api.OffsetConflict: (409, Code.OFFSET_CONFLICT),
     api.BadParameter: (422, Code.INVALID_PARAMETER),
     api.NoSuchThing: (404, Code.NOT_FOUND),
     api.Gone: (410, Code.GONE),

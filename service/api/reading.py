@@ -6,6 +6,7 @@ from typing import Any
 
 from service.api.fitting import Fitting
 from service.api.lately import Lately
+from service.api.naming import Naming
 from service.api.referring import Referring
 from service.library.check import FoundWell, Roots, check
 from service.library.training_files import Uploaded
@@ -34,16 +35,17 @@ class Reading:
         """Raises SpecRefused."""
         roots = self.roots(owner, document)
         fitting, referring = Fitting(self.database, roots, document, self.lately), Referring(self.database, owner)
+        naming = Naming(self.database, owner, self.settings.datasets_root)
 
         def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
             yield from referring(spec, resolved)
-            written = referring.written_out(resolved)
-            yield from check(roots, spec, written, self.well)
+            written = naming.written_out(referring.written_out(resolved))
+            yield from check(with_uploaded(roots, naming), spec, written, self.well)
             yield from fitting(spec, written)
 
         read = read_job(document, look)
-        notices = (*read.notices, *fitting.notices)
-        read = replace(read, resolved=referring.written_out(read.resolved), notices=notices)
+        notices = (*read.notices, *naming.notices, *fitting.notices)
+        read = replace(read, resolved=naming.written_out(referring.written_out(read.resolved)), notices=notices)
         return jobs.New(
             owner,
             document,
@@ -73,3 +75,8 @@ class Reading:
         with self.database.reading() as session:
             found = files.named(session, owner, document)
         return tuple((name, Uploaded.of(file.entry, file.rows)) for name, file in found.items() if file.entry is not None)
+
+
+def with_uploaded(roots: Roots, naming: Naming) -> Roots:
+    """With the data sets that the job names."""
+    return replace(roots, uploaded=(*roots.uploaded, *naming.uploaded)) if naming.uploaded else roots

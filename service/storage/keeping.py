@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,11 +20,14 @@ def incoming(root: Path) -> "TemporaryDirectory[str]":
     return TemporaryDirectory(dir=within)
 
 
-def keep(storage: Storage, root: Path, file: Path, key: str) -> tuple[int, str]:
-    """Moves the file into the store as `key`; its (size, SHA-256). Raises StorageError."""
-    size = file.stat().st_size
+def sha256_of(file: Path) -> str:
     with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def keep(storage: Storage, root: Path, file: Path, key: str, sha256: str | None = None) -> tuple[int, str]:
+    """Moves the file into the store as `key`; its (size, SHA-256), which is found out unless it is given. Raises StorageError."""
+    size, sha256 = file.stat().st_size, sha256 or sha256_of(file)
     if not isinstance(storage, Folder):
         storage.put(file, key, size, sha256)
         return size, sha256
@@ -32,3 +37,15 @@ def keep(storage: Storage, root: Path, file: Path, key: str) -> tuple[int, str]:
     to.parent.mkdir(parents=True, exist_ok=True)
     file.replace(to)
     return size, sha256
+
+
+@contextmanager
+def here(storage: Storage, root: Path, key: str, size: int, sha256: str) -> Iterator[Path]:
+    """A file of the store on this host, to read until the block ends. Raises StorageError."""
+    if isinstance(storage, Folder):
+        yield storage.path(key)
+        return
+    with incoming(root) as folder:
+        path = Path(folder, Path(key).name)
+        storage.fetch(key, path, size, sha256)
+        yield path

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import conversation_of, text_of
+from service.library.rows import Row
 from worker import checkpoints
-from worker.data.files import Row
-from worker.data.formats import conversation_of, text_of
 from worker.data.load import encode_rows, split_rows
 from worker.data.tokenize import MASKED, Example, coverage_of
 from worker.information.estimators import LEAST_COVERAGE
