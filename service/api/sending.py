@@ -76,6 +76,7 @@ def create_sending(
 ) -> SendingView:
     """Opens an upload, which is kept for a week. Its bytes are sent with PATCH to its `url`, in as many pieces as you like."""
     _refuse_size(wanted.size, settings)
+    arriving.drop_older(datasets.UPLOAD_SECONDS)
     file_name = _checked(name, wanted.file_name, wanted.entry, settings)
     with acting.transaction() as session:
         upload = datasets.begin_upload(session, owner, name, file_name, wanted.entry, wanted.size, wanted.sha256)

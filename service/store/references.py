@@ -29,7 +29,7 @@ def note(session: Session, made: Iterable[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _hold(session: Session, file_ids: set[str]) -> None:
-    """Until the references are there, nobody deletes the files: whoever would waits, and finds them needed. Raises SpecRefused."""
+    """Until the references are there, nobody deletes the files: who would waits, and finds them needed. Raises SpecRefused."""
     if not file_ids:
         return
     held = select(File.id).where(File.id.in_(file_ids)).order_by(File.id).with_for_update(read=True, key_share=True)
