@@ -36,11 +36,13 @@ from service.api.arriving import Arriving
 from service.api.body_limit import BodyLimit
 from service.api.client_address import ClientAddress
 from service.api.cut_off import CutOff
+from service.api.following import Following
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
 from service.api.openai import files, fine_tuning, models, uploads
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
+from service.api.shutdown import on_stop
 from service.dispatch import Dispatch, Doorbell
 from service.library.check import FoundWell
 from service.settings import Settings
@@ -94,6 +96,7 @@ def create_app(settings: Settings, database: Database, dispatch: Dispatch, lifes
     app.state.lately = Lately()
     app.state.arriving = Arriving(settings.artifacts_root)
     app.state.keyring = access.Keyring(database)
+    app.state.following = Following(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
@@ -121,7 +124,8 @@ def _living(n: int, lifespan: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
     async def living(app: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = n
         async with lifespan(app) if lifespan else nullcontext():
-            yield
+            with on_stop(app.state.following.close):
+                yield
             app.state.new_jobs.close()
 
     return living

@@ -41,7 +41,7 @@ def upgrade() -> None:
         sa.Column("file_id", sa.String(length=40), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
-        sa.CheckConstraint("status IN ('pending', 'completed', 'cancelled')", name=op.f("ck_uploads_status_is_known")),
+        sa.CheckConstraint("status IN ('pending', 'completed', 'cancelled', 'expired')", name=op.f("ck_uploads_status_is_known")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
     )
     _partial_index("ix_uploads_expiring", "uploads", ["expires_at"], "status = 'pending'")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from service.api.arriving import Arriving
+from service.api.following import Following
 from service.api.lately import Lately
 from service.api.rendered import Rendered
 from service.dispatch import Dispatch
@@ -30,6 +31,7 @@ def _given(name: str) -> Callable[[Request], Awaitable[Any]]:
 TheArriving = Annotated[Arriving, Depends(_given("arriving"))]
 TheDatabase = Annotated[Database, Depends(_given("database"))]
 TheDispatch = Annotated[Dispatch, Depends(_given("dispatch"))]
+TheFollowing = Annotated[Following, Depends(_given("following"))]
 TheFoundWell = Annotated[FoundWell, Depends(_given("found_well"))]
 TheLately = Annotated[Lately, Depends(_given("lately"))]
 TheNewJobs = Annotated[GroupCommit[New, Job], Depends(_given("new_jobs"))]

@@ -14,7 +14,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.errors import BadParameter, UnreadableBody, UnsupportedMediaType
-from service.storage.errors import Away
 from service.storage.keeping import incoming
 
 WRITTEN_AT_ONCE = 2**20
@@ -43,11 +42,8 @@ class Form:
 async def received(request: Request, root: Path) -> AsyncIterator[Form]:
     """The form; its files lie under the artifact root until the block ends. Raises UnreadableBody, UnsupportedMediaType, Away."""
     boundary = _boundary(request)
-    folder = await run_in_threadpool(incoming, root)
-    try:
-        yield await _read(request, boundary, folder.name)
-    finally:
-        await run_in_threadpool(folder.cleanup)
+    with incoming(root) as folder:
+        yield await _read(request, boundary, folder)
 
 
 def _boundary(request: Request) -> bytes:
@@ -57,7 +53,7 @@ def _boundary(request: Request) -> bytes:
     return options[b"boundary"]
 
 
-async def _read(request: Request, boundary: bytes, folder: str) -> Form:
+async def _read(request: Request, boundary: bytes, folder: Path) -> Form:
     form = Form()
     parser = FormParser(
         "multipart/form-data",
@@ -65,7 +61,7 @@ async def _read(request: Request, boundary: bytes, folder: str) -> Form:
         lambda one: form.files.update({_name(one.field_name): _on_disk(one, folder)}),
         boundary=boundary,
         config={
-            "UPLOAD_DIR": folder.encode(),
+            "UPLOAD_DIR": os.fsencode(folder),
             "UPLOAD_DELETE_TMP": False,
             "MAX_MEMORY_FILE_SIZE": 0,
             "MAX_FIELDS": MOST_FIELDS,
@@ -81,22 +77,22 @@ async def _read(request: Request, boundary: bytes, folder: str) -> Form:
                 waiting.clear()
         await run_in_threadpool(parser.write, bytes(waiting))
         await run_in_threadpool(parser.finalize)
-    except OSError as error:
-        raise Away(f"What is uploaded cannot be written: {error.strerror}.") from error
     except FormParserError as error:
+        if isinstance(error, OSError):
+            raise  # the disk's fault, and not the form's
         raise UnreadableBody(f"The form cannot be read: {error}") from None
     except ClientDisconnect:
         raise UnreadableBody("The connection ended before the form did.") from None
     return form
 
 
-def _on_disk(file: Any, folder: str) -> tuple[Path, str]:
+def _on_disk(file: Any, folder: Path) -> tuple[Path, str]:
     """An empty file never came to be on the disk."""
     name = _decoded(os.path.basename(file.file_name or b"file"))
     file.close()
     if file.actual_file_name is not None:
         return Path(os.fsdecode(file.actual_file_name)), name
-    empty = Path(folder, "empty")
+    empty = folder / "empty"
     empty.touch()
     return empty, name
 

@@ -14,6 +14,8 @@ SCOPES: dict[str, Scope] = {
     "resume_job": Scope.SUBMIT,
     "retry_job": Scope.SUBMIT,
     "list_events": Scope.READ,
+    "stream_events": Scope.READ,
+    "stream_log": Scope.READ,
     "get_log": Scope.READ,
     # what they made
     "get_metrics": Scope.READ,

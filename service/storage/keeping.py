@@ -2,40 +2,46 @@
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from service.storage.errors import Away
 from service.storage.folder import Folder
 from service.storage.storage import Storage
 
 INCOMING = ".incoming"  # under the artifact root, so that a file is moved into place and not copied
 
 
-def incoming(root: Path) -> "TemporaryDirectory[str]":
-    """A folder for what is being received. It and all that is in it go when the block ends."""
+@contextmanager
+def incoming(root: Path) -> Iterator[Path]:
+    """A folder for what is being received; it and all that is in it go when the block ends. What cannot be written is Away."""
     within = root / INCOMING
-    within.mkdir(parents=True, exist_ok=True)
-    return TemporaryDirectory(dir=within)
-
-
-def sha256_of(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    with _writing():
+        within.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=within))
+    try:
+        with _writing():
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep(storage: Storage, root: Path, file: Path, key: str, sha256: str | None = None) -> tuple[int, str]:
     """Moves the file into the store as `key`; its (size, SHA-256), which is found out unless it is given. Raises StorageError."""
-    size, sha256 = file.stat().st_size, sha256 or sha256_of(file)
+    with _writing():
+        size, sha256 = file.stat().st_size, sha256 or sha256_of(file)
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())  # whoever is told that it is kept may rely on it
     if not isinstance(storage, Folder):
         storage.put(file, key, size, sha256)
         return size, sha256
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())  # whoever is told that it is kept may rely on it
     to = root / key
-    to.parent.mkdir(parents=True, exist_ok=True)
-    file.replace(to)
+    with _writing():
+        to.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(to)
     return size, sha256
 
 
@@ -46,6 +52,19 @@ def here(storage: Storage, root: Path, key: str, size: int, sha256: str) -> Iter
         yield storage.path(key)
         return
     with incoming(root) as folder:
-        path = Path(folder, Path(key).name)
+        path = folder / Path(key).name
         storage.fetch(key, path, size, sha256)
         yield path
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Away(f"What is uploaded cannot be written among the artifacts: {error.strerror or error}.") from error

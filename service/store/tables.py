@@ -439,13 +439,13 @@ class Upload(Base):
     mime_type: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)  # that it is to have
     file_seconds: Mapped[float | None]  # how long the file is to be kept; None: until it is deleted
-    status: Mapped[str] = mapped_column(String(16))  # pending, completed or cancelled
+    status: Mapped[str] = mapped_column(String(16))  # pending, completed, cancelled or expired
     file_id: Mapped[str | None] = mapped_column(String(40))
     created_at: Mapped[float]
     expires_at: Mapped[float]
 
     __table_args__ = (
-        CheckConstraint("status IN ('pending', 'completed', 'cancelled')", name="status_is_known"),
+        CheckConstraint("status IN ('pending', 'completed', 'cancelled', 'expired')", name="status_is_known"),
         Index(
             "ix_uploads_expiring",
             "expires_at",

@@ -84,7 +84,7 @@ def expire(session: Session, limit: int = 100) -> Sequence[str]:
     over = select(Upload.id).where(Upload.status == "pending", Upload.expires_at <= moment()).order_by(Upload.expires_at)
     expired = session.scalars(over.limit(limit).with_for_update(skip_locked=True)).all()
     for upload_id in expired:
-        _close(session, upload_id, status="cancelled")
+        _close(session, upload_id, status="expired")
     return expired
 
 

@@ -83,7 +83,8 @@ def asked_for(body: Any, known: Known) -> Asked:
     refusals += _hyperparameters(asked, given, known)
     if refusals:
         raise SpecRefused(refusals)
-    asked.set(("training", "save_strategy"), "epoch", ("save_strategy",))
+    if stage != "ppo":  # whose buffers reach over the end of an epoch; the last update makes a checkpoint anyway
+        asked.set(("training", "save_strategy"), "epoch", ("save_strategy",))
     return asked
 
 

@@ -23,7 +23,12 @@ def is_here(path: str) -> bool:
 def error_of(status: int, code: str, detail: str, errors: Sequence[dict[str, str]]) -> dict[str, Any]:
     """OpenAI's error object."""
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
-    return {"message": _message(detail, errors), "type": kind, "param": _param(errors[0]["pointer"]) if errors else None, "code": code}
+    return {
+        "message": _message(detail, errors),
+        "type": kind,
+        "param": _param(errors[0]["pointer"]) if errors else None,
+        "code": code,
+    }
 
 
 def _message(detail: str, errors: Sequence[dict[str, str]]) -> str:

@@ -148,7 +148,7 @@ def complete_upload(
         uploads.require_pending(upload, "completed")
         parts = _in_order(uploads.parts(session, upload_id), completion.part_ids)
     with incoming(settings.artifacts_root) as folder:
-        whole = Path(folder, "whole")
+        whole = folder / "whole"
         _join(storage, parts, whole, completion.md5)
         if whole.stat().st_size != upload.size:
             sentence = f"The parts have {whole.stat().st_size} bytes together, and the upload was opened for {upload.size}."

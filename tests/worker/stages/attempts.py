@@ -96,6 +96,7 @@ class Host:
         self.store_url = ""
         self.reward_hosts = ""
         self.earlier_jobs = {}
+        self.uploaded = {}  # as a supervisor tells of files, by their ids
         self.artifacts.mkdir(parents=True)
 
     def add_model(self, name, model, tokenizer_folder=None):
@@ -149,6 +150,7 @@ class Host:
             checkpoints=checkpoints,
             measurements=measurements,
             earlier=self.earlier_jobs,
+            files=self.uploaded,
         )
 
     def remember(self, document, attempt):
