@@ -85,7 +85,8 @@ def test_another_owner_s_job_is_as_good_as_none(plain_door, path):
     methods = [route.methods - {"HEAD"} for router in KEYED for route in router.routes if route.path == path]
     for (method,) in filter(None, map(tuple, methods)):
         assert plain_door.request(method, address, headers=bob, json={"priority": 3}).status_code == 404
-        assert plain_door.request(method, address, headers=root, json={"priority": 3}).status_code != 404
+        if not path.endswith("/stream"):  # which would end with the job
+            assert plain_door.request(method, address, headers=root, json={"priority": 3}).status_code != 404
 
 
 def test_a_list_has_the_owner_s_own_jobs_and_an_admin_s_has_all(plain_door):
