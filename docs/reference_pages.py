@@ -78,7 +78,7 @@ def templates() -> Iterator[str]:
 
 
 def _written(template: Any) -> str:
-    from worker.data.formats import Conversation, Message
+    from service.library.formats import Conversation, Message
 
     said = [("user", "Hi"), ("assistant", "Hello."), ("user", "Bye"), ("assistant", "So long.")]
     conversation = Conversation("Be brief.", tuple(Message(role, content) for role, content in said), "", 1)  # type: ignore[arg-type]

@@ -17,21 +17,28 @@ from service import log
 from service.api import (
     access,
     artifacts,
+    audit,
     checkpoints,
+    dataset_versions,
     datasets,
     events,
     generating,
     health,
     jobs,
+    keys,
     logs,
     metrics,
+    owners,
     problems,
     prometheus,
     schema,
+    sending,
     webhooks,
     workers,
 )
+from service.api.arriving import Arriving
 from service.api.body_limit import BodyLimit
+from service.api.client_address import ClientAddress
 from service.api.cut_off import CutOff
 from service.api.following import Following
 from service.api.lately import Lately
@@ -57,7 +64,7 @@ DESCRIPTION = """Fine-tunes language models on your own machines, and says in bi
 
 Errors are problem documents (RFC 9457) with a `code` for programs and `errors` that point into the request."""
 
-# What only the holder of the key may ask for.
+# What only the holder of a key may ask for: scopes.py says of which.
 KEYED = (
     jobs.router,
     events.router,
@@ -70,6 +77,11 @@ KEYED = (
     webhooks.router,
     prometheus.router,
     generating.router,
+    dataset_versions.router,
+    sending.router,
+    keys.router,
+    owners.router,
+    audit.router,
     files.router,
     uploads.router,
     fine_tuning.router,
@@ -100,6 +112,8 @@ def create_app(
     app.state.rendered = Rendered()
     app.state.found_well = FoundWell()
     app.state.lately = Lately()
+    app.state.arriving = Arriving(settings.artifacts_root)
+    app.state.keyring = access.Keyring(database)
     app.state.following = Following(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.exposition = prometheus.Exposition(database)
@@ -109,7 +123,7 @@ def create_app(
     app.include_router(health.router)
     for resource in KEYED:
         # each on the application itself: a router within a router would match every request twice as often
-        app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401))
+        app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401, 403))
 
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(NullCharacters)
@@ -119,6 +133,8 @@ def create_app(
     if traces is not OFF:
         app.add_middleware(Traced, tracing=traces)
     app.add_middleware(RequestId)
+    if settings.trusted_proxies:
+        app.add_middleware(ClientAddress, proxies=settings.trusted_proxies)
     problems.install(app)
     schema.install(app)
     return app

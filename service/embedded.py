@@ -35,7 +35,7 @@ from service.store import schema
 from service.store.session import Database
 
 WORKER = (sys.executable, "-m", "worker")
-API = (sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment")
+API = (sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environment", "--no-proxy-headers")
 
 START_SECONDS = 60
 MORE_SECONDS = 10  # that a process has to end, beside those that it gives its requests or its jobs

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.specs.quota import Quota
 from service.storage import opening
 from service.storage.errors import Unusable
 
@@ -55,6 +56,13 @@ class Places(BaseSettings):
     traces_url: str = Field(
         default="", description="Where traces are sent, as OTLP over HTTP: http://collector:4318/v1/traces; none."
     )
+    quota_queued: int | None = Field(
+        default=None, ge=0, description="How many jobs an owner may have waiting, where nothing else is set for it; None: any."
+    )
+    quota_running: int | None = Field(default=None, ge=0, description="How many jobs an owner may have running; None: any.")
+    quota_gpu_hours: float | None = Field(
+        default=None, ge=0, description="How many GPU hours an owner may use in a calendar month, UTC; None: any."
+    )
     grace_seconds: float = Field(
         default=120.0, gt=0, description="How long a job may take to stop at a checkpoint; a worker is killed some time after it."
     )
@@ -62,6 +70,11 @@ class Places(BaseSettings):
         default=None,
         description="Encrypts the tokens that jobs bring for hubs: 32 bytes in URL-safe base64. None: none are taken.",
     )
+
+    @property
+    def quota(self) -> Quota:
+        """Of an owner for whom nothing else is set."""
+        return Quota(queued=self.quota_queued, running=self.quota_running, gpu_hours=self.quota_gpu_hours)
 
     @field_validator("secret_key")
     @classmethod

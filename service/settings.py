@@ -11,9 +11,20 @@ from service.webhooks.addresses import networks_of
 class Settings(Places):
     """The service's settings, beside the places it shares with the workers."""
 
-    host: str = Field(default="127.0.0.1", description="The address the API listens on; not loopback only with a key.")
+    host: str = Field(
+        default="127.0.0.1", description="The address the API listens on; others than loopback only where a key is needed."
+    )
     port: int = Field(default=8765, ge=0, le=65535, description="The port; 0 takes a free one.")
-    api_key: SecretStr | None = Field(default=None, min_length=16, description="The one bearer key; none opens loopback.")
+    api_key: SecretStr | None = Field(
+        default=None, min_length=16, description="The operator's bearer key, which opens everything; others are made, not set."
+    )
+    require_key: bool = Field(
+        default=False, description="Whether every request needs a key, also as long as `finebits keys create` has made none."
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="The proxies that may say for whom they ask (X-Forwarded-For): addresses or networks, with commas between.",
+    )
     api_threads: int = Field(
         default=8,
         ge=1,
@@ -47,9 +58,9 @@ class Settings(Places):
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:
-        if self.api_key is None and self.host not in ("127.0.0.1", "::1", "localhost"):
+        if self.api_key is None and not self.require_key and self.host not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(
-                f"FINEBITS_HOST is {self.host}, which others can reach, and there is no FINEBITS_API_KEY. Set a key of at "
-                "least 16 characters, or listen on 127.0.0.1."
+                f"FINEBITS_HOST is {self.host}, which others can reach, and there is no FINEBITS_API_KEY. Set a key of at least "
+                "16 characters, or FINEBITS_REQUIRE_KEY=1 for those of `finebits keys create`, or listen on 127.0.0.1."
             )
         return self

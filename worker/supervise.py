@@ -180,7 +180,7 @@ def _claim(database: Database, settings: WorkerSettings, disk: Disk, me: Identit
     passed: list[str] = []
     while len(passed) < MOST_PASSED:
         with database.reading() as session:
-            job_id = scheduling.best(session, me, passed)
+            job_id = scheduling.best(session, me, passed, settings.quota)
             if job_id is None:
                 return None
             needed = _still_to_write(session, settings, job_id)
@@ -191,7 +191,7 @@ def _claim(database: Database, settings: WorkerSettings, disk: Disk, me: Identit
             if lack is not None:
                 leases.hold(session, job_id, settings.name, lack)
                 continue
-            placed = scheduling.claim(session, me, settings.lease_seconds, job_id)
+            placed = scheduling.claim(session, me, settings.lease_seconds, job_id, settings.quota)
             work = _work(session, settings, placed, needed) if placed else None
         if placed is not None and work is not None:
             disk.promise(job_id, work.folder, needed)

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import files, generations, leases, limits, retention, scheduling, uploads, workers
+from service.store import datasets, files, generations, leases, limits, retention, scheduling, uploads, workers
 from service.store.errors import WorkerIsThere, WorkerReplaced
 from service.store.session import Database
 from service.store.workers import Orders
@@ -85,11 +85,13 @@ class Worker:
             files.expire(session)
             uploads.expire(session)
             generations.forget(session)
+            datasets.expire_uploads(session)
             unheard = leases.unheard(session, queues, 3 * self._settings.sweep_seconds)
         with self._database.transaction() as session:
             scheduling.tell_unreadable(session, queues)
+            scheduling.tell_over_quota(session, queues, self._settings.quota)
             workers.forget(session)
-            scheduling.reserve(session, queues, self._settings.reserve_after_seconds)
+            scheduling.reserve(session, queues, self._settings.reserve_after_seconds, self._settings.quota)
         self._ring(unheard)
         self._tell_health()
 

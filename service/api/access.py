@@ -1,48 +1,175 @@
-"""Who may ask: whoever has the one bearer key of the settings. With no key configured, everyone on this host."""
+"""Who may ask, and for what: whoever has a key, or the operator's own. With neither, everyone on this host.
+
+A key that was looked up is known for KEY_SECONDS without asking the database again: so long may one that is revoked, or that has
+expired, still open. What each operation needs stands in scopes.py.
+"""
 
 import hashlib
 import secrets
-from typing import Annotated
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
-from service.api.errors import Unauthorized
+from service.api.errors import Forbidden, Unauthorized
+from service.api.scopes import scope_of
+from service.settings import Settings
+from service.specs.scopes import Scope
+from service.store import keys
+from service.store.keys import Known
+from service.store.owners import EVERYBODY
+from service.store.session import Database
 
-# There is one owner of all jobs, until there are keys for several.
+# Whose the operator's own jobs are, and everybody's where the door is open.
 LOCAL = "local"
 
+KEY_SECONDS = 3.0
+
+# What is kept of keys at most: one that was sent and is none is not kept at all.
+MOST_KEYS = 10_000
+
 # For OpenAPI. The header is read by hand: each of the framework's dependencies costs every request what five lines do not.
-SCHEME = {"HTTPBearer": {"type": "http", "scheme": "bearer", "description": "FINEBITS_API_KEY, where the operator has set one."}}
+SCHEME = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of POST /keys or of `finebits keys create`, or the operator's FINEBITS_API_KEY.",
+    }
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is. `key` is the key's id; "operator" and "open" where there is none."""
+
+    owner: str
+    key: str
+    scopes: frozenset[Scope]
+
+    @property
+    def sees(self) -> str:
+        """Whose things it may look at and steer."""
+        return EVERYBODY if Scope.ADMIN in self.scopes else self.owner
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+OPERATOR = Caller(LOCAL, "operator", frozenset(Scope))
+ANYONE = Caller(LOCAL, "open", frozenset(Scope))
+
+
+class Keyring:
+    """What is known of keys, from moments ago."""
+
+    def __init__(self, database: Database):
+        self._database = database
+        self._callers: dict[bytes, tuple[float, Caller]] = {}
+        self._is_closed: tuple[float, bool] | None = None
+
+    def look_up(self, sha256: bytes) -> Caller | None:
+        """Without asking the database."""
+        known = self._callers.get(sha256)
+        return None if known is None or _is_old(known[0]) else known[1]
+
+    def find(self, sha256: bytes, given: str) -> Caller:
+        """Raises Unauthorized."""
+        asked_at = time.monotonic()
+        with self._database.reading() as session:
+            known = keys.find(session, given)
+            is_use_due = known is not None and known.why_not is None and keys.is_use_due(session, known.id)
+        if known is None:
+            raise _unauthorized("This is not a key of the service.", ', error="invalid_token"')
+        if known.why_not is not None:
+            raise _unauthorized(known.why_not, ', error="invalid_token"')
+        if is_use_due:
+            self._note_use(known)
+        caller = Caller(known.owner, known.id, known.scopes)
+        if len(self._callers) >= MOST_KEYS:
+            self._callers.clear()
+        self._callers[sha256] = (asked_at, caller)
+        return caller
+
+    def is_closed(self) -> bool | None:
+        """Whether a key was ever made, without asking the database; None where that is not known."""
+        if self._is_closed is None or _is_old(self._is_closed[0]):
+            return None
+        return self._is_closed[1]
+
+    def find_whether_closed(self) -> bool:
+        asked_at = time.monotonic()
+        with self._database.reading() as session:
+            is_closed = keys.are_there(session)
+        self._is_closed = (asked_at, is_closed)
+        return is_closed
+
+    def forget(self) -> None:
+        """A key was made or revoked here: the next request sees it."""
+        self._callers.clear()
+        self._is_closed = None
+
+    def _note_use(self, known: Known) -> None:
+        with self._database.transaction() as session:
+            keys.note_use(session, known.id)
 
 
 async def let_in(request: Request) -> None:
-    """Before anything is looked at: finds whose request it is. Raises Unauthorized."""
-    key = request.app.state.settings.api_key
-    if key is not None:
-        _refuse_another(key.get_secret_value().encode(), request.headers.get("authorization", ""))
-    request.state.owner = LOCAL
+    """Before anything is looked at: finds whose request it is, and whether it may. Raises Unauthorized and Forbidden."""
+    caller = await _caller(request)
+    needed = scope_of(request.scope["route"].name)
+    if not caller.may(needed):
+        has = ", ".join(sorted(caller.scopes)) or "none"
+        raise Forbidden(f"This needs a key with the scope {needed}; this one has {has}.")
+    request.state.caller = caller
 
 
-async def _owner(request: Request) -> str:
-    owner: str = request.state.owner
-    return owner
-
-
-Owner = Annotated[str, Depends(_owner)]
-
-
-def _refuse_another(key: bytes, header: str) -> None:
-    scheme, _, given = header.partition(" ")
+async def _caller(request: Request) -> Caller:
+    settings: Settings = request.app.state.settings
+    keyring: Keyring = request.app.state.keyring
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if settings.api_key is None and not settings.require_key and not await _is_closed(keyring):
+        return ANYONE
     if scheme.lower() != "bearer" or not given:
         raise _unauthorized("Send the key as `Authorization: Bearer <key>`.", "")
-    if not _same(given.encode("latin-1", "replace"), key):
-        raise _unauthorized("This is not the key of the service.", ', error="invalid_token"')
+    sha256 = hashlib.sha256(given.encode("latin-1", "replace")).digest()
+    if settings.api_key is not None and _is_operators(sha256, settings.api_key.get_secret_value()):
+        return OPERATOR
+    known = keyring.look_up(sha256)
+    return known if known is not None else await run_in_threadpool(keyring.find, sha256, given)
 
 
-def _same(given: bytes, key: bytes) -> bool:
+async def _is_closed(keyring: Keyring) -> bool:
+    known = keyring.is_closed()
+    return known if known is not None else await run_in_threadpool(keyring.find_whether_closed)
+
+
+def _is_operators(sha256: bytes, key: str) -> bool:
     """In a time that says nothing of the key, its length included."""
-    return secrets.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(key).digest())
+    return secrets.compare_digest(sha256, hashlib.sha256(key.encode()).digest())
+
+
+def _is_old(at: float) -> bool:
+    return time.monotonic() - at > KEY_SECONDS
 
 
 def _unauthorized(sentence: str, error: str) -> Unauthorized:
     return Unauthorized(sentence, {"WWW-Authenticate": f'Bearer realm="finebits"{error}'})
+
+
+def _of_caller(take: Callable[[Caller], Any]) -> Any:
+    async def taken(request: Request) -> Any:
+        return take(request.state.caller)
+
+    return taken
+
+
+TheCaller = Annotated[Caller, Depends(_of_caller(lambda caller: caller))]
+
+# Whose is what the request makes.
+Owner = Annotated[str, Depends(_of_caller(lambda caller: caller.owner))]
+
+# Whose things it may look at and steer: its owner's, or everybody's.
+Whose = Annotated[str, Depends(_of_caller(lambda caller: caller.sees))]

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase, TheStorage
 from service.api.problems import declared
 from service.api.stored_file import file_answer
@@ -14,7 +14,7 @@ router = APIRouter(tags=["files"])
 
 
 @router.get("/jobs/{job_id}/artifacts", responses=declared(404))
-def list_artifacts(job_id: str, owner: Owner, database: TheDatabase) -> ArtifactList:
+def list_artifacts(job_id: str, owner: Whose, database: TheDatabase) -> ArtifactList:
     """Every file that the job has made so far, by name."""
     with database.reading() as session:
         jobs.version(session, owner, job_id)
@@ -31,7 +31,7 @@ def list_artifacts(job_id: str, owner: Owner, database: TheDatabase) -> Artifact
         **declared(400, 404, 410, 416),
     },
 )
-def get_artifact(job_id: str, name: str, request: Request, owner: Owner, database: TheDatabase, storage: TheStorage) -> Response:
+def get_artifact(job_id: str, name: str, request: Request, owner: Whose, database: TheDatabase, storage: TheStorage) -> Response:
     """A file's bytes. Its ETag is its SHA-256, so a download can be checked, and taken up again with Range and If-Range."""
     with database.reading() as session:
         jobs.version(session, owner, job_id)

@@ -10,7 +10,7 @@ from service.api.problems import Code, problem
 
 # What comes with a file in a form, and where such forms are taken.
 FORM_BYTES = 65_536
-_HAS_FILE = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
+_HAS_FILE = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts|/datasets/[^/]+(/uploads/[^/]+)?")
 
 # Else the server would take in and throw away the rest of the body, to keep the connection.
 HANG_UP = {"Connection": "close"}

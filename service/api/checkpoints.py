@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase
 from service.api.errors import BadParameter
 from service.api.problems import declared
@@ -29,7 +29,7 @@ Place = tuple[str, int]  # a step's name, and a number of updates
 @router.get("/jobs/{job_id}/checkpoints", responses=declared(404, 422))
 def list_checkpoints(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     rank_by: Annotated[
         str | None, Query(description="A measure, or measure:place: the best of each step first, by the one-standard-error rule.")

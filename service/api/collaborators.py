@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from service.api.arriving import Arriving
 from service.api.following import Following
 from service.api.lately import Lately
 from service.api.rendered import Rendered
@@ -27,6 +28,7 @@ def _given(name: str) -> Callable[[Request], Awaitable[Any]]:
     return given
 
 
+TheArriving = Annotated[Arriving, Depends(_given("arriving"))]
 TheDatabase = Annotated[Database, Depends(_given("database"))]
 TheDispatch = Annotated[Dispatch, Depends(_given("dispatch"))]
 TheFollowing = Annotated[Following, Depends(_given("following"))]

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.api.fitting import Fitting
+from service.api.naming import Naming
+from service.api.reading import with_uploaded
 from service.api.referring import Referring
 from service.api.views import NoticeView
 from service.library import memory
@@ -62,23 +64,26 @@ class DryRun(BaseModel):
     steps: list[PlannedStepView]
 
 
-def dry_run_of(document: Any, roots: Roots, fitting: Fitting, referring: Referring, saving: Check) -> DryRun:
+def dry_run_of(document: Any, roots: Roots, fitting: Fitting, referring: Referring, naming: Naming, saving: Check) -> DryRun:
     """Raises SpecRefused; rows are counted here, so also for what only counting finds out."""
 
     def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
         yield from referring(spec, resolved)
-        written = referring.written_out(resolved)
-        found = list(check(roots, spec, written))
-        yield from found or check_rows(roots, spec, written)
+        written = naming.written_out(referring.written_out(resolved))
+        known = with_uploaded(roots, naming)
+        found = list(check(known, spec, written))
+        yield from found or check_rows(known, spec, written)
         yield from saving(spec, written)
         yield from fitting(spec, written)
 
     read = read_job(document, look)
-    resolved = referring.written_out(read.resolved)
+    resolved = naming.written_out(referring.written_out(read.resolved))
+    roots = with_uploaded(roots, naming)
     known = memory.of_job(roots, resolved)
+    notices = (*read.notices, *naming.notices, *fitting.notices)
     return DryRun(
         resolved=resolved.model_dump(mode="json"),
-        notices=[NoticeView(pointer=notice.pointer, detail=notice.detail) for notice in (*read.notices, *fitting.notices)],
+        notices=[NoticeView(pointer=notice.pointer, detail=notice.detail) for notice in notices],
         steps=[_step_view(step, known[step.name]) for step in plan(roots, resolved)],
     )
 

@@ -2,10 +2,12 @@
 
 ApiError
 ├── Unauthorized             no bearer key, or not the right one
+├── Forbidden                the key is one, and not for this
 ├── UnreadableBody           the body is no JSON or YAML; `line` and `column` say where
 ├── UnreadableRange          the header Range is no range of bytes
 ├── UnsupportedMediaType     the body is of a kind that is not read
 ├── BodyTooLarge             the body is larger than the operator allows
+├── OffsetConflict           a piece of a file begins elsewhere than the file ends; `offset` says where it does
 ├── BadParameter             a parameter of the request has no such value; `pointer` says which
 ├── NoSuchThing              the job is there, and has no such part
 ├── Gone                     the file was there, and is no more
@@ -30,6 +32,10 @@ class Unauthorized(ApiError):
     """There is no bearer key, or not the right one."""
 
 
+class Forbidden(ApiError):
+    """The key is one, and has not the scope that this needs."""
+
+
 class UnreadableBody(ApiError):
     """The body cannot be parsed."""
 
@@ -44,6 +50,10 @@ class UnsupportedMediaType(ApiError):
 
 class BodyTooLarge(ApiError):
     """The body is larger than the operator allows."""
+
+
+class OffsetConflict(ApiError):
+    """A piece of a file does not begin where the file ends."""
 
 
 class BadParameter(ApiError):

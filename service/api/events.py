@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase, TheFollowing
 from service.api.following import EventStream
 from service.api.problems import declared
@@ -24,7 +24,7 @@ NO_MORE: dict[int | str, dict[str, Any]] = {204: {"description": "The job has en
 @router.get("/jobs/{job_id}/events", responses=declared(404))
 def list_events(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     after: Number = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -40,7 +40,7 @@ def list_events(
 @router.get("/jobs/{job_id}/events/stream", response_class=EventStream, responses={**NO_MORE, **declared(404, 422)})
 async def stream_events(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     following: TheFollowing,
     after: Number = 0,

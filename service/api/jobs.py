@@ -11,22 +11,24 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service.api.access import Owner
+from service.api.access import Owner, Whose
+from service.api.acting import TheActing, TheTrace
 from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheNewJobs, TheRendered, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
+from service.api.naming import Naming
 from service.api.once import Once, created_once
 from service.api.problems import declared
-from service.api.reading import Reading, asked_by
+from service.api.reading import Reading
 from service.api.referring import Referring
 from service.api.saving import Saving
 from service.api.schema import CHANGES_BODY, JOB_BODY
 from service.api.views import JobPage, JobView, job_view, with_place
 from service.specs.changes import read_changes
-from service.store import jobs, place, steps, wishes
+from service.store import jobs, place, quotas, steps, wishes
 from service.store.states import State
 from service.store.tables import Job, StepResult
 
@@ -37,7 +39,7 @@ router = APIRouter(tags=["jobs"])
     "/jobs",
     status_code=201,
     response_model=JobView,
-    responses={200: {"model": DryRun, "description": "With dry_run: what would run."}, **declared(400, 409, 413, 415, 422)},
+    responses={200: {"model": DryRun, "description": "With dry_run: what would run."}, **declared(400, 409, 413, 415, 422, 429)},
     openapi_extra={"requestBody": JOB_BODY},
 )
 async def create_job(
@@ -50,6 +52,7 @@ async def create_job(
     well: TheFoundWell,
     lately: TheLately,
     new_jobs: TheNewJobs,
+    trace: TheTrace,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Response:
@@ -58,10 +61,10 @@ async def create_job(
     The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
     another document the key is refused.
     """
-    reading = Reading(settings, database, well, lately)
+    reading = Reading(settings, database, well, lately, trace)
     if dry_run:
         return _json(await run_in_threadpool(_dry_run, reading, owner, document))
-    read = partial(reading.new_job, owner, document, asked_by(request))
+    read = partial(reading.new_job, owner, document, getattr(request.state, "trace", None))
     if idempotency_key:
         once = Once(owner, idempotency_key, document)
         return await run_in_threadpool(created_once, database, dispatch, once, read, _created)
@@ -73,12 +76,14 @@ async def create_job(
 def _dry_run(reading: Reading, owner: str, document: Any) -> DryRun:
     roots = reading.roots(owner, document)
     fitting = Fitting(reading.database, roots, document, reading.lately)
-    return dry_run_of(document, roots, fitting, Referring(reading.database, owner), Saving(reading.database, owner))
+    naming = Naming(reading.database, owner, reading.settings.datasets_root)
+    saving = Saving(reading.database, owner)
+    return dry_run_of(document, roots, fitting, Referring(reading.database, owner), naming, saving)
 
 
 @router.get("/jobs", response_model=JobPage, responses=declared(422))
 def list_jobs(
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     rendered: TheRendered,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
@@ -96,11 +101,13 @@ def list_jobs(
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged."}, **declared(404)})
-def get_job(job_id: str, request: Request, owner: Owner, database: TheDatabase, rendered: TheRendered) -> Response:
+def get_job(
+    job_id: str, request: Request, owner: Whose, database: TheDatabase, rendered: TheRendered, settings: TheSettings
+) -> Response:
     """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
     with database.reading() as session:
         version = jobs.version(session, owner, job_id)
-        where = place.of_job(session, job_id)
+        where = place.of_job(session, job_id, settings.quota)
         headers = {"ETag": job_tag(version, where)}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
@@ -120,60 +127,65 @@ def change_job(
     job_id: str,
     document: Document,
     response: Response,
-    owner: Owner,
-    database: TheDatabase,
+    owner: Whose,
+    acting: TheActing,
     if_match: Annotated[str | None, Header(description="The job's ETag as it was looked at: 412 when it changed since.")] = None,
 ) -> JobView:
     """Gives a job another priority, name or labels, as a merge patch: what is not named stays, and a label that is null goes."""
     changes = read_changes(document)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         job = wishes.change(session, owner, job_id, changes, versions_in(if_match))
         return _view(session, job, response)
 
 
 @router.delete("/jobs/{job_id}", status_code=204, responses=declared(404, 409))
-def delete_job(job_id: str, owner: Owner, database: TheDatabase) -> None:
+def delete_job(job_id: str, owner: Whose, acting: TheActing) -> None:
     """Forgets a job that has ended, and all that it made: the files go within moments. Refused while another job needs them."""
-    with database.transaction() as session:
+    with acting.transaction() as session:
         wishes.delete(session, owner, job_id)
 
 
 @router.post("/jobs/{job_id}/cancel", responses=declared(400, 404, 409, 413))
-def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase) -> JobView:
+def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing) -> JobView:
     """Ends a job that waits; one that runs stops at the step after its worker's next heartbeat. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(session, wishes.cancel(session, owner, job_id), response)
 
 
 @router.post("/jobs/{job_id}/pause", responses=declared(400, 404, 409, 413))
-def pause_job(job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase) -> JobView:
+def pause_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing) -> JobView:
     """Has a job wait until it is resumed; one that runs saves a checkpoint first and gives its GPU free. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(session, wishes.pause(session, owner, job_id), response)
 
 
 @router.post("/jobs/{job_id}/resume", responses=declared(400, 404, 409, 413))
-def resume_job(
-    job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase, dispatch: TheDispatch
-) -> JobView:
+def resume_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing, dispatch: TheDispatch) -> JobView:
     """Queues a paused job again, to go on from its last checkpoint; takes back a wish to pause. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         job = wishes.resume(session, owner, job_id)
         view = _view(session, job, response)
     dispatch.ring(job.queue)
     return view
 
 
-@router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413))
+@router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413, 429))
 def retry_job(
-    job_id: str, raw: RawBody, response: Response, owner: Owner, database: TheDatabase, dispatch: TheDispatch
+    job_id: str,
+    raw: RawBody,
+    response: Response,
+    owner: Whose,
+    acting: TheActing,
+    dispatch: TheDispatch,
+    settings: TheSettings,
 ) -> JobView:
     """Queues a job that failed or was cancelled again: steps that are done stay done, and checkpoints are gone on from."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
+        quotas.refuse_too_many(session, [(jobs.get(session, owner, job_id).owner, settings.quota)])
         job = wishes.retry(session, owner, job_id)
         view = _view(session, job, response)
     dispatch.ring(job.queue)

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase, TheFollowing, TheStorage
 from service.api.errors import BadParameter, NoSuchThing
 from service.api.following import RETRY_MILLISECONDS, EventStream, Following, end_of
@@ -34,7 +34,7 @@ Attempt = Annotated[int | None, Query(ge=1, lt=2**31, description="The present o
 @router.get("/jobs/{job_id}/logs", response_class=PlainTextResponse, responses=declared(404, 422))
 def get_log(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     storage: TheStorage,
     attempt: Attempt = None,
@@ -72,7 +72,7 @@ _PLACE = re.compile(r"([0-9]{1,9}):([0-9]{1,15})")
 @router.get("/jobs/{job_id}/logs/stream", response_class=EventStream, responses=declared(404, 422))
 async def stream_log(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     storage: TheStorage,
     following: TheFollowing,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.collaborators import TheDatabase, TheRendered
 from service.api.errors import BadParameter, NoSuchThing
 from service.api.problems import declared
@@ -115,7 +115,7 @@ class Catalogue(BaseModel):
 @router.get("/jobs/{job_id}/metrics", response_model=MetricsView, responses=declared(404, 422))
 def get_metrics(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     rendered: TheRendered,
     step: Annotated[str | None, Query(description="A step of the job.")] = None,
@@ -145,7 +145,7 @@ def get_metrics(
 @router.get("/jobs/{job_id}/metrics/series", response_model=SeriesView | SeriesNames, responses=declared(404, 422))
 def get_series(
     job_id: str,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     rendered: TheRendered,
     name: Annotated[str | None, Query(description="Such as loss; without it, the names there are.")] = None,

@@ -6,6 +6,7 @@ To add an error: one line in STATUS. A test holds the table against the error tr
 import logging
 from collections.abc import Sequence
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 import orjson
@@ -43,12 +44,15 @@ class Code(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"  # neither JSON nor YAML
     BODY_TOO_LARGE = "body_too_large"  # larger than FINEBITS_MAX_BODY_BYTES
     UNAUTHORIZED = "unauthorized"  # no bearer key, or another
+    FORBIDDEN = "forbidden"  # the key has not the scope that this needs
+    QUOTA_REACHED = "quota_reached"  # the owner has as much as its quota allows; Retry-After says when to ask again
     NOT_FOUND = "not_found"  # no such address, job, file or part of a job
     METHOD_NOT_ALLOWED = "method_not_allowed"  # the address is there, the method is not; `Allow` says which are
     GONE = "gone"  # the file was there, and is no more
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"  # the file is shorter than that
     STATE_CONFLICT = "state_conflict"  # the job's present `state` does not allow this
     IN_USE = "in_use"  # jobs that have not ended need it; `jobs` says which
+    OFFSET_CONFLICT = "offset_conflict"  # the piece begins elsewhere than the file ends; `offset` says where it does
     PRECONDITION_FAILED = "precondition_failed"  # If-Match names another version than the job has now
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another body
     IDEMPOTENCY_BUSY = "idempotency_busy"  # the key is being answered now; ask again
@@ -67,6 +71,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.NotFound: (404, Code.NOT_FOUND),
     store.StateConflict: (409, Code.STATE_CONFLICT),
     store.InUse: (409, Code.IN_USE),
+    store.QuotaReached: (429, Code.QUOTA_REACHED),
     store.StaleVersion: (412, Code.PRECONDITION_FAILED),
     store.IdempotencyMismatch: (422, Code.IDEMPOTENCY_MISMATCH),
     store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
@@ -76,10 +81,12 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.WorkerIsThere: (409, Code.WORKER_CONFLICT),
     store.WorkerReplaced: (409, Code.WORKER_CONFLICT),
     api.Unauthorized: (401, Code.UNAUTHORIZED),
+    api.Forbidden: (403, Code.FORBIDDEN),
     api.UnreadableBody: (400, Code.MALFORMED_BODY),
     api.UnreadableRange: (400, Code.MALFORMED_REQUEST),
     api.UnsupportedMediaType: (415, Code.UNSUPPORTED_MEDIA_TYPE),
     api.BodyTooLarge: (413, Code.BODY_TOO_LARGE),
+    api.OffsetConflict: (409, Code.OFFSET_CONFLICT),
     api.BadParameter: (422, Code.INVALID_PARAMETER),
     api.NoSuchThing: (404, Code.NOT_FOUND),
     api.Gone: (410, Code.GONE),
@@ -177,6 +184,8 @@ async def _known(request: Request, error: Exception) -> Response:
             return problem(request.scope, status, code, str(error), headers={"ETag": quoted(f"v{version}")})
         case store.BadCursor():
             return problem(request.scope, status, code, str(error), [{"pointer": "/query/after", "detail": str(error)}])
+        case store.QuotaReached(retry_seconds=seconds):
+            return problem(request.scope, status, code, str(error), headers={"Retry-After": str(ceil(seconds))})
         case store.IdempotencyBusy():
             return problem(request.scope, status, code, str(error), headers={"Retry-After": "1"})
         case api.ApiError(headers=headers, members=members):

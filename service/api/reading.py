@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
-
-from fastapi import Request
+from typing import Any
 
 from service.api.fitting import Fitting
 from service.api.lately import Lately
+from service.api.naming import Naming
 from service.api.referring import Referring
 from service.api.saving import Saving
 from service.library.check import FoundWell, Roots, check
@@ -18,19 +17,9 @@ from service.specs.read import read_job
 from service.specs.refusals import Refusal
 from service.specs.reward_api import hosts_of
 from service.store import files, jobs
+from service.store.audit import Trace
 from service.store.references import named_in
 from service.store.session import Database
-
-
-class AskedBy(NamedTuple):
-    """The request that a job comes from, and the trace that it is part of."""
-
-    request_id: str | None
-    trace: str | None
-
-
-def asked_by(request: Request) -> AskedBy:
-    return AskedBy(request.state.request_id, getattr(request.state, "trace", None))
 
 
 @dataclass(frozen=True)
@@ -41,25 +30,35 @@ class Reading:
     database: Database
     well: FoundWell
     lately: Lately
+    trace: Trace | None = None  # who asks, for the audit log
 
-    def new_job(self, owner: str, document: Any, by: AskedBy) -> jobs.New:
-        """Raises SpecRefused."""
+    def new_job(self, owner: str, document: Any, traceparent: str | None = None) -> jobs.New:
+        """The request's span, as W3C writes it, is what the job's own go on from. Raises SpecRefused."""
         roots = self.roots(owner, document)
         fitting, referring = Fitting(self.database, roots, document, self.lately), Referring(self.database, owner)
-        saving = Saving(self.database, owner)
+        naming, saving = Naming(self.database, owner, self.settings.datasets_root), Saving(self.database, owner)
 
         def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
             yield from referring(spec, resolved)
-            written = referring.written_out(resolved)
-            yield from check(roots, spec, written, self.well)
+            written = naming.written_out(referring.written_out(resolved))
+            yield from check(with_uploaded(roots, naming), spec, written, self.well)
             yield from saving(spec, written)
             yield from fitting(spec, written)
 
         read = read_job(document, look)
-        notices = (*read.notices, *fitting.notices)
-        read = replace(read, resolved=referring.written_out(read.resolved), notices=notices)
-        key, lasts = self.settings.secret_key, self.settings.artifacts_ttl_seconds
-        return jobs.New(owner, document, read, key, lasts, fitting.least_gpu_bytes, by.request_id, by.trace)
+        notices = (*read.notices, *naming.notices, *fitting.notices)
+        read = replace(read, resolved=naming.written_out(referring.written_out(read.resolved)), notices=notices)
+        return jobs.New(
+            owner,
+            document,
+            read,
+            self.settings.secret_key,
+            self.settings.artifacts_ttl_seconds,
+            fitting.least_gpu_bytes,
+            self.trace,
+            traceparent,
+            self.settings.quota,
+        )
 
     def roots(self, owner: str, document: Any) -> Roots:
         """The operator's, with the files of the owner's that the document names."""
@@ -82,3 +81,8 @@ class Reading:
         with self.database.reading() as session:
             found = files.named(session, owner, document)
         return tuple((name, Uploaded.of(file.entry, file.rows)) for name, file in found.items() if file.entry is not None)
+
+
+def with_uploaded(roots: Roots, naming: Naming) -> Roots:
+    """With the data sets that the job names."""
+    return replace(roots, uploaded=(*roots.uploaded, *naming.uploaded)) if naming.uploaded else roots

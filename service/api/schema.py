@@ -10,6 +10,7 @@ from service.api.access import SCHEME
 from service.api.bodies import read_json, read_yaml
 from service.api.openai.uploads import Completion, NewUpload
 from service.api.problems import Problem
+from service.api.scopes import scope_of
 from service.specs import flat
 from service.specs.changes import JobChanges
 from service.specs.generation import Generation
@@ -96,7 +97,7 @@ def install(app: FastAPI) -> None:
             components["securitySchemes"] = SCHEME
             for operation in (operation for path in document["paths"].values() for operation in path.values()):
                 if "401" in operation["responses"]:
-                    operation["security"] = [{name: []} for name in SCHEME]
+                    operation["security"] = [{name: [scope_of(operation["operationId"])]} for name in SCHEME]
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -33,6 +33,7 @@ class JobView(BaseModel):
     """A job: what was asked for, and how far it is."""
 
     id: str
+    owner: str = Field(description="Whose key made it.")
     name: str | None
     labels: dict[str, str]
     state: State
@@ -151,6 +152,7 @@ def job_view(job: Job, done: Sequence[StepResult] = ()) -> JobView:
     parts = ("events", "metrics", "checkpoints", "artifacts", "logs", "cancel", "pause", "resume", "retry")
     return JobView(
         id=job.id,
+        owner=job.owner,
         name=job.name,
         labels=job.labels,
         state=State(job.state),

@@ -1,18 +1,21 @@
 """The workers: what they have, what they run, and how they are; and what their operator wishes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from service.api.access import Whose
+from service.api.acting import TheActing
 from service.api.bodies import RawBody, no_document, read_json
 from service.api.collaborators import TheDatabase
 from service.api.errors import BadParameter
 from service.api.problems import declared
 from service.api.views import iso, iso_or_none
-from service.store import slots, workers
+from service.store import jobs, slots, workers
+from service.store.owners import EVERYBODY
 from service.store.tables import Slot, TakenSlot, Worker
 from service.store.workers import Status
 
@@ -64,24 +67,24 @@ class WorkerList(BaseModel):
 
 
 @router.get("/workers")
-def list_workers(database: TheDatabase) -> WorkerList:
-    """All that have reported, also those that are gone, for a week."""
+def list_workers(database: TheDatabase, whose: Whose) -> WorkerList:
+    """All that have reported, also those that are gone, for a week. Of the jobs that they run, those that the key may see."""
     with database.reading() as session:
-        return WorkerList(data=_views(session, workers.known(session)))
+        return WorkerList(data=_views(session, workers.known(session), whose))
 
 
 @router.get("/workers/{name}", responses=declared(404))
-def get_worker(name: str, database: TheDatabase) -> WorkerView:
+def get_worker(name: str, database: TheDatabase, whose: Whose) -> WorkerView:
     """A worker, slot by slot."""
     with database.reading() as session:
-        return _view(session, workers.get(session, name))
+        return _views(session, [workers.get(session, name)], whose)[0]
 
 
 @router.post("/workers/{name}/drain", responses=declared(400, 404, 413))
 def drain_worker(
     name: str,
     raw: RawBody,
-    database: TheDatabase,
+    acting: TheActing,
     now: Annotated[bool, Query(description="Have the jobs that run save a checkpoint and go on elsewhere.")] = False,
 ) -> WorkerView:
     """The worker takes no new jobs, also after a restart, until it is undrained. Those that run go on to their end.
@@ -89,15 +92,15 @@ def drain_worker(
     `{"stop_jobs": true}` as a body says the same as `now`.
     """
     stop_jobs = now or _stop_jobs(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(session, workers.drain(session, name, stop_jobs))
 
 
 @router.post("/workers/{name}/undrain", responses=declared(400, 404, 413))
-def undrain_worker(name: str, raw: RawBody, database: TheDatabase) -> WorkerView:
+def undrain_worker(name: str, raw: RawBody, acting: TheActing) -> WorkerView:
     """The worker takes jobs again, from its next heartbeat on."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(session, workers.undrain(session, name))
 
 
@@ -109,16 +112,18 @@ def _stop_jobs(raw: bytes) -> bool:
 
 
 def _view(session: Session, worker: Worker) -> WorkerView:
-    return _views(session, [worker])[0]
+    return _views(session, [worker], EVERYBODY)[0]
 
 
-def _views(session: Session, found: Sequence[Worker]) -> list[WorkerView]:
+def _views(session: Session, found: Sequence[Worker], whose: str) -> list[WorkerView]:
     names = [worker.name for worker in found]
     statuses, own, taken = workers.statuses(session, names), slots.of_workers(session, names), slots.taken(session, names)
-    return [_worker_view(worker, statuses[worker.name], own[worker.name], taken) for worker in found]
+    seen = jobs.owned(session, whose, {use.job_id for use in taken} | {worker.reserved_for or "" for worker in found})
+    shown = [use for use in taken if use.job_id in seen]
+    return [_worker_view(worker, statuses[worker.name], own[worker.name], shown, seen) for worker in found]
 
 
-def _worker_view(worker: Worker, status: Status, own: Sequence[Slot], taken: Sequence[TakenSlot]) -> WorkerView:
+def _worker_view(worker: Worker, status: Status, own: Sequence[Slot], taken: Sequence[TakenSlot], seen: Set[str]) -> WorkerView:
     is_there = status in (Status.UP, Status.DRAINING)
     return WorkerView(
         name=worker.name,
@@ -132,7 +137,7 @@ def _worker_view(worker: Worker, status: Status, own: Sequence[Slot], taken: Seq
         queues=worker.queues,
         extras=worker.extras,
         sharing=worker.sharing,
-        reserved_for=worker.reserved_for,
+        reserved_for=worker.reserved_for if worker.reserved_for in seen else None,
         started_at=iso(worker.started_at),
         heartbeat_at=iso(worker.heartbeat_at),
         stopped_at=iso_or_none(worker.stopped_at),

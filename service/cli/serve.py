@@ -11,6 +11,7 @@ def serve() -> None:
     uvicorn.run(
         "service.app:from_environment",
         factory=True,
+        proxy_headers=False,  # whom to believe is FINEBITS_TRUSTED_PROXIES
         host=settings.host,
         port=settings.port,
         timeout_graceful_shutdown=settings.stop_seconds,

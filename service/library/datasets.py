@@ -43,6 +43,25 @@ def entries(root: Path, folder: str, uploaded: Mapping[str, Uploaded] | None = N
         raise LibraryError(str(error)) from None
 
 
+def lists(root: Path, folder: str, name: str) -> bool:
+    """Whether the folder's dataset_info.json has that name, of an entry that can be used or not."""
+    try:
+        file = inside(root, folder) / "dataset_info.json"
+        stat = file.stat()
+    except (OutsideRoot, OSError):
+        return False
+    return name in _names(file.parent, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _names(folder: Path, mtime_ns: int, size: int) -> frozenset[str]:
+    """Time and size are for the cache."""
+    try:
+        return frozenset(read_dataset_info(folder))
+    except DatasetInfoError:
+        return frozenset()
+
+
 class Known:
     """The data sets of one folder, and those that were uploaded, by name."""
 

@@ -192,7 +192,10 @@ def _counts(roots: Roots, step: ResolvedStep, names: Sequence[str] | None = None
     for name in (step.data.dataset or ()) if names is None else names:
         files = datasets.find(known, name, step.finetuning, step.data.split, roots.hubs)
         if name in known.uploaded:
-            counts.append(min(known.uploaded[name].rows, step.data.max_samples or known.uploaded[name].rows))
+            rows = known.uploaded[name].rows
+            if rows is None:
+                return None, "The rows of a large file that was uploaded are counted by the worker."
+            counts.append(min(rows, step.data.max_samples or rows))
             continue
         if why := datasets.why_not_counted(files):
             return None, why

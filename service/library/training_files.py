@@ -24,12 +24,12 @@ class Uploaded:
     """A data set that was uploaded: how its rows read, and how many there are."""
 
     entry: DatasetEntry
-    rows: int
+    rows: int | None  # None of a large file, whose rows nobody has counted yet
 
     @classmethod
     def of(cls, entry: dict[str, Any], rows: int | None) -> Self:
         """As the store keeps it."""
-        return cls(DatasetEntry.model_validate(entry), rows or 0)
+        return cls(DatasetEntry.model_validate(entry), rows)
 
 
 @dataclass(frozen=True)

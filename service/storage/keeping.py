@@ -29,12 +29,11 @@ def incoming(root: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def keep(storage: Storage, root: Path, file: Path, key: str) -> tuple[int, str]:
-    """Moves the file into the store as `key`; its (size, SHA-256). Raises StorageError."""
+def keep(storage: Storage, root: Path, file: Path, key: str, sha256: str | None = None) -> tuple[int, str]:
+    """Moves the file into the store as `key`; its (size, SHA-256), which is found out unless it is given. Raises StorageError."""
     with _writing():
-        size = file.stat().st_size
+        size, sha256 = file.stat().st_size, sha256 or sha256_of(file)
         with file.open("rb+") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
             os.fsync(opened.fileno())  # whoever is told that it is kept may rely on it
     if not isinstance(storage, Folder):
         storage.put(file, key, size, sha256)
@@ -44,6 +43,23 @@ def keep(storage: Storage, root: Path, file: Path, key: str) -> tuple[int, str]:
         to.parent.mkdir(parents=True, exist_ok=True)
         file.replace(to)
     return size, sha256
+
+
+@contextmanager
+def here(storage: Storage, root: Path, key: str, size: int, sha256: str) -> Iterator[Path]:
+    """A file of the store on this host, to read until the block ends. Raises StorageError."""
+    if isinstance(storage, Folder):
+        yield storage.path(key)
+        return
+    with incoming(root) as folder:
+        path = folder / Path(key).name
+        storage.fetch(key, path, size, sha256)
+        yield path
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @contextmanager

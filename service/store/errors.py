@@ -4,6 +4,7 @@ StoreError
 ├── NotFound                 there is no such thing, or it is not the caller's
 ├── StateConflict            the job's present state does not allow this; `state` says which it is
 ├── InUse                    jobs that have not ended refer to it; `jobs` are their ids
+├── QuotaReached             the owner has as much as its quota allows; `retry_seconds` until it may have more
 ├── StaleVersion             the job has changed since the caller looked; `version` is what it is now
 ├── IdempotencyMismatch      the same key came with another body
 ├── IdempotencyBusy          the same key is being answered at this moment
@@ -46,6 +47,14 @@ class InUse(StoreError):
     def __init__(self, what: str, jobs: Sequence[str]):
         self.jobs = list(jobs)
         super().__init__(f"{what} is referred to by {', '.join(jobs)}; cancel or end those first.")
+
+
+class QuotaReached(StoreError):
+    """The owner has as much as its quota allows."""
+
+    def __init__(self, sentence: str, retry_seconds: float):
+        self.retry_seconds = retry_seconds
+        super().__init__(sentence)
 
 
 class StaleVersion(StoreError):

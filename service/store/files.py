@@ -84,6 +84,7 @@ def listing(
 def delete(session: Session, owner: str, file_id: str) -> None:
     """Forgets a file; its bytes go after the commit. Raises InUse where a job that has not ended needs it."""
     get(session, owner, file_id)
+    session.execute(select(File.id).where(File.id == file_id).with_for_update())  # a job that names it now is seen, or waits
     if users := live_references(session, file_id):
         raise InUse(f"The file {file_id}", users)
     _forget(session, [file_id])

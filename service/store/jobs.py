@@ -5,26 +5,29 @@ What a client wishes of a job is in wishes.py, what a worker does with one in le
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.specs.job import ResolvedJob
+from service.specs.quota import UNLIMITED, Quota
 from service.specs.read import ReadJob
 from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
 from service.specs.version import SPEC_VERSION
-from service.store import events, references, slots, tokens, webhooks
+from service.store import audit, events, gpu_use, quotas, references, slots, tokens, webhooks
+from service.store.audit import Trace
 from service.store.clock import now
 from service.store.errors import BadCursor, NotFound
 from service.store.events import Kind
 from service.store.labels import has as has_label
 from service.store.labels import note as note_labels
 from service.store.need import need_of
+from service.store.owners import EVERYBODY, belongs
 from service.store.states import ENDED, State, sources
 from service.store.tables import Job, JobLabel
 
@@ -39,13 +42,12 @@ _INSERT = (
 
 
 # What a client that follows its jobs asks again and again, made once for the same reason.
-_VERSION = select(_JOBS.c.version).where(_JOBS.c.id == bindparam("job_id"), _JOBS.c.owner == bindparam("owner"))
-_NEWEST = (
-    select(_JOBS.c.id, _JOBS.c.version)
-    .where(_JOBS.c.owner == bindparam("owner"))
-    .order_by(_JOBS.c.created_at.desc(), _JOBS.c.id.desc())
-    .limit(bindparam("most"))
+_IS_ITS = or_(bindparam("owner") == EVERYBODY, _JOBS.c.owner == bindparam("owner"))
+_VERSION = select(_JOBS.c.version).where(_JOBS.c.id == bindparam("job_id"), _IS_ITS)
+_NEWEST_OF_ALL = (
+    select(_JOBS.c.id, _JOBS.c.version).order_by(_JOBS.c.created_at.desc(), _JOBS.c.id.desc()).limit(bindparam("most"))
 )
+_NEWEST = _NEWEST_OF_ALL.where(_JOBS.c.owner == bindparam("owner"))
 
 
 class New(NamedTuple):
@@ -57,8 +59,9 @@ class New(NamedTuple):
     key: SecretStr | None = None
     artifacts_ttl_seconds: float | None = None  # the operator's, for a job that has none of its own
     least_gpu_bytes: int = 0  # the memory without which a GPU is not worth trying; 0 where it is not known
-    request_id: str | None = None  # of the request that makes it
-    trace: str | None = None  # that request's traceparent
+    trace: Trace | None = None  # who asks, for the audit log
+    traceparent: str | None = None  # what the spans of its work go on from
+    default_quota: Quota = UNLIMITED
 
 
 class Listed(NamedTuple):
@@ -77,7 +80,8 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
 
 
 def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
-    """The same for several, in their order: however many they are, two statements go to the database."""
+    """The same for several, in their order: however many they are, as few statements go to the database. Raises QuotaReached."""
+    quotas.refuse_too_many(session, [(new.owner, new.default_quota) for new in asked])
     rows = [_row(new) for new in asked]
     stored = {row.id: row._mapping for row in session.execute(_INSERT, rows)}
     for new, row in zip(asked, rows, strict=True):
@@ -87,6 +91,7 @@ def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
     note_labels(session, [(row["id"], row["owner"], row["created_at"], row["labels"]) for row in rows])
     references.note(session, [(row["id"], row["resolved"]) for row in rows])
     events.begin(session, [(row["id"], row["created_at"], _told(row)) for row in rows])
+    audit.note(session, [new.trace.of(row["id"]) for new, row in zip(asked, rows, strict=True) if new.trace is not None])
     return [Job(**row) for row in rows]
 
 
@@ -116,8 +121,8 @@ def _row(new: New) -> dict[str, Any]:
         "ran_seconds": 0.0,
         "version": 1,
         "event_count": 1 + len(new.read.notices),
-        "request_id": new.request_id,
-        "trace": new.trace,
+        "request_id": None if new.trace is None else new.trace.request_id,
+        "trace": new.traceparent,
     }
 
 
@@ -131,7 +136,7 @@ def _told(row: dict[str, Any]) -> list[events.Told]:
 
 
 def get(session: Session, owner: str, job_id: str) -> Job:
-    job = session.scalar(select(Job).where(Job.id == job_id, Job.owner == owner))
+    job = session.scalar(select(Job).where(Job.id == job_id, belongs(Job.owner, owner)))
     if job is None:
         raise NotFound("job", job_id)
     return job
@@ -143,6 +148,11 @@ def version(session: Session, owner: str, job_id: str) -> int:
     if found is None:
         raise NotFound("job", job_id)
     return found
+
+
+def owned(session: Session, owner: str, job_ids: Collection[str]) -> set[str]:
+    """Those of the jobs that are the owner's."""
+    return set(session.scalars(select(Job.id).where(Job.id.in_(job_ids), belongs(Job.owner, owner))))
 
 
 def step_names(session: Session, job_id: str) -> list[str]:
@@ -176,7 +186,8 @@ def listing(
 ) -> tuple[list[Listed], bool]:
     """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive."""
     if not labels and state is None and after is None:
-        found = session.execute(_NEWEST, {"owner": owner, "most": limit + 1}).all()
+        newest, whose = (_NEWEST_OF_ALL, {}) if owner == EVERYBODY else (_NEWEST, {"owner": owner})
+        found = session.execute(newest, {"most": limit + 1, **whose}).all()
     else:
         found = session.execute(_listing(session, owner, after, state, labels or {}).limit(limit + 1)).all()
     return [Listed(*row) for row in found[:limit]], len(found) > limit
@@ -190,7 +201,7 @@ def _listing(session: Session, owner: str, after: str | None, state: State | Non
     if state is not None:
         wanted = wanted.where(Job.state == state)
     if after is not None:
-        place = session.execute(select(Job.created_at, Job.id).where(Job.id == after, Job.owner == owner)).one_or_none()
+        place = session.execute(select(Job.created_at, Job.id).where(Job.id == after, belongs(Job.owner, owner))).one_or_none()
         if place is None:
             raise BadCursor(f"after={after!r} is not a job of this list.")
         wanted = wanted.where(tuple_(*order) < tuple_(*place))
@@ -200,10 +211,10 @@ def _listing(session: Session, owner: str, after: str | None, state: State | Non
 def _listed_by(owner: str, label: tuple[str, str] | None = None) -> tuple[Select[str, int], tuple[Any, Any]]:
     """The owner's jobs, and what they are in order of: with a label its own rows, which an index has in that order."""
     if label is None:
-        every = select(Job.id, Job.version).where(Job.owner == owner)
+        every = select(Job.id, Job.version).where(belongs(Job.owner, owner))
         return every, (Job.created_at, Job.id)
     labelled = select(Job.id, Job.version).join(JobLabel, JobLabel.job_id == Job.id)
-    its_own = (JobLabel.owner == owner, JobLabel.name == label[0], JobLabel.value == label[1])
+    its_own = (belongs(JobLabel.owner, owner), JobLabel.name == label[0], JobLabel.value == label[1])
     return labelled.where(*its_own), (JobLabel.created_at, JobLabel.job_id)
 
 
@@ -229,6 +240,7 @@ def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bo
     )
     if moved is not None and to != State.RUNNING:
         slots.free(session, job_id)
+        gpu_use.settle(session, job_id)
     if moved is not None and to in ENDED:
         webhooks.announce_end(session, moved)
     return moved

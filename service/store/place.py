@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, literal_column, select
 from sqlalchemy.orm import Session
 
-from service.store import forecast, line, slots, workers
+from service.specs.quota import UNLIMITED, Quota
+from service.store import forecast, line, quotas, slots, workers
 from service.store.clock import now
 from service.store.line import Waiting
 from service.store.tables import Job, Slot, Worker
@@ -28,11 +29,14 @@ class Place:
     why_unknown: str | None = None
 
 
-def of_job(session: Session, job_id: str) -> Place | None:
+def of_job(session: Session, job_id: str, default: Quota = UNLIMITED) -> Place | None:
     """None of a job that is not ready: it runs, has ended, or must wait for something else than its turn."""
     waiting = line.one(session, job_id)
     if waiting is None:
         return None
+    quota = quotas.of_owner(session, waiting.owner, default)
+    if why := quotas.why_held(session, waiting, max(waiting.need.gpus, 0), quota):
+        return Place(None, None, why)
     before = _count_before(session, waiting)
     if before > MOST:
         return Place(None, None, f"More than {MOST:,} jobs are before it.")

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, Table, Text, exists, insert, selec
 from sqlalchemy import cast as cast_to
 from sqlalchemy.orm import Session, aliased
 
+from service.specs.refusals import Refusal, SpecRefused
 from service.store.states import ENDED
 from service.store.tables import File, Job, JobReference
 
@@ -23,7 +24,17 @@ def note(session: Session, made: Iterable[tuple[str, dict[str, Any]]]) -> None:
     """
     rows = [{"job_id": job_id, "to_job": named} for job_id, resolved in made for named in named_in(resolved)]
     if rows:
+        _hold(session, {row["to_job"] for row in rows if row["to_job"].startswith("file-")})
         session.execute(_INSERT, rows)
+
+
+def _hold(session: Session, file_ids: set[str]) -> None:
+    """Until the references are there, nobody deletes the files: who would waits, and finds them needed. Raises SpecRefused."""
+    if not file_ids:
+        return
+    held = select(File.id).where(File.id.in_(file_ids)).order_by(File.id).with_for_update(read=True, key_share=True)
+    if gone := file_ids - set(session.scalars(held)):
+        raise SpecRefused([Refusal(("data", "dataset"), f"The file {min(gone)} was deleted a moment ago.")])
 
 
 def live_references(session: Session, named: str) -> Sequence[str]:

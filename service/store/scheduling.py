@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, aliased
 
-from service.store import forecast, leases, line, slots, workers
+from service.specs.quota import UNLIMITED, Quota
+from service.store import forecast, gpu_use, leases, line, quotas, slots, workers
 from service.store.clock import now
 from service.store.errors import WorkerReplaced
 from service.store.leases import Claim
 from service.store.line import Waiting
-from service.store.need import Need
+from service.store.need import WHOLE, Need
 from service.store.tables import Job, Slot, Worker
 from service.store.workers import Identity
 
@@ -29,8 +30,9 @@ class Placement:
     fraction: float  # of each GPU's memory
 
 
-def best(session: Session, me: Identity, skip: Collection[str] = ()) -> str | None:
-    """The job that this worker would take now: the first in line that fits beside those that run. Raises WorkerReplaced.
+def best(session: Session, me: Identity, skip: Collection[str] = (), default: Quota = UNLIMITED) -> str | None:
+    """The job that this worker would take now: the first in line that fits beside those that run, and that its owner's quota
+    lets begin. Raises WorkerReplaced.
 
     Only a look: `claim` looks again, where nobody can come between.
     """
@@ -39,13 +41,17 @@ def best(session: Session, me: Identity, skip: Collection[str] = ()) -> str | No
         return None
     own = slots.of_worker(session, worker.name)
     reserved = _reserved(session, worker)
-    for waiting in _candidates(session, worker, reserved, skip):
-        if _places(worker, own, waiting, reserved) is not None:
+    candidates = _candidates(session, worker, reserved, skip)
+    quota_of = quotas.of_owners(session, {waiting.owner for waiting in candidates}, default) if candidates else {}
+    for waiting in candidates:
+        if _places(worker, own, waiting, reserved) is None:
+            continue
+        if quotas.why_held(session, waiting, _gpus(worker, own, waiting), quota_of[waiting.owner]) is None:
             return waiting.id
     return None
 
 
-def claim(session: Session, me: Identity, lease_seconds: float, job_id: str) -> Placement | None:
+def claim(session: Session, me: Identity, lease_seconds: float, job_id: str, default: Quota = UNLIMITED) -> Placement | None:
     """Claims that job with all the slots that it needs, or nothing. Raises WorkerReplaced."""
     worker = _registered(session, me, lock=True)  # one claim at a time for each worker: what is free stays so
     own = slots.of_worker(session, worker.name)
@@ -53,7 +59,7 @@ def claim(session: Session, me: Identity, lease_seconds: float, job_id: str) -> 
     if worker.draining or waiting is None or waiting.spec_version not in worker.spec_versions:
         return None
     places = _places(worker, own, waiting, _reserved(session, worker))
-    if places is None:
+    if places is None or _is_over_quota(session, worker, own, waiting, default):
         return None
     held = leases.claim(session, worker.queues, worker.name, lease_seconds, only=job_id)
     if held is None:
@@ -61,12 +67,14 @@ def claim(session: Session, me: Identity, lease_seconds: float, job_id: str) -> 
     devices = tuple(slot.device for slot in places if slot.device is not None)
     part = waiting.need.part(worker.sharing)
     slots.take(session, job_id, places, part if devices else 1000)
+    if devices:
+        gpu_use.begin(session, job_id, held.attempt, part * len(devices))
     if worker.reserved_for == job_id:
         worker.reserved_for = None
     return Placement(held, devices, part / 1000)
 
 
-def reserve(session: Session, queues: Sequence[str], after_seconds: float) -> tuple[str, str] | None:
+def reserve(session: Session, queues: Sequence[str], after_seconds: float, default: Quota = UNLIMITED) -> tuple[str, str] | None:
     """Reserves a worker for the first in line of those that have waited so long and fit nowhere now: (job, worker).
 
     The worker where it will fit soonest. One reservation a transaction: two that made several could wait for one another.
@@ -77,6 +85,8 @@ def reserve(session: Session, queues: Sequence[str], after_seconds: float) -> tu
     own, free_at = slots.of_workers(session, names), forecast.free_at(session, names)
     for waiting in _passed_over(session, queues, after_seconds):
         could = [worker for worker in there if _could_ever(worker, own[worker.name], waiting)]
+        if could and _why_held(session, could[0], own[could[0].name], waiting, default):
+            continue
         if not could or any(waiting.need.places(own[worker.name], worker.sharing) for worker in could):
             continue
         chosen = min(could, key=lambda worker: _wait(worker, own[worker.name], waiting.need, free_at))
@@ -101,6 +111,40 @@ def tell_unreadable(session: Session, queues: Sequence[str]) -> None:
             f"Held: it is written in version {waiting.spec_version} of the language of jobs, and the workers of queue "
             f"{waiting.queue} read {', '.join(map(str, read))}. It begins when there is a worker of its version.",
         )
+
+
+def tell_over_quota(session: Session, queues: Sequence[str], default: Quota = UNLIMITED) -> None:
+    """Says of jobs that their owner's quota holds them, and which."""
+    live = [worker for worker in workers.live(session) if not worker.draining]
+    own = slots.of_workers(session, [worker.name for worker in live])
+    for waiting in line.heads(session, queues):
+        could = next((worker for worker in live if _could_begin(worker, own[worker.name], waiting)), None)
+        if could is not None and (why := _why_held(session, could, own[could.name], waiting, default)):
+            leases.hold(session, waiting.id, could.name, why)
+
+
+def _could_begin(worker: Worker, own: Sequence[Slot], waiting: Waiting) -> bool:
+    return waiting.queue in worker.queues and waiting.need.could_ever(own, worker.sharing)
+
+
+def _is_over_quota(session: Session, worker: Worker, own: Sequence[Slot], waiting: Waiting, default: Quota) -> bool:
+    """Looked at where nobody else of this owner can begin meanwhile."""
+    quota = quotas.of_owner(session, waiting.owner, default)
+    if quota.running is None and quota.gpu_hours is None:
+        return False
+    quotas.lock(session, waiting.owner)
+    counted = line.one(session, waiting.id)  # again: another of the owner's may have begun before the lock was had
+    return counted is None or quotas.why_held(session, counted, _gpus(worker, own, counted), quota) is not None
+
+
+def _why_held(session: Session, worker: Worker, own: Sequence[Slot], waiting: Waiting, default: Quota) -> str | None:
+    quota = quotas.of_owner(session, waiting.owner, default)
+    return quotas.why_held(session, waiting, _gpus(worker, own, waiting), quota)
+
+
+def _gpus(worker: Worker, own: Sequence[Slot], waiting: Waiting) -> float:
+    """How many whole GPUs the job would take there."""
+    return waiting.need.gpus_of(own) * waiting.need.part(worker.sharing) / WHOLE
 
 
 def _registered(session: Session, me: Identity, lock: bool = False) -> Worker:

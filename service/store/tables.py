@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
@@ -96,6 +97,8 @@ class Job(Base):
         CheckConstraint("(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="ended_has_time"),
         CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
         Index("ix_jobs_created", "owner", "created_at", "id"),
+        Index("ix_jobs_of_all", "created_at", "id"),
+        Index("ix_jobs_state_of_all", "state", "created_at", "id"),
         Index(
             "ix_jobs_waiting",
             "queue",
@@ -167,7 +170,10 @@ class JobLabel(Base):
     owner: Mapped[str]
     created_at: Mapped[float]
 
-    __table_args__ = (Index("ix_job_labels_listed", "owner", "name", "value", "created_at", "job_id"),)
+    __table_args__ = (
+        Index("ix_job_labels_listed", "owner", "name", "value", "created_at", "job_id"),
+        Index("ix_job_labels_of_all", "name", "value", "created_at", "job_id"),
+    )
 
 
 class JobReference(Base):
@@ -589,3 +595,100 @@ class WebhookDelivery(Base):
         Index("ix_webhook_deliveries_listed", "webhook_id", "created_at", "id"),
         Index("ix_webhook_deliveries_created", "created_at"),
     )
+
+
+class ApiKey(Base):
+    """A key that programs ask with. Kept is the SHA-256 of it: the key itself was shown once."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)  # stands in the key, too
+    sha256: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str]
+    scopes: Mapped[list[Any]]
+    name: Mapped[str | None]
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]  # to the minute
+    revoked_at: Mapped[float | None]
+
+    __table_args__ = (Index("ix_api_keys_owner", "owner", "created_at", "id"),)
+
+
+class AuditEntry(Base):
+    """Who changed what, when, from where. Rows are only added: the database's own triggers refuse the rest."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    at: Mapped[float]
+    owner: Mapped[str]  # of the key
+    key: Mapped[str]  # its id; "operator" and "open" where it is none of these
+    action: Mapped[str]  # the operation, as the OpenAPI document names it
+    subject: Mapped[str]  # what it was done to
+    client: Mapped[str]  # the address
+    request_id: Mapped[str]
+
+    __table_args__ = (Index("ix_audit_owner", "owner", "id"),)
+
+
+class QuotaRow(Base):
+    """What an owner may have; None: what the settings say."""
+
+    __tablename__ = "quotas"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    queued: Mapped[int | None]
+    running: Mapped[int | None]
+    gpu_hours: Mapped[float | None]  # in a calendar month, UTC
+    changed_at: Mapped[float]
+
+
+class GpuUse(Base):
+    """What one attempt uses of GPUs: held while it runs, settled when it ends. It outlives its job."""
+
+    __tablename__ = "gpu_use"
+
+    job_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    permille: Mapped[int]  # of a GPU, over all that it has
+    began_at: Mapped[float]
+    held_until: Mapped[float]  # what it may use is counted up to here while it runs
+    ended_at: Mapped[float | None]
+
+    __table_args__ = (Index("ix_gpu_use_owner", "owner", "ended_at"),)
+
+
+class DatasetVersion(Base):
+    """An uploaded file under the name of a data set, once for each content."""
+
+    __tablename__ = "dataset_versions"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[str] = mapped_column(String(16), primary_key=True)  # made of the file's content and how its rows read
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"))
+    created_at: Mapped[float]
+
+    __table_args__ = (
+        Index("ix_dataset_versions_newest", "owner", "name", "created_at"),
+        Index("ix_dataset_versions_file_id", "file_id"),
+    )
+
+
+class DatasetUpload(Base):
+    """A data set that is being sent. How much of it has come is the size of its file."""
+
+    __tablename__ = "dataset_uploads"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str] = mapped_column(String(64))
+    file_name: Mapped[str]
+    entry: Mapped[dict[str, Any]]  # as its sender says the rows read
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str | None] = mapped_column(String(64))  # as its sender says
+    created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_dataset_uploads_age", "created_at"),)

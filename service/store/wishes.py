@@ -18,6 +18,7 @@ from service.store.clock import now
 from service.store.errors import InUse, NotFound, StaleVersion, StateConflict
 from service.store.events import Kind
 from service.store.jobs import forget_hold, locked, move
+from service.store.owners import belongs
 from service.store.references import live_references
 from service.store.states import ENDED, State
 from service.store.tables import Checkpoint, Job, StepResult
@@ -139,7 +140,7 @@ def delete(session: Session, owner: str, job_id: str) -> None:
 
 def _get(session: Session, owner: str, job_id: str) -> Job:
     """The job, with its row locked."""
-    job = locked(session, Job.id == job_id, Job.owner == owner)
+    job = locked(session, Job.id == job_id, belongs(Job.owner, owner))
     if job is None:
         raise NotFound("job", job_id)
     return job

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from service.library.formats import conversation_of, labelled_of, pair_of, text_of
 from service.specs.dataset_info import DatasetEntry, read_dataset_info
 from service.specs.ledger import GROUPS
 from service.specs.read import read_job
 from tests.containers import ROOT
 from tests.specs.job_documents import a_job
 from worker.data.files import read_rows
-from worker.data.formats import conversation_of, labelled_of, pair_of, text_of
 
 
 def examples(page: str) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from service.library.formats import Conversation
 from service.specs.reasons import Reason
-from worker.data.formats import Conversation
 from worker.data.tools import read_calls, read_tools
 from worker.failures import JobFailure
 

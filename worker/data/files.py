@@ -8,7 +8,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,11 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 
+from service.library.rows import Row, Values
 from service.specs.dataset_info import DatasetEntry, DatasetInfoError, files_of
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
 from worker.failures import JobFailure
-
-Values = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row, where it stands (`number` counts from 1; in a text file it is the line), and how its data set reads."""
-
-    values: Values
-    file: str
-    number: int
-    entry: DatasetEntry
 
 
 def read_rows(folder: Path, name: str, entry: DatasetEntry, split: str = "train") -> Iterator[Row]:

@@ -13,9 +13,9 @@ import httpx2
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
+from service.library.rows import Row
 from service.specs.dataset_info import DatasetEntry
 from service.specs.reasons import Reason
-from worker.data.files import Row
 from worker.failures import JobFailure
 
 

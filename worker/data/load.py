@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import conversation_of, labelled_of, pair_of, text_of
+from service.library.rows import Row
 from service.specs.data import DataArguments
 from service.specs.dataset_info import DatasetEntry, DatasetInfoError, read_dataset_info, why_not_for
 from service.specs.file_names import is_file
@@ -17,8 +19,7 @@ from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
 from service.specs.splits import NothingLeft, left_of_each
 from worker.data import cache
-from worker.data.files import Row, read_rows, stamps
-from worker.data.formats import conversation_of, labelled_of, pair_of, text_of
+from worker.data.files import read_rows, stamps
 from worker.data.hub import Hub, commit, hub_rows
 from worker.data.mixing import mix, probabilities_of
 from worker.data.pairs import KtoExample, PairExample, encode_kto, encode_pair

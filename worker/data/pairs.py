@@ -8,8 +8,8 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import Conversation, Labelled, Pair
 from worker.data.encoding import Encoded
-from worker.data.formats import Conversation, Labelled, Pair
 from worker.data.tokenize import MASKED, Example, budget
 from worker.data.turns import AnyTemplate, encode_turns
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import Conversation, Message, conversation_of
 from service.specs.data import DataArguments
 from service.specs.reasons import Reason
-from worker.data.formats import Conversation, Message, conversation_of
 from worker.data.load import Places, Wanted, load_rows, measured_rows
 from worker.data.splits import sample
 from worker.data.templates import TEMPLATES

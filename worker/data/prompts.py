@@ -4,7 +4,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from worker.data.formats import Conversation
+from service.library.formats import Conversation
 from worker.data.tokenize import MASKED, Example, budget
 from worker.data.turns import AnyTemplate, encode_turns
 

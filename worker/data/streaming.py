@@ -14,11 +14,11 @@ import datasets
 import torch
 from datasets.iterable_dataset import ExamplesIterable
 
+from service.library.rows import Row
 from service.specs.data import DataArguments
 from service.specs.dataset_info import DatasetEntry
 from service.specs.reasons import Reason
 from worker.data.collate import features
-from worker.data.files import Row
 from worker.data.mixing import STOPPING, probabilities_of
 from worker.data.pairs import KtoExample, PairExample
 from worker.data.tokenize import MASKED, Coverage, Example

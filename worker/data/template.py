@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from service.library.formats import Conversation, Message
 from service.specs.reasons import Reason
-from worker.data.formats import Conversation, Message
 from worker.data.tools import ToolFormat, read_calls, read_tools, with_tools, written_calls
 from worker.failures import JobFailure
 

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import Conversation
 from service.specs.reasons import Reason
 from worker.data.encoding import encode
-from worker.data.formats import Conversation
 from worker.data.turns import AnyTemplate, encode_turns
 from worker.failures import JobFailure
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import Conversation
 from service.specs.reasons import Reason
 from worker.data.chat_template import OwnTemplate, render, without_end
 from worker.data.encoding import Encoded, encode_parts, encode_pieces, own_text
-from worker.data.formats import Conversation
 from worker.data.template import Template, Turn
 from worker.failures import JobFailure
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import Conversation, Message
 from service.specs.benchmark import LETTERS, Question, Subject
 from service.specs.reasons import Reason
-from worker.data.formats import Conversation, Message
 from worker.data.templates import TEMPLATES
 from worker.data.turns import encode_turns
 from worker.failures import JobFailure

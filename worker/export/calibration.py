@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from service.library.formats import conversation_of, pair_of, text_of
+from service.library.rows import Row
 from service.specs.reasons import Reason
-from worker.data.files import Row
-from worker.data.formats import conversation_of, pair_of, text_of
 from worker.failures import JobFailure
 
 

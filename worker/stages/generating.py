@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
+from service.library.formats import Conversation
+from service.library.formats import Message as Turn
 from service.specs.messages import Message
 from service.specs.reasons import Reason
-from worker.data.formats import Conversation
-from worker.data.formats import Message as Turn
 from worker.data.prompts import encode_prompt
 from worker.data.templates import TEMPLATES
 from worker.data.tokenize import encode_text

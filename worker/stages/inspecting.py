@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import conversation_of, text_of
+from service.library.rows import Row
 from worker import checkpoints
-from worker.data.files import Row
-from worker.data.formats import conversation_of, text_of
 from worker.data.load import encode_rows, split_rows
 from worker.data.tokenize import MASKED, Example, coverage_of
 from worker.information.estimators import LEAST_COVERAGE
@@ -35,7 +35,8 @@ NAMES = {
     "code_redundancy",
     "normalized_compression_distance",
 }
-SHOWN = 3  # rows with their mask
+SHOWN = 10  # rows with their mask
+SHOWN_TOKENS = 1024  # of each of them
 UNCUT = 2**30  # tokens: longer than any row
 
 
@@ -69,7 +70,9 @@ def inspect(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
         "lower_bounds": _lower_bounds({row["measure"]: row["value"] for row in measured}),
         "duplicates": [_alike(one, rows, rows) for one in duplicates],
         "leaks": [_alike(one, held_out, rows) for one in leaks],
-        "examples": [_shown(row, example, tokenizer) for row, example in zip(rows, uncut[:SHOWN], strict=False)],
+        "examples": [
+            _shown(row, example, tokenizer, step.data.cutoff_len) for row, example in zip(rows, uncut[:SHOWN], strict=False)
+        ],
     }
     _leave(run, work, document)
     coverage = coverage_of(len(rows), examples)
@@ -128,14 +131,24 @@ def _alike(one: probe.Likeness, rows: Sequence[Row], others: Sequence[Row]) -> d
     }
 
 
-def _shown(row: Row, example: Example, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """A row as the model reads it, in pieces that are trained or not."""
-    labelled = zip(example.input_ids, example.labels, strict=True)
+def _shown(row: Row, example: Example, tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> dict[str, Any]:
+    """A row as the model reads it, in pieces that are trained or not; and its first tokens with their mask."""
+    labelled = list(zip(example.input_ids, example.labels, strict=True))
     pieces = [
         {"text": tokenizer.decode([token for token, _ in group]), "trained": is_trained}
         for is_trained, group in groupby(labelled, key=lambda pair: pair[1] != MASKED)
     ]
-    return {"file": row.file, "row": row.number, "tokens": len(example.input_ids), "pieces": pieces}
+    n_shown = min(len(labelled), SHOWN_TOKENS)
+    return {
+        "file": row.file,
+        "row": row.number,
+        "tokens": len(example.input_ids),
+        "beyond_cutoff": max(0, len(example.input_ids) - cutoff_len),
+        "pieces": pieces,
+        "token_ids": [token for token, _ in labelled[:n_shown]],
+        "token_texts": [tokenizer.decode([token]) for token, _ in labelled[:n_shown]],
+        "mask": [int(label != MASKED) for _, label in labelled[:n_shown]],
+    }
 
 
 def _leave(run: Run, work: StepWork, document: dict[str, Any]) -> None:

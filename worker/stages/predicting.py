@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from service.library.formats import conversation_of
+from service.library.rows import Row
 from service.specs.generating import predicted_beams
 from service.specs.reasons import Reason
 from worker import checkpoints
-from worker.data.files import Row
-from worker.data.formats import conversation_of
 from worker.data.load import encode_prompts, predicted_rows
 from worker.data.templates import TEMPLATES, stop_ids
 from worker.failures import JobFailure

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
+from service.api.acting import Acting, TheActing
 from service.api.collaborators import TheDatabase, TheSettings, TheStorage
 from service.api.errors import BadParameter
 from service.api.openai.pages import Page, page
@@ -22,7 +23,6 @@ from service.specs.refusals import Refusal, SpecRefused
 from service.storage.keeping import keep
 from service.storage.storage import Storage
 from service.store import files
-from service.store.session import Database
 from service.store.tables import File
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -55,21 +55,20 @@ class DeletedView(BaseModel):
 
 
 @router.post("/files", responses=declared(400, 409, 413, 415, 422), openapi_extra={"requestBody": FILE_FORM})
-async def create_file(
-    request: Request, owner: Owner, settings: TheSettings, database: TheDatabase, storage: TheStorage
-) -> FileView:
+async def create_file(request: Request, owner: Owner, settings: TheSettings, acting: TheActing, storage: TheStorage) -> FileView:
     """Keeps a file. One of the purpose fine-tune is read, and refused with the numbers of the lines that cannot be."""
     async with received(request, settings.artifacts_root) as form:
-        return await run_in_threadpool(_kept, form, owner, settings, database, storage)
+        return await run_in_threadpool(_kept, form, owner, settings, acting, storage)
 
 
-def _kept(form: Form, owner: str, settings: Settings, database: Database, storage: Storage) -> FileView:
+def _kept(form: Form, owner: str, settings: Settings, acting: Acting, storage: Storage) -> FileView:
     purpose = purpose_of(form.text("purpose"))
     seconds = _seconds(form.fields.get("expires_after[anchor]"), form.fields.get("expires_after[seconds]"))
     path, name = form.file("file")
     new = look(path, name, purpose, "file")
     stored = store(storage, settings.artifacts_root, path, new["name"])
-    with database.transaction() as session:
+    acting.subject = stored["file_id"]
+    with acting.transaction() as session:
         return file_view(files.add(session, owner, **stored, **new, seconds=seconds))
 
 
@@ -130,9 +129,9 @@ def get_file(file_id: str, owner: Owner, database: TheDatabase) -> FileView:
 
 
 @router.delete("/files/{file_id}", responses=declared(404, 409))
-def delete_file(file_id: str, owner: Owner, database: TheDatabase) -> DeletedView:
+def delete_file(file_id: str, owner: Owner, acting: TheActing) -> DeletedView:
     """Refused while a job that has not ended needs it."""
-    with database.transaction() as session:
+    with acting.transaction() as session:
         files.delete(session, owner, file_id)
     return DeletedView(id=file_id, object="file")
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
+from service.api.acting import Acting, TheActing, TheTrace
 from service.api.bodies import Document, RawBody, no_document
 from service.api.checkpoints import by_text, values_of
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheSettings
@@ -23,7 +24,7 @@ from service.api.openai.pages import Page, page
 from service.api.openai.schema import JOB_BODY
 from service.api.openai.speaking import template_of
 from service.api.problems import declared
-from service.api.reading import AskedBy, Reading, asked_by
+from service.api.reading import Reading
 from service.library import models as library
 from service.library.errors import LibraryError
 from service.specs.checkpoint_names import of_earlier
@@ -41,7 +42,7 @@ router = APIRouter(prefix="/v1/fine_tuning", tags=["openai"])
 AGAIN_SECONDS, RETRIED_SECONDS = 30.0, 1200.0
 
 
-@router.post("/jobs", responses=declared(400, 409, 413, 415, 422), openapi_extra={"requestBody": JOB_BODY})
+@router.post("/jobs", responses=declared(400, 409, 413, 415, 422, 429), openapi_extra={"requestBody": JOB_BODY})
 async def create_fine_tuning_job(
     document: Document,
     request: Request,
@@ -51,17 +52,18 @@ async def create_fine_tuning_job(
     settings: TheSettings,
     well: TheFoundWell,
     lately: TheLately,
+    trace: TheTrace,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     x_stainless_retry_count: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Queues a job. The same body again, within a short while, is answered with the job that the first made."""
-    reading = Reading(settings, database, well, lately)
+    reading = Reading(settings, database, well, lately, trace)
     retried = x_stainless_retry_count not in (None, "0")
     window = RETRIED_SECONDS if retried else AGAIN_SECONDS
     once = Once(owner, f"openai:{digest(document)}", document, window)
     if idempotency_key:
         once = Once(owner, idempotency_key, document)
-    read = partial(_read, reading, owner, document, asked_by(request))
+    read = partial(_read, reading, owner, document, getattr(request.state, "trace", None))
     return await run_in_threadpool(created_once, database, dispatch, once, read, partial(_answer, database))
 
 
@@ -71,7 +73,7 @@ def _answer(database: Database, job: Job, done: Sequence[StepResult]) -> Respons
     return Response(orjson.dumps(view), 200, media_type="application/json")
 
 
-def _read(reading: Reading, owner: str, body: Any, by: AskedBy) -> jobs.New:
+def _read(reading: Reading, owner: str, body: Any, traceparent: str | None) -> jobs.New:
     """Raises SpecRefused, with the places of the request."""
     known = Known(
         model=partial(_place_of_model, reading.database, owner),
@@ -80,7 +82,7 @@ def _read(reading: Reading, owner: str, body: Any, by: AskedBy) -> jobs.New:
     )
     asked: Asked = asked_for(body, known)
     try:
-        return reading.new_job(owner, asked.document, by)
+        return reading.new_job(owner, asked.document, traceparent)
     except SpecRefused as refused:
         raise asked.moved(refused) from None
 
@@ -164,32 +166,33 @@ def get_fine_tuning_job(fine_tuning_job_id: str, owner: Owner, database: TheData
 
 
 @router.post("/jobs/{fine_tuning_job_id}/cancel", responses=declared(400, 404, 409, 413))
-def cancel_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, database: TheDatabase) -> dict[str, Any]:
+def cancel_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> dict[str, Any]:
     no_document(raw)
-    return _steered(fine_tuning_job_id, owner, database, wishes.cancel)[0]
+    return _steered(fine_tuning_job_id, owner, acting, wishes.cancel)[0]
 
 
 @router.post("/jobs/{fine_tuning_job_id}/pause", responses=declared(400, 404, 409, 413))
-def pause_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, database: TheDatabase) -> dict[str, Any]:
+def pause_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> dict[str, Any]:
     """One that runs saves a checkpoint first."""
     no_document(raw)
-    return _steered(fine_tuning_job_id, owner, database, wishes.pause)[0]
+    return _steered(fine_tuning_job_id, owner, acting, wishes.pause)[0]
 
 
 @router.post("/jobs/{fine_tuning_job_id}/resume", responses=declared(400, 404, 409, 413))
 def resume_fine_tuning_job(
-    fine_tuning_job_id: str, raw: RawBody, owner: Owner, database: TheDatabase, dispatch: TheDispatch
+    fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheActing, dispatch: TheDispatch
 ) -> dict[str, Any]:
     """It goes on from its last checkpoint."""
     no_document(raw)
-    view, queue = _steered(fine_tuning_job_id, owner, database, wishes.resume)
+    view, queue = _steered(fine_tuning_job_id, owner, acting, wishes.resume)
     dispatch.ring(queue)
     return view
 
 
-def _steered(text: str, owner: str, database: Database, wish: Callable[[Session, str, str], Job]) -> tuple[dict[str, Any], str]:
+def _steered(text: str, owner: str, acting: Acting, wish: Callable[[Session, str, str], Job]) -> tuple[dict[str, Any], str]:
     job_id = _job_id(text)
-    with database.transaction() as session:
+    acting.subject = job_id
+    with acting.transaction() as session:
         job = wish(session, owner, job_id)
         return _views(session, [job])[0], job.queue
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from service.api.access import Owner
+from service.api.acting import TheActing
 from service.api.collaborators import TheDatabase, TheSettings
 from service.api.errors import NoSuchThing
 from service.api.openai import views
@@ -45,13 +46,13 @@ def get_openai_model(name: str, owner: Owner, settings: TheSettings, database: T
 
 
 @router.delete("/models/{name:path}", responses=declared(404, 409, 422))
-def delete_openai_model(name: str, owner: Owner, settings: TheSettings, database: TheDatabase) -> DeletedView:
+def delete_openai_model(name: str, owner: Owner, settings: TheSettings, acting: TheActing) -> DeletedView:
     """Gives up what a job made, and keeps its story. Refused while a job that has not ended needs it."""
     named = ModelName.read(name)
     if named is None:
         _operators_own(settings, name)
         raise NoSuchThing(f"The model {name!r} lies in the operator's folder, and only what jobs made can be deleted here.")
-    with database.transaction() as session:
+    with acting.transaction() as session:
         _find(session, owner, named, name)
         made_models.give_up(session, owner, named.job_id, named.checkpoint)
     return DeletedView(id=name, object="model")

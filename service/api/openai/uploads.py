@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
+from service.api.acting import Acting, TheActing
 from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheSettings, TheStorage
 from service.api.errors import BadParameter
@@ -71,13 +72,13 @@ class PartView(BaseModel):
 
 
 @router.post("/uploads", responses=declared(400, 413, 415, 422), openapi_extra={"requestBody": body_of("NewUpload")})
-def create_upload(document: Document, owner: Owner, settings: TheSettings, database: TheDatabase) -> UploadView:
+def create_upload(document: Document, owner: Owner, settings: TheSettings, acting: TheActing) -> UploadView:
     """Opens an upload; parts are taken for a day."""
     new = read_as(NewUpload, document)
     if new.bytes > settings.max_file_bytes:
         raise BadParameter("/bytes", f"A file may have {settings.max_file_bytes} bytes here (FINEBITS_MAX_FILE_BYTES).")
     seconds = None if new.expires_after is None else float(new.expires_after.seconds)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         upload = uploads.open_one(
             session,
             owner,
@@ -87,6 +88,7 @@ def create_upload(document: Document, owner: Owner, settings: TheSettings, datab
             size=new.bytes,
             file_seconds=seconds,
         )
+        acting.subject = upload.id
     return _view(upload)
 
 
@@ -94,12 +96,18 @@ def create_upload(document: Document, owner: Owner, settings: TheSettings, datab
     "/uploads/{upload_id}/parts", responses=declared(400, 404, 409, 413, 415, 422), openapi_extra={"requestBody": PART_FORM}
 )
 async def add_upload_part(
-    upload_id: str, request: Request, owner: Owner, settings: TheSettings, database: TheDatabase, storage: TheStorage
+    upload_id: str,
+    request: Request,
+    owner: Owner,
+    settings: TheSettings,
+    database: TheDatabase,
+    acting: TheActing,
+    storage: TheStorage,
 ) -> PartView:
     """Keeps a part; parts may come in any order, and at once."""
     await run_in_threadpool(_require_pending, upload_id, owner, database)
     async with received(request, settings.artifacts_root) as form:
-        return await run_in_threadpool(_part_kept, upload_id, form, owner, settings, database, storage)
+        return await run_in_threadpool(_part_kept, upload_id, form, owner, settings, acting, storage)
 
 
 def _require_pending(upload_id: str, owner: str, database: Database) -> None:
@@ -108,11 +116,11 @@ def _require_pending(upload_id: str, owner: str, database: Database) -> None:
         uploads.require_pending(uploads.get(session, owner, upload_id), "given parts")
 
 
-def _part_kept(upload_id: str, form: Form, owner: str, settings: Settings, database: Database, storage: Storage) -> PartView:
+def _part_kept(upload_id: str, form: Form, owner: str, settings: Settings, acting: Acting, storage: Storage) -> PartView:
     path, _ = form.file("data")
     part_id, key = uploads.new_part(upload_id)
     size, sha256 = keep(storage, settings.artifacts_root, path, key)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         part = uploads.add_part(session, owner, upload_id, part_id, key, size, sha256)
     return PartView(id=part.id, created_at=int(part.created_at), upload_id=upload_id)
 
@@ -123,7 +131,13 @@ def _part_kept(upload_id: str, form: Form, owner: str, settings: Settings, datab
     openapi_extra={"requestBody": body_of("Completion")},
 )
 def complete_upload(
-    upload_id: str, document: Document, owner: Owner, settings: TheSettings, database: TheDatabase, storage: TheStorage
+    upload_id: str,
+    document: Document,
+    owner: Owner,
+    settings: TheSettings,
+    database: TheDatabase,
+    acting: TheActing,
+    storage: TheStorage,
 ) -> UploadView:
     """Makes the parts one file. Asked again, it answers with the same file."""
     completion = read_as(Completion, document)
@@ -141,7 +155,7 @@ def complete_upload(
             raise BadParameter("/part_ids", sentence)
         new = look(whole, upload.name, upload.purpose, "part_ids")
         stored = store(storage, settings.artifacts_root, whole, upload.name)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         done = uploads.complete(session, owner, upload_id, stored["file_id"])
         file = files.add(session, owner, **stored, **new, seconds=upload.file_seconds)
     return _view(done, file_view(file))
@@ -167,10 +181,10 @@ def _join(storage: Storage, parts: list[UploadPart], whole: Path, md5: str | Non
 
 
 @router.post("/uploads/{upload_id}/cancel", responses=declared(400, 404, 409, 413))
-def cancel_upload(upload_id: str, raw: RawBody, owner: Owner, database: TheDatabase) -> UploadView:
+def cancel_upload(upload_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> UploadView:
     """Gives up an upload and its parts."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(uploads.cancel(session, owner, upload_id))
 
 

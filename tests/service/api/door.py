@@ -78,7 +78,7 @@ class Door(TestClient):
         assert all(set(error) == {"pointer", "detail"} for error in problem["errors"])
 
     def _is_declared(self, method: str, response: Any) -> None:
-        for path, operations in self.declared.items():
+        for path, operations in sorted(self.declared.items(), key=lambda item: -len(item[0])):
             pattern = re.sub(r"\\{name\\}", ".+", re.escape(path))
             pattern = re.sub(r"\\{[a-z_]+\\}", "[^/]+", pattern)
             if method.lower() in operations and re.fullmatch(pattern, response.request.url.path):

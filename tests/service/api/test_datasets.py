@@ -15,6 +15,7 @@ def test_data_sets_are_listed_with_what_they_hold_and_what_is_wrong(plain_door: 
         "files": ["letters.json"],
         "rows": None,
         "trouble": None,
+        "version": None,
     }
     assert listed["lines"]["holds"] == "texts"
     assert listed["pairs"]["holds"] == "pairs"

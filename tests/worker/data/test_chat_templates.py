@@ -7,9 +7,9 @@ import trl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from service.library.formats import Conversation, Message
 from service.specs.reasons import Reason
 from tests.worker.conftest import SENTENCES
-from worker.data.formats import Conversation, Message
 from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import MASKED, encode_conversation
 from worker.failures import JobFailure

@@ -2,10 +2,10 @@
 
 import pytest
 
+from service.library.formats import Conversation, Message, conversation_of, pair_of
 from service.specs.dataset_info import DatasetEntry
 from service.specs.reasons import Reason
 from worker.data.files import Row
-from worker.data.formats import Conversation, Message, conversation_of, pair_of
 from worker.data.templates import TEMPLATES
 from worker.data.tokenize import MASKED, encode_conversation
 from worker.failures import JobFailure

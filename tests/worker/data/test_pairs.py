@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from service.library.formats import Conversation, Labelled, Message, Pair, labelled_of, pair_of
 from service.specs.dataset_info import read_dataset_info
 from worker.data.files import read_rows
-from worker.data.formats import Conversation, Labelled, Message, Pair, labelled_of, pair_of
 from worker.data.pairs import encode_kto, encode_pair
 from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import MASKED, Example, encode_conversation

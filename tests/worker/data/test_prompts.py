@@ -1,6 +1,6 @@
 import pytest
 
-from worker.data.formats import Conversation, Message
+from service.library.formats import Conversation, Message
 from worker.data.prompts import encode_prompt
 from worker.data.template import Template
 from worker.data.tokenize import MASKED, encode_conversation

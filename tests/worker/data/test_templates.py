@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import trl
 
+from service.library.formats import Conversation, Message
 from service.specs import rules
 from service.specs.reasons import Reason
-from worker.data.formats import Conversation, Message
 from worker.data.template import EOS, Mark
 from worker.data.templates import TEMPLATES, add_tokens, stop_ids
 from worker.data.tokenize import MASKED, encode_conversation

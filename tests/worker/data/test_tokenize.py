@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
+from service.library.formats import Conversation, Message
 from service.specs.reasons import Reason
-from worker.data.formats import Conversation, Message
 from worker.data.templates import TEMPLATES, add_tokens
 from worker.data.tokenize import (
     MASKED,

@@ -3,8 +3,8 @@ import re
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from service.library.formats import Conversation, Message
 from worker.data.encoding import own_text
-from worker.data.formats import Conversation, Message
 from worker.data.template import Template
 from worker.data.templates import TEMPLATES
 from worker.export.chat_template import as_go, as_jinja, stops

@@ -46,6 +46,9 @@ def test_pieces_say_what_is_trained(host):
     assert any(row["output"] in text for text in trained)
     assert any(row["instruction"] in text for text in masked)
     assert not any(row["instruction"] in text for text in trained)
+    assert len(first["token_ids"]) == len(first["token_texts"]) == len(first["mask"]) == first["tokens"]
+    shown = [text for text, is_trained in zip(first["token_texts"], first["mask"], strict=True) if is_trained]
+    assert "".join(shown).replace(" ", "") == "".join(trained).replace(" ", "")
 
 
 def test_copies_and_leaks_are_named_by_file_and_row(host):

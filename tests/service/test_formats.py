@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from service.library.formats import Conversation, Message, conversation_of, labelled_of, pair_of, text_of
+from service.library.rows import Row
 from service.specs.dataset_info import Columns, DatasetEntry, read_dataset_info
 from service.specs.reasons import Reason
-from worker.data.files import Row, read_rows
-from worker.data.formats import Conversation, Message, conversation_of, labelled_of, pair_of, text_of
+from worker.data.files import read_rows
 from worker.failures import JobFailure
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from service.library.rows import Row
 from service.specs.dataset_info import Tags
+from service.specs.failures import JobFailure
 from service.specs.reasons import Reason
-from worker.data.files import Row
-from worker.failures import JobFailure
 
 Role = Literal["user", "assistant", "observation", "function"]
 

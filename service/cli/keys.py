@@ -1,0 +1,101 @@
+"""finebits keys: made, listed and revoked in the database itself, so that the first one can be made."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import typer
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from service.cli.screen import Screen, give_up
+from service.cli.serving import read_settings
+from service.specs.scopes import Scope
+from service.store import audit, keys, schema
+from service.store.audit import Trace
+from service.store.errors import NotFound
+from service.store.owners import NAME
+from service.store.session import Database
+from service.store.tables import ApiKey
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make, list and revoke keys, in the database itself (FINEBITS_DATABASE_URL, or the one in FINEBITS_HOME).",
+)
+
+COLUMNS = ["key", "owner", "scopes", "name", "created", "expires", "last used", ""]
+
+
+@app.command()
+def create(
+    owner: str = typer.Argument(help="Whose jobs and data sets are what it makes."),
+    scope: list[Scope] = typer.Option([Scope.READ, Scope.SUBMIT], help="What it is for; may be given several times."),
+    name: str | None = typer.Option(None, help="What people call it."),
+    expires_in_days: float | None = typer.Option(None, min=0.001, max=36_500, help="When not given, it does not expire."),
+) -> None:
+    """Make a key, and print it this once."""
+    if NAME.fullmatch(owner) is None:
+        give_up(f"{owner!r} is not the name of an owner: letters, digits, dots and dashes, at most 64.")
+    with _transaction() as session:
+        row, key = keys.create(session, owner, scope, name, None if expires_in_days is None else expires_in_days * 86_400)
+        audit.note(session, [_trace("create_key", row.id)])
+    print(key)  # alone on its line, for a script to take
+
+
+@app.command("list")
+def list_keys(
+    owner: str | None = typer.Option(None, help="Only this one's."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """List all keys, the newest first; what a key is nobody can be told again."""
+    with _transaction() as session:
+        found = keys.listing(session, owner)
+    rows = [_row(key) for key in found]
+    screen = Screen()
+    if as_json:
+        screen.json([dict(zip(("id", *COLUMNS[1:-1], "state"), row, strict=True)) for row in rows])
+    elif rows:
+        screen.table("Keys", COLUMNS, rows)
+    else:
+        screen.say("There are no keys yet.")
+
+
+@app.command()
+def revoke(key_id: str = typer.Argument(help="As `finebits keys list` has it.")) -> None:
+    """Revoke a key for good."""
+    try:
+        with _transaction() as session:
+            keys.revoke(session, key_id)
+            audit.note(session, [_trace("revoke_key", key_id)])
+    except NotFound as error:
+        give_up(str(error))
+    Screen().say(f"{key_id} is revoked; an API that knows it lets it in for at most three seconds more.")
+
+
+@contextmanager
+def _transaction() -> Iterator[Session]:
+    database = Database(read_settings().database_url)
+    try:
+        if not schema.is_current(database):
+            give_up("The database is not at the newest migration; run `finebits migrate` first.")
+        with database.transaction() as session:
+            yield session
+    except OperationalError as error:
+        give_up(f"The database cannot be reached: {error.orig}.")
+    finally:
+        database.close()
+
+
+def _trace(action: str, subject: str) -> Trace:
+    return Trace(owner="local", key="command", action=action, subject=subject, client=socket.gethostname(), request_id="")
+
+
+def _row(key: ApiKey) -> list[str]:
+    state = "revoked" if key.revoked_at is not None else ""
+    times = [_day(key.created_at), _day(key.expires_at), _day(key.last_used_at)]
+    return [key.id, key.owner, " ".join(key.scopes), key.name or "", *times, state]
+
+
+def _day(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="minutes")[:16]
