@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
+from service.api.acting import TheTrace
 from service.api.bodies import RawBody, read_json
 from service.api.collaborators import TheDatabase, TheDispatch, TheSettings
 from service.api.errors import BadParameter, Gone, NoSuchThing, NoWorkerFree
@@ -33,6 +34,7 @@ from service.specs.read import read_job, refusal_of
 from service.specs.refusals import Refusal, SpecRefused
 from service.specs.rules import REWARDS_WRITE_NOTHING
 from service.store import checkpoints, generations, jobs, workers
+from service.store.audit import Trace
 from service.store.generations import Reading
 from service.store.session import Database
 from service.store.states import ENDED, State
@@ -105,11 +107,12 @@ async def begun(
     database: TheDatabase,
     dispatch: TheDispatch,
     settings: TheSettings,
+    trace: TheTrace,
     step: Annotated[str | None, Query(description="A step of the job; needed where several have that checkpoint.")] = None,
 ) -> AsyncIterator[Reader]:
     """A reader whose job a worker has taken; once the answer is sent, or broken off, the job is left."""
     document = read_json(raw) if raw.strip() else {}
-    written = await run_in_threadpool(_submitted, database, settings, owner, job_id, global_step, step, document)
+    written = await run_in_threadpool(_submitted, database, settings, owner, trace, job_id, global_step, step, document)
     reader = Reader(database, owner, written.id)
     try:
         dispatch.ring(written.queue)
@@ -139,13 +142,14 @@ async def generate_text(reader: Annotated[Reader, Depends(begun)]) -> AsyncItera
 
 
 def _submitted(
-    database: Database, settings: Settings, owner: str, job_id: str, number: int, step: str | None, document: Any
+    database: Database, settings: Settings, owner: str, trace: Trace, job_id: str, number: int, step: str | None, document: Any
 ) -> Job:
     with database.reading() as session:
         made_in = jobs.resolved(jobs.get(session, owner, job_id))
         name = _checkpoint(session, job_id, made_in, number, step)
         _refuse_without_workers(session, made_in.resources.queue)
     new = _read(name, made_in, document, owner, settings, database)
+    new = new._replace(trace=trace, default_quota=settings.quota)
     with database.transaction() as session:
         job = jobs.create_all(session, [new])[0]
         generations.begin(session, job.id, READER_SECONDS)

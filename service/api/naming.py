@@ -45,8 +45,11 @@ class Naming:
         measures = {"dataset": of(step.measures.dataset), "anchor": of(step.measures.anchor)}
         if step.measures.task is not None:
             measures["task"] = found.get(step.measures.task, step.measures.task)  # type: ignore[assignment]
+        corpus = step.model.export_quantization_dataset
+        model = {} if corpus is None else {"export_quantization_dataset": found.get(corpus, corpus)}
         return step.model_copy(
             update={
+                "model": step.model.model_copy(update=model),
                 "data": step.data.model_copy(update={"dataset": of(step.data.dataset)}),
                 "measures": step.measures.model_copy(update=measures),
             }
@@ -77,5 +80,6 @@ def _named(step: ResolvedStep) -> Iterator[str]:
     measures = step.measures
     for names in (step.data.dataset, measures.dataset, measures.anchor):
         yield from names or ()
-    if measures.task is not None:
-        yield measures.task
+    for name in (measures.task, step.model.export_quantization_dataset):
+        if name is not None:
+            yield name

@@ -23,6 +23,18 @@ SCOPES: dict[str, Scope] = {
     "list_checkpoints": Scope.READ,
     "list_artifacts": Scope.READ,
     "get_artifact": Scope.READ,
+    "generate_text": Scope.SUBMIT,
+    # what they tell
+    "create_webhook": Scope.SUBMIT,
+    "list_webhooks": Scope.READ,
+    "get_webhook": Scope.READ,
+    "change_webhook": Scope.SUBMIT,
+    "delete_webhook": Scope.SUBMIT,
+    "rotate_webhook": Scope.SUBMIT,
+    "test_webhook": Scope.SUBMIT,
+    "list_deliveries": Scope.READ,
+    "get_delivery": Scope.READ,
+    "replay_delivery": Scope.SUBMIT,
     # what there is
     "list_measures": Scope.READ,
     "list_models": Scope.READ,
@@ -60,6 +72,7 @@ SCOPES: dict[str, Scope] = {
     "get_openai_model": Scope.READ,
     "delete_openai_model": Scope.SUBMIT,
     # the operator's
+    "get_prometheus_metrics": Scope.READ,
     "list_workers": Scope.READ,
     "get_worker": Scope.READ,
     "drain_worker": Scope.ADMIN,

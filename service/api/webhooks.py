@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from service.api.access import Owner
+from service.api.acting import TheActing
 from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheSettings
 from service.api.problems import declared
@@ -74,14 +75,15 @@ class DeliveryPage(BaseModel):
     openapi_extra={"requestBody": WEBHOOK_BODY},
 )
 def create_webhook(
-    document: Document, response: Response, owner: Owner, database: TheDatabase, settings: TheSettings
+    document: Document, response: Response, owner: Owner, acting: TheActing, settings: TheSettings
 ) -> NewWebhookView:
     """Has events posted to a URL from now on, signed as Standard Webhooks says. The secret is in this answer and no other."""
     spec = read_webhook(WebhookSpec, document)
     key = _key(settings)
     _refuse_unreachable(spec.url, settings)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         webhook, secret = webhooks.create(session, owner, spec, key)
+        acting.subject = webhook.id
         response.headers["Location"] = f"/webhooks/{webhook.id}"
         return NewWebhookView(**_values(webhook), secret=secret)
 
@@ -105,39 +107,37 @@ def get_webhook(webhook_id: str, owner: Owner, database: TheDatabase) -> Webhook
     responses=declared(400, 404, 413, 415, 422),
     openapi_extra={"requestBody": WEBHOOK_CHANGES_BODY},
 )
-def change_webhook(
-    webhook_id: str, document: Document, owner: Owner, database: TheDatabase, settings: TheSettings
-) -> WebhookView:
+def change_webhook(webhook_id: str, document: Document, owner: Owner, acting: TheActing, settings: TheSettings) -> WebhookView:
     """Another url, other events, a description, or `enabled`, as a merge patch: what is not named stays."""
     changes = read_webhook(WebhookChanges, document)
     if changes.url is not None:
         _refuse_unreachable(changes.url, settings)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _view(webhooks.change(session, owner, webhook_id, changes))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=declared(404))
-def delete_webhook(webhook_id: str, owner: Owner, database: TheDatabase) -> None:
+def delete_webhook(webhook_id: str, owner: Owner, acting: TheActing) -> None:
     """Forgets a webhook, its log, and what was on its way to it."""
-    with database.transaction() as session:
+    with acting.transaction() as session:
         webhooks.delete(session, owner, webhook_id)
 
 
 @router.post("/webhooks/{webhook_id}/rotate", responses=declared(400, 404, 413, 422))
-def rotate_webhook(webhook_id: str, raw: RawBody, owner: Owner, database: TheDatabase, settings: TheSettings) -> NewWebhookView:
+def rotate_webhook(webhook_id: str, raw: RawBody, owner: Owner, acting: TheActing, settings: TheSettings) -> NewWebhookView:
     """Another secret, shown this once. For a day messages are signed with the one before, too. Takes no arguments."""
     no_document(raw)
     key = _key(settings)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         webhook, secret = webhooks.rotate(session, owner, webhook_id, key)
         return NewWebhookView(**_values(webhook), secret=secret)
 
 
 @router.post("/webhooks/{webhook_id}/test", status_code=202, responses=declared(400, 404, 409, 413))
-def test_webhook(webhook_id: str, raw: RawBody, owner: Owner, database: TheDatabase) -> DeliveryView:
+def test_webhook(webhook_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> DeliveryView:
     """Sends a message of the type webhook.test; how it goes stands in the log. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         delivery_id = webhooks.put_test(session, owner, webhook_id)
         return _delivery_view(webhook_deliveries.get(session, owner, webhook_id, delivery_id))
 
@@ -165,10 +165,10 @@ def get_delivery(webhook_id: str, delivery_id: str, owner: Owner, database: TheD
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/replay", status_code=202, responses=declared(400, 404, 409, 413))
-def replay_delivery(webhook_id: str, delivery_id: str, raw: RawBody, owner: Owner, database: TheDatabase) -> DeliveryView:
+def replay_delivery(webhook_id: str, delivery_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> DeliveryView:
     """Sends a message again, under the same id, for another day if need be. Takes no arguments."""
     no_document(raw)
-    with database.transaction() as session:
+    with acting.transaction() as session:
         return _delivery_view(webhook_deliveries.replay(session, owner, webhook_id, delivery_id))
 
 

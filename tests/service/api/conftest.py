@@ -21,7 +21,12 @@ def bell() -> Bell:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     roots = shelves.stocked(tmp_path)
-    return Settings(home=tmp_path, models_root=roots.models, datasets_root=roots.datasets, artifacts_root=tmp_path / "artifacts")
+    return Settings(
+        home=tmp_path,
+        models_root=roots.models,
+        datasets_root=roots.datasets,
+        artifacts_root=tmp_path / "artifacts",
+    )
 
 
 @pytest.fixture

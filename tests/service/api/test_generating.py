@@ -13,7 +13,7 @@ from sqlalchemy import select
 from service.api.generating import READER_SECONDS, Reader
 from service.app import create_app
 from service.settings import Settings
-from service.store import generations, jobs, leases, retention, steps, wishes
+from service.store import audit, generations, jobs, leases, retention, steps, wishes
 from service.store.errors import NotFound
 from service.store.leases import Claim
 from service.store.session import Database
@@ -238,6 +238,8 @@ def test_where_no_worker_is_or_none_comes_free_the_answer_is_503_and_nothing_is_
             assert [job.id for job in all_jobs(database)] == [job_id]
             enter(database)
         assert len(bell.rung) == rung + 1, "without a worker none is rung for"
+        with database.reading() as session:
+            assert [entry.action for entry in audit.page(session, 10)[0]] == ["generate_text"]
 
 
 # -- the reader ---------------------------------------------------------------------------------------------------------
