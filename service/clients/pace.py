@@ -60,10 +60,12 @@ class Trying:
         """Seconds until the next try. Raises what is wrong, where there is to be none."""
         is_passing = self._is_passing(error)
         wait = self._wait(error)
-        if not is_passing or wait is None:
-            raise unreachable(self._base_url, error) if isinstance(error, httpx2.TransportError) else error
-        self._tries += 1
-        return wait
+        if is_passing and wait is not None:
+            self._tries += 1
+            return wait
+        if isinstance(error, httpx2.TransportError):
+            raise unreachable(self._base_url, error) from None
+        raise error
 
     def _is_passing(self, error: Exception) -> bool:
         if isinstance(error, Problem):

@@ -9,16 +9,17 @@ import pytest
 
 from service.client import Client, ClientError, Corrupt, Problem, Unreachable
 from service.clients import pace
+from tests.service.clients.forms import FORMS, opened
 from tests.service.fake_service import DROPPED, Answer, Asked, FakeService, a_job, an_event, fake_service, problem
 
 CONTENT = bytes(range(256)) * 300
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeService, Client]]:
+@pytest.fixture(params=FORMS)
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeService, Client]]:
     monkeypatch.setattr(pace, "DELAYS", (0.001, 0.001, 0.001))
-    with fake_service() as (service, url), Client(url, "a-key-of-sixteen") as client:
+    with fake_service() as (service, url), opened(request.param, url, "a-key-of-sixteen") as client:
         yield service, client
 
 
