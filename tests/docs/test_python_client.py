@@ -31,7 +31,7 @@ def test_the_page_on_the_python_client(
     assert names["job"]["state"] == "succeeded", names["job"]["sentence"]
     numbers = [int(number) for number in re.findall(r"^(\d+) \w+ ", said, re.MULTILINE) if int(number) < 400]
     assert numbers[: numbers.index(max(numbers)) + 1] == list(range(1, max(numbers) + 1))
-    assert len(re.findall(r"^(?:base|2|4) \d\.\d+ ± ", said, re.MULTILINE)) >= 2
+    assert len(re.findall(r"^(?:base|2|4) \d+\.\d+ ± ", said, re.MULTILINE)) >= 2
     assert (tmp_path / "adapter_model.safetensors").exists()
     assert names["config"] == (tmp_path / "adapter_config.json").read_bytes()[:20]
     assert "done {" in said

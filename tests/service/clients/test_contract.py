@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -115,7 +116,8 @@ def operation_of(request: httpx2.Request) -> tuple[str, str]:
     raise AssertionError(f"There is no {request.method} {request.url.path}.")
 
 
-def asked_by(name: str, folder: Path) -> list[httpx2.Request]:
+@cache
+def asked_by(name: str) -> list[httpx2.Request]:
     """What a method asks of a service that likes everything."""
     asked = []
 
@@ -127,11 +129,11 @@ def asked_by(name: str, folder: Path) -> list[httpx2.Request]:
         headers = {"etag": f'"{hashlib.sha256(httpx2.Response(200, json=ANSWER).content).hexdigest()}"'}
         return httpx2.Response(200, json=ANSWER, headers=headers)
 
-    file = folder / "talks.jsonl"
-    file.write_text("{}")
-    with Client() as client:
+    with tempfile.TemporaryDirectory() as folder, Client() as client:
         client._http.close()
         client._http = httpx2.Client(transport=httpx2.MockTransport(answer), base_url=client.base_url)
+        file = Path(folder, "talks.jsonl")
+        file.write_text("{}")
         CALLS[name](client, file)
     return asked
 
@@ -142,8 +144,8 @@ def test_every_method_is_called_here() -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_a_method_asks_for_is_there(name: str, tmp_path: Path) -> None:
-    requests = asked_by(name, tmp_path)
+def test_what_a_method_asks_for_is_there(name: str) -> None:
+    requests = asked_by(name)
     assert requests
     for request in requests:
         operation = operations()[operation_of(request)]
@@ -154,6 +156,6 @@ def test_what_a_method_asks_for_is_there(name: str, tmp_path: Path) -> None:
         assert not request.content or "requestBody" in operation
 
 
-def test_all_that_there_is_can_be_asked(tmp_path: Path) -> None:
-    reached = {operation_of(request) for name in CALLS for request in asked_by(name, tmp_path)}
+def test_all_that_there_is_can_be_asked() -> None:
+    reached = {operation_of(request) for name in CALLS for request in asked_by(name)}
     assert operations().keys() - reached == LEFT_OUT.keys()
