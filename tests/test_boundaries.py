@@ -71,7 +71,18 @@ BOUNDARIES = {
     ),
     "the client knows no server": Boundary(
         of=lambda module: module == "service.client" or within(module, "service.clients"),
-        never=("service.api", "service.app", "service.store", "fastapi", "starlette", "sqlalchemy", "celery", "pydantic"),
+        never=(
+            "service.api",
+            "service.app",
+            "service.store",
+            "fastapi",
+            "starlette",
+            "sqlalchemy",
+            "celery",
+            "pydantic",
+            "worker",
+            *MATHEMATICS,
+        ),
     ),
     "the worker that keeps the children stays small": Boundary(
         of=lambda module: module in KEEPERS,

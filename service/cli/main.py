@@ -9,7 +9,9 @@ from service.cli.checkpoints import checkpoints
 from service.cli.connection import Connection
 from service.cli.delete import delete
 from service.cli.demo import demo
+from service.cli.download import download
 from service.cli.drain import drain
+from service.cli.export import export
 from service.cli.generate import generate
 from service.cli.init import init
 from service.cli.inspect import inspect
@@ -26,6 +28,7 @@ from service.cli.retry import retry
 from service.cli.serve import serve
 from service.cli.submit import submit
 from service.cli.up import up
+from service.cli.upload import upload
 from service.cli.version import version
 from service.cli.watch import watch
 from service.cli.workers import workers
@@ -47,7 +50,8 @@ def finebits(
 COMMANDS = (
     *(up, demo, submit, watch, jobs, metrics, checkpoints, logs),
     *(pause, resume, cancel, retry, patch, delete),
-    *(inspect, measure, generate),
+    *(inspect, measure, generate, export),
+    *(upload, download),
     *(workers, drain),
     *(init, serve, migrate, backup, restore, version),
 )

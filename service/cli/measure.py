@@ -5,13 +5,11 @@ from typing import Any
 import typer
 
 from service.cli.connection import connected
+from service.cli.earlier import checkpoint_name, reading_of, stage_of, steps_of
 from service.cli.following import follow_to_exit
-from service.cli.screen import Screen, give_up
+from service.cli.screen import Screen
 from service.client import Client
 from service.specs.checkpoint_names import CheckpointName
-
-# What of an earlier step's arguments says how its text is read and what it is compared with.
-_DATA = ("template", "dataset_dir", "cutoff_len", "reserved_label_len", "train_on_prompt")
 
 
 def measure(
@@ -23,9 +21,7 @@ def measure(
     watch: bool = typer.Option(False, "--watch", "-w", help="Show the job until it ends; its end is the exit code."),
 ) -> None:
     """Measure checkpoints of earlier jobs on any data set; nothing is trained."""
-    first = CheckpointName.read(checkpoints[0])
-    if first is None or first.job_id is None:
-        give_up(f"{checkpoints[0]!r} is no checkpoint of a job: write job-.../sft/40, job-.../sft or job-.../sft/*")
+    first = checkpoint_name(checkpoints[0])
     with connected(context) as client:
         document = _document(client, first, checkpoints, dataset)
         if names is not None:
@@ -41,20 +37,11 @@ def measure(
 
 def _document(client: Client, first: CheckpointName, checkpoints: list[str], dataset: str) -> dict[str, Any]:
     """A job that reads text as the first checkpoint's step did, and compares with what that one's job began with."""
-    assert first.job_id is not None
-    resolved: Any = client.job(first.job_id)["resolved"]
-    step = next((one for one in resolved["steps"] if one["name"] == first.step), resolved["steps"][0])
-    is_pt = step["finetuning"]["stage"] == "pt"
-    data = {name: step["data"][name] for name in _DATA if step["data"][name] is not None}
-    for name in ("template", "reserved_label_len") if is_pt else ():
-        data.pop(name, None)
-    if step["finetuning"]["stage"] != "sft":
-        data.pop("train_on_prompt", None)
-    stage = step["finetuning"]["stage"]
+    begun, step = steps_of(client, first)
     return {
         "do": "measure",
-        "model": {"model_name_or_path": resolved["steps"][0]["model"]["model_name_or_path"]},
-        "data": data,
-        "finetuning": {"stage": "sft" if stage in ("ppo", "rm") else stage},
+        "model": {"model_name_or_path": begun["model"]["model_name_or_path"]},
+        "data": reading_of(step),
+        "finetuning": {"stage": stage_of(step)},
         "measures": {"checkpoints": checkpoints, "dataset": dataset},
     }

@@ -1,0 +1,44 @@
+"""finebits export CHECKPOINT --to NAME"""
+
+from typing import Any
+
+import typer
+
+from service.cli.connection import connected
+from service.cli.earlier import checkpoint_name, reading_of, stage_of, steps_of
+from service.cli.following import follow_to_exit
+from service.cli.screen import Screen
+
+# Which rows the certificate compares the two models on.
+_ROWS = ("dataset", "split", "max_samples", "val_size")
+
+
+def export(
+    context: typer.Context,
+    checkpoint: str = typer.Argument(metavar="CHECKPOINT", help="job-.../sft/40, or job-.../sft for its last."),
+    to: str | None = typer.Option(None, help="Its name among the operator's exports; the job's artifacts have it anyway."),
+    adapter_only: bool = typer.Option(False, "--adapter-only", help="The adapter by itself."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what lies under the name."),
+    watch: bool = typer.Option(False, "--watch", "-w", help="Show the job until it ends; its end is the exit code."),
+) -> None:
+    """Write a checkpoint as a folder that other programs load, and prove that it is what was trained."""
+    name = checkpoint_name(checkpoint)
+    with connected(context) as client:
+        _, step = steps_of(client, name)
+        job = client.submit(_document(step, checkpoint, to, adapter_only, overwrite))
+        screen = Screen()
+        screen.say(f"{job['id']} is {job['state']}.")
+        if watch:
+            follow_to_exit(client, job["id"], screen)
+
+
+def _document(step: dict[str, Any], checkpoint: str, to: str | None, adapter_only: bool, overwrite: bool) -> dict[str, Any]:
+    rows = {name: step["data"][name] for name in _ROWS if step["data"][name] is not None}
+    wishes = {"adapter_only": adapter_only, "overwrite": overwrite}
+    return {
+        "do": "export",
+        "model": {"model_name_or_path": checkpoint} | ({"export_dir": to} if to else {}),
+        "data": reading_of(step) | rows,
+        "finetuning": {"stage": stage_of(step)},
+        "export": {name: True for name, is_wished in wishes.items() if is_wished},
+    }
