@@ -14,9 +14,9 @@ JOB = f"job-{1:024x}"
 def test_a_checkpoint_is_exported_with_the_rows_that_its_step_held_out(
     service: FakeService, finebits: Finebits, stage: str
 ) -> None:
-    data = {"dataset": "letters", "val_size": 0.25, "cutoff_len": 32, "dataset_dir": "there"}
+    given = {"dataset": "letters", "val_size": 0.25, "cutoff_len": 32, "dataset_dir": "there"}
     template = {} if stage == "pt" else {"template": "alpaca"}
-    trained = a_job(data=data | template, finetuning={"stage": stage, "finetuning_type": "full"})
+    trained = a_job(data=given | template, finetuning={"stage": stage, "finetuning_type": "full"})
     service.answers("GET", f"/jobs/{JOB}", {"resolved": read_job(trained).resolved.model_dump(mode="json")})
     service.answers("POST", "/jobs", {"id": "job-2", "state": "queued"})
     done = finebits("export", f"{JOB}/{stage}/4", "--to", "letters-1", "--overwrite")
@@ -24,13 +24,9 @@ def test_a_checkpoint_is_exported_with_the_rows_that_its_step_held_out(
     (step,) = read_job(json.loads(service.asked[-1].body)).resolved.steps
     assert (step.do, step.finetuning.stage) == ("export", stage)
     assert (step.model.model_name_or_path, step.model.export_dir) == (f"{JOB}/{stage}/4", "letters-1")
-    assert (step.data.dataset, step.data.val_size, step.data.cutoff_len, step.data.dataset_dir) == (
-        ("letters",),
-        0.25,
-        32,
-        "there",
-    )
-    assert step.data.template == template.get("template")
+    read = step.data
+    assert (read.dataset, read.val_size, read.cutoff_len, read.dataset_dir) == (("letters",), 0.25, 32, "there")
+    assert read.template == template.get("template")
     assert (step.export.overwrite, step.export.adapter_only) == (True, False)
 
 
