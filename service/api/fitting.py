@@ -66,7 +66,7 @@ class Fitting:
         for index, step in enumerate(resolved.steps):
             for argument, extra in extras.needed(step):
                 place, lacking = place_of(spec, index, argument), known.without(extra)
-                how = f"pip install 'finebits[worker,{extra}]' on its host brings it"
+                how = extras.how_to_have(extra)
                 if not known.gpus:
                     self._notice(f"No worker of queue {queue} has reported yet: whether one has {extra} is not known.", place)
                 elif len(lacking) == len(known.gpus):
