@@ -74,6 +74,7 @@ async def create_job(
         reward_hosts=hosts_of(settings.reward_hosts),
         exports=settings.exports_root,
         hub_push=settings.hub_push,
+        written=(settings.artifacts_root, settings.exports_root, settings.cache_root),
     )
     fitting, referring = Fitting(database, roots, document, lately), Referring(database, owner)
     saving = Saving(database, owner)

@@ -42,6 +42,7 @@ class Roots:
     reward_hosts: tuple[str, ...] = ()  # whose reward APIs may be asked
     exports: Path | None = None  # where exports are published; None: that is not looked at
     hub_push: bool = False
+    written: tuple[Path, ...] = ()  # the folders that jobs and clients write into
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -106,7 +107,7 @@ def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[s
     if step.do == "export":
         yield from _export(roots, step, base)
     if step.do == "evaluate":
-        yield from benchmarks.why_not(roots.datasets, step)
+        yield from benchmarks.why_not(roots.datasets, step, roots.written)
         return
     yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
