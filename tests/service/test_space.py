@@ -58,11 +58,15 @@ def test_an_adapter_is_kept_without_the_model(roots: Roots) -> None:
 def test_a_reference_or_a_reward_model_is_not_kept_and_a_value_head_is(roots: Roots) -> None:
     """A head of four weights and a bias, which rm does not train."""
     write_model(roots.models / "other")
+    info = '{"letters": {"file_name": "letters.jsonl"}, "pairs": {"file_name": "pairs.jsonl", "ranking": true}}'
+    (roots.datasets / "data" / "dataset_info.json").write_text(info)
+    (roots.datasets / "data" / "pairs.jsonl").write_text('{"instruction": "a", "chosen": "b", "rejected": "c"}\n' * ROWS)
     lora = {"lora_rank": 2, "lora_target": "q_proj,v_proj"}
     scored = {"reward_model": "other", "reward_model_type": "full"}
 
     def kept(stage: str, **finetuning: Any) -> int:
-        return numbers(roots, stage, finetuning={"stage": stage, **finetuning})
+        data = {"template": "chatml", "dataset": "letters" if stage == "ppo" else "pairs"}
+        return numbers(roots, stage, data=data, finetuning={"stage": stage, **finetuning})
 
     assert kept("dpo", **lora) == kept("dpo", ref_model="other", **lora) == 64 + 2 * 64
     assert kept("rm", **lora) == 68 + 2 * 68
