@@ -58,7 +58,8 @@ class NextTokenLoss:
     def _sum(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
         if len(targets_N) > CHUNK and hidden_ND.dtype == torch.float32 and _is_plain(self.head):
             options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None, acc_policy="accurate")
-            weight_VD, bias_V = self.head.weight, self.head.bias
+            weight_VD: Any = self.head.weight
+            bias_V: Any = self.head.bias
             return F.linear_cross_entropy(hidden_ND, weight_VD, targets_N, linear_bias=bias_V, reduction="sum", options=options)
         return F.cross_entropy(self.head(hidden_ND).float(), targets_N, reduction="sum")
 
