@@ -36,7 +36,8 @@ class Reading:
         """The request's span, as W3C writes it, is what the job's own go on from. Raises SpecRefused."""
         roots = self.roots(owner, document)
         fitting, referring = Fitting(self.database, roots, document, self.lately), Referring(self.database, owner)
-        naming, saving = Naming(self.database, owner, self.settings.datasets_root), Saving(self.database, owner)
+        naming = Naming(self.database, owner, self.settings.datasets_root, self.lately)
+        saving = Saving(self.database, owner)
 
         def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
             yield from referring(spec, resolved)

@@ -16,7 +16,7 @@ from service.specs.companions import companions, with_companions
 from service.specs.deeds import looks_at
 from service.specs.generating import predicted_beams
 from service.specs.guards import threshold
-from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
+from service.specs.job import STEP_GROUPS, JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.measures import BY_NAME as MEASURES
@@ -749,10 +749,11 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
 
 def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     """An argument that can have no effect in any step it reaches is refused, not ignored. Null is how a file gives none."""
+    given = _given(spec)
     for argument, fate in LEDGER.items():
-        group, field = argument.split(".")
-        if fate.kind not in ("works", "conditional") or group == "resources":
+        if argument not in given or fate.kind not in ("works", "conditional"):
             continue
+        group, field = argument.split(".")
         looked_at = [looks_at(step.do, argument) for step in job.steps]
         holds = [
             looks and (fate.kind == "works" or CONDITIONS[fate.why](step))
@@ -765,6 +766,12 @@ def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
         for index, step in enumerate(spec.steps):
             if field in set_by(step, group) and _is_given(getattr(step, group), field) and not holds[index]:
                 yield Refusal(("steps", index, group, field), why)
+
+
+def _given(spec: JobSpec) -> set[str]:
+    """The arguments that the document names somewhere, of the groups that a step has."""
+    given = {f"{group}.{field}" for group in STEP_GROUPS for field in getattr(spec, group).model_fields_set}
+    return given | {f"{group}.{field}" for step in spec.steps for group in STEP_GROUPS for field in set_by(step, group)}
 
 
 def _is_given(group: Group, field: str) -> bool:
