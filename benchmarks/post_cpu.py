@@ -1,4 +1,4 @@
-"""What a POST /jobs costs the processor before it is written: with the look whether it could ever fit, over without.
+"""What a POST /jobs costs the processor before it is written: with what the database is asked, over what the document says.
 
     python benchmarks/post_cpu.py [--rounds 300]
 
@@ -18,10 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from service.api import jobs as jobs_api  # noqa: E402
-from service.api.fitting import Fitting  # noqa: E402
 from service.api.lately import Lately  # noqa: E402
-from service.api.referring import Referring  # noqa: E402
+from service.api.reading import Reading  # noqa: E402
 from service.library.check import FoundWell, Roots, check  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from service.specs.read import read_job  # noqa: E402
@@ -49,11 +47,11 @@ def main() -> None:
 
 
 def compared(database: Database, settings: Settings, rounds: int) -> tuple[float, float]:
-    """Seconds of the processor, medians: with the look, and without."""
-    roots, well, lately = Roots(settings.models_root, settings.datasets_root), FoundWell(), Lately()
-    look, refer = partial(check, roots, well=well), Referring(database, "ann")
-    whole = lambda: jobs_api._read(JOB, "ann", settings, look, Fitting(database, roots, JOB, lately), refer)  # noqa: E731
-    bare = lambda: read_job(JOB, look)  # noqa: E731
+    """Seconds of the processor, medians: all of it, and the document against the files alone."""
+    roots, well = Roots(settings.models_root, settings.datasets_root), FoundWell()
+    reading = Reading(settings, database, well, Lately())
+    whole = lambda: reading.new_job("ann", JOB)  # noqa: E731
+    bare = lambda: read_job(JOB, partial(check, roots, well=well))  # noqa: E731
     taken = {side: [seconds(side) for _ in range(rounds)] for side in (whole, bare)}  # both are warm after a few
     return statistics.median(taken[whole]), statistics.median(taken[bare])
 

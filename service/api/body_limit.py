@@ -12,6 +12,8 @@ from service.api.problems import Code, problem
 FORM_BYTES = 65_536
 _HAS_FILE = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts|/datasets/[^/]+(/uploads/[^/]+)?")
 
+_WITHOUT_BODY = frozenset(("GET", "HEAD"))
+
 # Else the server would take in and throw away the rest of the body, to keep the connection.
 HANG_UP = {"Connection": "close"}
 
@@ -26,6 +28,9 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if scope["method"] in _WITHOUT_BODY and not _has_body(scope):
             await self.app(scope, receive, send)
             return
         most_bytes, sentence = self._limit(scope["path"])
@@ -51,3 +56,8 @@ class BodyLimit:
             sentence = f"An uploaded file may have {self.most_file_bytes} bytes here (FINEBITS_MAX_FILE_BYTES)."
             return self.most_file_bytes + FORM_BYTES, sentence
         return self.most_bytes, f"A body may have {self.most_bytes} bytes here (FINEBITS_MAX_BODY_BYTES)."
+
+
+def _has_body(scope: Scope) -> bool:
+    """Whether one is announced; without that a server has none to give."""
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])

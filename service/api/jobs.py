@@ -11,14 +11,15 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service.api.access import Owner, Whose
-from service.api.acting import TheActing, TheTrace
-from service.api.bodies import Document, RawBody, no_document
-from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheNewJobs, TheRendered, TheSettings
+from service.api.access import Whose
+from service.api.acting import TheActing, trace_of
+from service.api.bodies import Document, RawBody, document_of, no_document
+from service.api.collaborators import TheDispatch, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
 from service.api.errors import BadParameter
 from service.api.etags import is_known, job_tag, quoted, versions_in
 from service.api.fitting import Fitting
+from service.api.looking import looking
 from service.api.naming import Naming
 from service.api.once import Once, created_once
 from service.api.problems import declared
@@ -43,16 +44,7 @@ router = APIRouter(tags=["jobs"])
     openapi_extra={"requestBody": JOB_BODY},
 )
 async def create_job(
-    document: Document,
     request: Request,
-    owner: Owner,
-    database: TheDatabase,
-    dispatch: TheDispatch,
-    settings: TheSettings,
-    well: TheFoundWell,
-    lately: TheLately,
-    new_jobs: TheNewJobs,
-    trace: TheTrace,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Response:
@@ -61,57 +53,57 @@ async def create_job(
     The same Idempotency-Key and document within 24 hours are answered with the job that the first made, as it now stands. With
     another document the key is refused.
     """
-    reading = Reading(settings, database, well, lately, trace)
+    document = await document_of(request, await request.body())
+    given, owner = request.app.state, request.state.caller.owner
+    reading = Reading(given.settings, given.database, given.found_well, given.lately, trace_of(request))
     if dry_run:
         return _json(await run_in_threadpool(_dry_run, reading, owner, document))
     read = partial(reading.new_job, owner, document, getattr(request.state, "trace", None))
     if idempotency_key:
         once = Once(owner, idempotency_key, document)
-        return await run_in_threadpool(created_once, database, dispatch, once, read, _created)
-    job = await new_jobs.write(await run_in_threadpool(read))
-    dispatch.ring(job.queue)
+        return await run_in_threadpool(created_once, given.database, given.dispatch, once, read, _created)
+    job = await given.new_jobs.write(await run_in_threadpool(read))
+    given.dispatch.ring(job.queue)
     return _created(job)
 
 
 def _dry_run(reading: Reading, owner: str, document: Any) -> DryRun:
     roots = reading.roots(owner, document)
     fitting = Fitting(reading.database, roots, document, reading.lately)
-    naming = Naming(reading.database, owner, reading.settings.datasets_root)
+    naming = Naming(reading.database, owner, reading.settings.datasets_root, reading.lately)
     saving = Saving(reading.database, owner)
     return dry_run_of(document, roots, fitting, Referring(reading.database, owner), naming, saving)
 
 
 @router.get("/jobs", response_model=JobPage, responses=declared(422))
 def list_jobs(
-    owner: Whose,
-    database: TheDatabase,
-    rendered: TheRendered,
+    request: Request,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     after: Annotated[str | None, Query(description="The last job of the page before.")] = None,
     state: State | None = None,
     label: Annotated[list[str], Query(description="key:value; several must all hold.")] = [],  # noqa: B006
 ) -> Response:
     """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind."""
+    owner, database, rendered, _ = looking(request)
     labels = dict(map(_label, label))
-    with database.reading() as session:
-        found, has_more = jobs.listing(session, owner, limit, after, state, labels)
-        page = rendered.jobs(session, found)
+    with database.glancing() as connection:
+        found, has_more = jobs.listing(connection, owner, limit, after, state, labels)
+        page = rendered.jobs(connection, found)
     rest = orjson.dumps({"has_more": has_more, "next_after": found[-1].id if has_more else None})
-    return Response(b'{"data":[' + b",".join(page) + b"]," + rest[1:], media_type="application/json")
+    return Response(b"%b%b],%b" % (b'{"data":[', b",".join(page), rest[1:]), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}", response_model=JobView, responses={304: {"description": "Unchanged."}, **declared(404)})
-def get_job(
-    job_id: str, request: Request, owner: Whose, database: TheDatabase, rendered: TheRendered, settings: TheSettings
-) -> Response:
+def get_job(job_id: str, request: Request) -> Response:
     """A job, with an ETag: a client that looks often sends it back in If-None-Match."""
+    owner, database, rendered, settings = looking(request)
     with database.reading() as session:
         version = jobs.version(session, owner, job_id)
         where = place.of_job(session, job_id, settings.quota)
         headers = {"ETag": job_tag(version, where)}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        [body] = rendered.jobs(session, [(job_id, version)])
+        [body] = rendered.jobs(session.connection(), [(job_id, version)])
     if where is not None:
         body = with_place(body, where)
     return Response(body, headers=headers, media_type="application/json")

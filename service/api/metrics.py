@@ -5,13 +5,12 @@ from itertools import groupby
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from service.api.access import Whose
-from service.api.collaborators import TheDatabase, TheRendered
 from service.api.errors import BadParameter, NoSuchThing
+from service.api.looking import looking
 from service.api.problems import declared
 from service.api.views import alert_test_view, measure_view
 from service.specs import measures as catalogue
@@ -19,6 +18,7 @@ from service.specs.alerts import ALERTS, Alert
 from service.specs.catalogue.measure import Measure
 from service.specs.nearest import no_such
 from service.store import alerts, jobs, measured_models, metrics
+from service.store.session import session_of
 from service.store.tables import AlertTest, Metric
 
 router = APIRouter(tags=["metrics"])
@@ -115,9 +115,7 @@ class Catalogue(BaseModel):
 @router.get("/jobs/{job_id}/metrics", response_model=MetricsView, responses=declared(404, 422))
 def get_metrics(
     job_id: str,
-    owner: Whose,
-    database: TheDatabase,
-    rendered: TheRendered,
+    request: Request,
     step: Annotated[str | None, Query(description="A step of the job.")] = None,
     checkpoint: Annotated[str | None, Query(pattern=r"^(base|[0-9]{1,9})$", description="A number of updates, or base.")] = None,
     measure: Annotated[str | None, Query(description="A name of GET /measures, with all its places, or name:place.")] = None,
@@ -127,16 +125,18 @@ def get_metrics(
     if measure is not None and catalogue.measure_of(measure) not in catalogue.KNOWN:
         raise BadParameter("/query/measure", no_such("measure", measure, catalogue.BY_NAME))
     global_step = metrics.BASE if checkpoint == "base" else None if checkpoint is None else int(checkpoint)
-    with database.reading() as session:
-        version = jobs.version(session, owner, job_id)
+    owner, database, rendered, _ = looking(request)
+    with database.glancing() as connection:
+        version = jobs.version(connection, owner, job_id)
 
         def made() -> bytes:
-            steps = jobs.step_names(session, job_id)
-            _refuse_unknown_step(steps, step)
-            of = measured_models.of_job(session, job_id)
-            found = metrics.of_job(session, job_id, step, global_step, measure, split)
-            tested = alerts.of_job(session, job_id, step, global_step, split)
-            return orjson.dumps({"job_id": job_id, "data": _measured(steps, found, tested, of)})
+            with session_of(connection) as session:
+                steps = jobs.step_names(session, job_id)
+                _refuse_unknown_step(steps, step)
+                of = measured_models.of_job(session, job_id)
+                found = metrics.of_job(session, job_id, step, global_step, measure, split)
+                tested = alerts.of_job(session, job_id, step, global_step, split)
+                return orjson.dumps({"job_id": job_id, "data": _measured(steps, found, tested, of)})
 
         body = rendered.of(("metrics", job_id, step, global_step, measure, split), version, made)
     return Response(body, media_type="application/json")
@@ -145,9 +145,7 @@ def get_metrics(
 @router.get("/jobs/{job_id}/metrics/series", response_model=SeriesView | SeriesNames, responses=declared(404, 422))
 def get_series(
     job_id: str,
-    owner: Whose,
-    database: TheDatabase,
-    rendered: TheRendered,
+    request: Request,
     name: Annotated[str | None, Query(description="Such as loss; without it, the names there are.")] = None,
     step: Annotated[str | None, Query(description="A step of the job; needed where there are several.")] = None,
     from_step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
@@ -155,11 +153,13 @@ def get_series(
     points: Annotated[int | None, Query(ge=2, le=100_000, description="Thin out to about so many; extremes stay.")] = None,
 ) -> Response:
     """A training series as columns."""
-    with database.reading() as session:
-        version = jobs.version(session, owner, job_id)
+    owner, database, rendered, _ = looking(request)
+    with database.glancing() as connection:
+        version = jobs.version(connection, owner, job_id)
 
         def made() -> bytes:
-            return orjson.dumps(_series(session, job_id, name, step, from_step, to_step, points))
+            with session_of(connection) as session:
+                return orjson.dumps(_series(session, job_id, name, step, from_step, to_step, points))
 
         body = rendered.of(("series", job_id, name, step, from_step, to_step, points), version, made)
     return Response(body, media_type="application/json")

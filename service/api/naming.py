@@ -4,6 +4,7 @@ same whatever the name stands for by then."""
 from collections.abc import Iterator
 from pathlib import Path
 
+from service.api.lately import Lately
 from service.library import datasets as library
 from service.library.training_files import Uploaded
 from service.specs.dataset_names import parts
@@ -17,10 +18,11 @@ from service.store.session import Database
 class Naming:
     """Looks at one job. What it found is there afterwards: `uploaded`, and `notices`."""
 
-    def __init__(self, database: Database, owner: str, datasets_root: Path):
+    def __init__(self, database: Database, owner: str, datasets_root: Path, lately: Lately):
         self._database = database
         self._owner = owner
         self._root = datasets_root
+        self._lately = lately
         self._files: dict[str, str | None] = {}  # by the name as it came; None: there is none
         self._known: dict[str, Uploaded] = {}  # by the id of the file
         self.notices: list[Notice] = []
@@ -57,11 +59,15 @@ class Naming:
 
     def _file(self, step: ResolvedStep, name: str) -> str | None:
         named = parts(name)
-        if named is None or (named[1] is None and library.lists(self._root, step.data.dataset_dir, name)):
+        if named is None or (named[1] is None and self._is_operators(step.data.dataset_dir, name)):
             return None
         if name not in self._files:
             self._files[name] = self._look_up(name, *named)
         return self._files[name]
+
+    def _is_operators(self, folder: str, name: str) -> bool:
+        listed: bool = self._lately.of(("lists", self._root, folder, name), lambda: library.lists(self._root, folder, name))
+        return listed
 
     def _look_up(self, text: str, name: str, version: str | None) -> str | None:
         try:

@@ -36,7 +36,8 @@ class Reading:
         """The request's span, as W3C writes it, is what the job's own go on from. Raises SpecRefused."""
         roots = self.roots(owner, document)
         fitting, referring = Fitting(self.database, roots, document, self.lately), Referring(self.database, owner)
-        naming, saving = Naming(self.database, owner, self.settings.datasets_root), Saving(self.database, owner)
+        naming = Naming(self.database, owner, self.settings.datasets_root, self.lately)
+        saving = Saving(self.database, owner)
 
         def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
             yield from referring(spec, resolved)
@@ -73,6 +74,7 @@ class Reading:
             uploaded=self._uploaded(owner, document),
             exports=self.settings.exports_root,
             hub_push=self.settings.hub_push,
+            written=(self.settings.artifacts_root, self.settings.exports_root, self.settings.cache_root),
         )
 
     def _uploaded(self, owner: str, document: Any) -> tuple[tuple[str, Uploaded], ...]:

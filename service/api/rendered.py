@@ -7,10 +7,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from service.api.views import job_view
 from service.store import jobs, steps
+from service.store.session import session_of
 
 MOST_BYTES = 32_000_000
 
@@ -29,23 +30,28 @@ class Rendered:
         kept = self._look_up(what, version)
         return kept if kept is not None else self._keep(what, version, make())
 
-    def jobs(self, session: Session, wanted: Sequence[tuple[str, int]]) -> list[bytes]:
+    def jobs(self, connection: Connection, wanted: Sequence[tuple[str, int]]) -> list[bytes]:
         """The job itself for each (id, version), in their order."""
-        found = {job_id: self._look_up(job_id, version) for job_id, version in wanted}
+        with self._lock:
+            found = {job_id: self._found(job_id, version) for job_id, version in wanted}
         missing = [job_id for job_id, body in found.items() if body is None]
         if missing:
-            done = steps.of_jobs(session, missing)
-            for job in jobs.of_ids(session, missing):
-                found[job.id] = self._keep(job.id, job.version, job_view(job, done[job.id]).model_dump_json().encode())
+            with session_of(connection) as session:
+                done = steps.of_jobs(session, missing)
+                for job in jobs.of_ids(session, missing):
+                    found[job.id] = self._keep(job.id, job.version, job_view(job, done[job.id]).model_dump_json().encode())
         return [body for body in found.values() if body is not None]
 
     def _look_up(self, what: Hashable, version: int) -> bytes | None:
         with self._lock:
-            kept = self._kept.get(what)
-            if kept is None or kept[0] != version:
-                return None
-            self._kept.move_to_end(what)
-            return kept[1]
+            return self._found(what, version)
+
+    def _found(self, what: Hashable, version: int) -> bytes | None:
+        kept = self._kept.get(what)
+        if kept is None or kept[0] != version:
+            return None
+        self._kept.move_to_end(what)
+        return kept[1]
 
     def _keep(self, what: Hashable, version: int, body: bytes) -> bytes:
         with self._lock:

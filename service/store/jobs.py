@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, Select, Table, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.specs.job import ResolvedJob
@@ -142,7 +142,7 @@ def get(session: Session, owner: str, job_id: str) -> Job:
     return job
 
 
-def version(session: Session, owner: str, job_id: str) -> int:
+def version(session: Session | Connection, owner: str, job_id: str) -> int:
     """The job's version, which every change that a client can see raises. Raises NotFound."""
     found: int | None = session.scalar(_VERSION, {"job_id": job_id, "owner": owner})
     if found is None:
@@ -177,7 +177,7 @@ def resolved(job: Job) -> ResolvedJob:
 
 
 def listing(
-    session: Session,
+    session: Session | Connection,
     owner: str,
     limit: int,
     after: str | None = None,
@@ -193,7 +193,9 @@ def listing(
     return [Listed(*row) for row in found[:limit]], len(found) > limit
 
 
-def _listing(session: Session, owner: str, after: str | None, state: State | None, labels: dict[str, str]) -> Select[str, int]:
+def _listing(
+    session: Session | Connection, owner: str, after: str | None, state: State | None, labels: dict[str, str]
+) -> Select[str, int]:
     asked = [*labels.items()]
     wanted, order = _listed_by(owner, *asked[:1])
     for name, value in asked[1:]:
