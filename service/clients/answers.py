@@ -110,6 +110,7 @@ class Memory(TypedDict):
     """Bytes, part by part; with texts of cutoff_len tokens."""
 
     weights: int
+    beside: int  # The weights of the models that are asked beside it: a reference, a reward model.
     gradients: int
     optimiser: int
     activations: int
