@@ -107,7 +107,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         name="representation_collapse",
-        statistic="spectral_participation_ratio of the checkpoint / of the base, in the layer where it is least",
+        statistic="spectral_participation_ratio, corrected for the number of states, of the checkpoint / of the base, in "
+        "the layer where it is least",
         null="at least 0.7",
         test=f"{_BOOTSTRAP}; any layer, each at its share of alpha",
         threshold=0.7,
@@ -115,18 +116,19 @@ ALERTS: tuple[Alert, ...] = (
         fires="below",
         suggests="a lower learning_rate, another lora_rank, or weight_decay",
         needs=("spectral_participation_ratio",),
-        source="Bell and Dean 1970; Efron 1979",
+        source="Bell and Dean 1970; Gao et al. 2017 (bioRxiv 214262); Efron 1979",
     ),
     Alert(
         name="numeric",
-        statistic="documents whose sums are not finite numbers",
+        statistic="documents with sums that are not finite numbers, with a logit z beyond ±10⁴, or with a token that is not the "
+        "target and has p ≥ 1 − 2⁻²⁴, the last number of fp32 before 1",
         null="there are none",
         test="exact",
         threshold=0,
         unit="documents",
         suggests="a lower learning_rate, a longer warm-up, or bf16 in place of fp16",
         needs=(),
-        source="IEEE 754-2019, §6.2",
+        source="IEEE 754-2019, §3.4 and §6.2",
     ),
 )
 

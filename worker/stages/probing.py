@@ -29,7 +29,7 @@ from worker.probes.representation import States, final_norm_of, representation, 
 from worker.probes.series import granger
 from worker.probes.surprisal import QUANTILES, entropy_quantiles, surprisal_chain
 from worker.probes.task import Task, answers, channel_measures
-from worker.probes.token import Base, Document, Model, Pass, base_pass, measure, one_pass
+from worker.probes.token import OF_NUMBERS, Base, Document, Model, Pass, base_pass, measure, one_pass
 from worker.probes.weights import rate_of_rounding
 
 
@@ -72,7 +72,7 @@ class Probing:
     def statistics(self) -> tuple[str, ...]:
         """What the pass over the measured text must take."""
         own = memorization.STATISTICS if "membership" in self._on else ()
-        return tuple(dict.fromkeys((*statistics_for(self._probed.measures.names), *own)))
+        return tuple(dict.fromkeys((*OF_NUMBERS, *statistics_for(self._probed.measures.names), *own)))
 
     def base(self, model: Model, one: Pass) -> Findings:
         if self._names & {"quantum_relative_entropy"}:

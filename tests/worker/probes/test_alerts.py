@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,6 +174,17 @@ def test_sums_that_are_not_numbers_are_the_numeric_alert_and_no_other():
         assert (found[name]["fires"], found[name]["statistic"]) == (None, None)
         assert "not a finite number" in found[name]["reason"]
     json.dumps(found, allow_nan=False)
+
+
+def test_certainty_that_is_wrong_and_logits_beyond_ten_thousand_are_numeric_and_certainty_that_is_right_is_not():
+    base = a_text(3.0, documents=3)
+    right = replace(base, huge_logits=[0, 0, 0], certain=[40, 9, 0], certain_errors=[0, 0, 0])
+    assert (outcome(base, right)["numeric"]["fires"], outcome(base, right)["numeric"]["reason"]) == (False, None)
+    wrong = outcome(base, replace(right, certain_errors=[2, 0, 1]))["numeric"]
+    assert (wrong["fires"], wrong["statistic"]) == (True, 2.0)
+    assert wrong["reason"] == "3 tokens are held to be certainly others (certain of all tokens: 40.8%)."
+    huge = outcome(base, replace(right, huge_logits=[0, 0, 5]))["numeric"]
+    assert (huge["fires"], huge["statistic"], huge["reason"]) == (True, 1.0, "5 tokens have a logit beyond ±10000.")
 
 
 def test_an_alert_looks_only_at_what_is_measured():
