@@ -20,7 +20,7 @@ from service.specs.job import JobSpec, ResolvedJob, ResolvedStep, set_by
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.measures import BY_NAME as MEASURES
-from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, MeasureArguments, taken_on
+from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, WITHOUT_MEMBERSHIP, MeasureArguments, taken_on
 from service.specs.messages import why_not_answered
 from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
@@ -405,11 +405,8 @@ def streams_are_not_read_for_measures(step: ResolvedStep) -> Complaints:
 def measures_of_an_adapter_have_one(step: ResolvedStep) -> Complaints:
     # among the defaults they are left out where there is no adapter, and a job that repeats the defaults is no other job
     names = _named_on(step, "adapter")
-    if (
-        names
-        and step.finetuning.finetuning_type != "lora"
-        and step.measures.names not in (DEFAULT_NAMES, (*DEFAULT_NAMES, *OF_PAIRS))
-    ):
+    defaults = (DEFAULT_NAMES, WITHOUT_MEMBERSHIP, (*WITHOUT_MEMBERSHIP, *OF_PAIRS))
+    if names and step.finetuning.finetuning_type != "lora" and step.measures.names not in defaults:
         yield "measures.names", f"{names} on a LoRA adapter, and finetuning_type is {step.finetuning.finetuning_type}."
 
 
