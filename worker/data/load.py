@@ -100,12 +100,15 @@ def load_anchor(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBa
 
 
 def load_measured(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """What is measured, in the tokens of another model than the step's. Nothing where that are pairs or judged answers."""
-    if wanted.stage not in ("pt", "sft", "ppo"):
-        return []
-    of_texts = wanted.stage == "pt"
+    """What is measured, in the tokens of another model than the step's: of pairs the chosen answers, of judged ones the good."""
     rows = measured_rows(places, wanted)
-    return (_measured_texts if of_texts else _measured_conversations)(rows, wanted.data, tokenizer)
+    if wanted.stage == "pt":
+        return _measured_texts(rows, wanted.data, tokenizer)
+    if wanted.stage not in ("rm", "dpo"):
+        return _measured_conversations(rows, wanted.data, tokenizer)
+    if holds(places, wanted) == "labels":
+        return _measured_good(rows, wanted.data, tokenizer)
+    return chosen(_measured_pairs(rows, wanted.data, tokenizer))
 
 
 def load_pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:

@@ -15,12 +15,12 @@ from worker.data.prepared import Prepared, Streamed
 from worker.models.adapters import Model
 from worker.models.assembly import frozen
 from worker.models.loading import load_tokenizer
-from worker.models.tokenizers import refuse_other_tokens
+from worker.models.tokenizers import refuse_other_tokens, why_other_tokens
 from worker.run import Run
 from worker.stages.measuring import Measuring
 from worker.stages.probing import Probed
 from worker.stages.step import StepWork, ToMeasure
-from worker.stages.training import add_template_tokens
+from worker.stages.training import add_template_tokens, by_its_own_tokens, tokenizer_of_job
 
 LOADERS: dict[str, Callable[[Places, Wanted, PreTrainedTokenizerBase], Prepared | Streamed]] = {
     "pt": load_pretraining,
@@ -71,9 +71,29 @@ def load_beside(work: StepWork, one: ToMeasure, tokenizer: PreTrainedTokenizerBa
 
 
 def _measure_base(work: StepWork, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
-    """The base is gone from memory when this returns, but for its head and its states."""
-    base = load_base(work, tokenizer)
-    measuring.begin(base, base)
+    """The base is gone from memory when this returns, but for its head and its states.
+
+    Where what the job began with reads other tokens, it is told of whole texts alone, and the step's own model takes its place in
+    what is only counted with.
+    """
+    why = _why_no_divergence(work, tokenizer)
+    if why is None:
+        base = load_base(work, tokenizer)
+        measuring.begin(base, base)
+        return
+    text_base = by_its_own_tokens(work, tokenizer_of_job(work), _device(work))
+    _free_memory()
+    own = frozen(work.start, work.step, tokenizer, _device(work))
+    measuring.begin(own, own, text_base, why)
+
+
+def _why_no_divergence(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    if work.step.measures.base != "job" or work.job_model == work.model:
+        return None
+    why = why_other_tokens(work.job_model, tokenizer, work.step)
+    return (
+        why and f"The model that the job began with has another tokenizer, so there is nothing to compare token by token: {why}."
+    )
 
 
 def _measure(work: StepWork, one: ToMeasure, number: int, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from service.specs.measures import measure_of
+from service.specs.measures import DEFAULT_NAMES, measure_of
 from tests.worker.stages.attempts import a_job, a_preference_job, a_pretraining_job
 from worker.failures import JobFailure
 from worker.models import assembly
@@ -166,6 +166,39 @@ def test_a_checkpoint_that_reads_other_tokens_is_refused(host, make_llama):
     job_id = host.remember(document, host.done(document))
     with pytest.raises(JobFailure, match="has another tokenizer"):
         host.done(a_measuring_job(f"{job_id}/sft"))
+
+
+def test_a_model_of_other_tokens_than_the_jobs_base_is_measured_alone_and_in_bits_per_byte_against_it(host, make_llama):
+    host.add_model("other", make_llama())
+    file = host.models / "other" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"!"', '"~~"').replace('"~"', '"!"').replace('"~~"', '"~"'))
+    looks = {"names": f"{','.join(DEFAULT_NAMES)},total_variation", "dataset": "others", "anchor": "pets"}
+    steps = [{"name": "sft"}, {"name": "later", "do": "measure", "model": {"model_name_or_path": "other"}, "measures": looks}]
+    attempt = host.done(a_job(training={"max_steps": 1}) | {"steps": steps})
+    rows = {(row["split"], at, name): row for (row, at, name) in told_by_split(attempt, "later")}
+    alone = host.done(a_measuring_job(data={"dataset": None, "val_size": 0}, measures={"dataset": "others"})).rows()
+    assert {name for split, at, name in rows if at is None} == {"bits_per_byte"}, "in its own tokens, of the task's text"
+    assert rows["dataset", None, "bits_per_byte"]["value"] == pytest.approx(alone[None, "bits_per_byte"]["value"])
+    in_bytes = rows["dataset", 1, "bits_per_byte"]
+    assert in_bytes["versus_base"]["value"] == pytest.approx(in_bytes["value"] - alone[None, "bits_per_byte"]["value"])
+    for split in ("dataset", "anchor"):
+        assert rows[split, 1, "cross_entropy"]["value"] > 0
+        assert rows[split, 1, "cross_entropy"]["versus_base"] is None
+        for name in ("kl_from_base", "kl_to_base", "total_variation"):
+            row = rows[split, 1, name]
+            assert (row["value"], row["versus_base"]) == (None, None)
+            assert "has another tokenizer" in row["interval_reason"]
+    (told,) = [it for it in attempt.of("measurement") if it["step"] == "later" and it["split"] == "dataset" and it["global_step"]]
+    reasons = {test["alert"]: test["reason"] for test in told["alerts"]}
+    assert "has another tokenizer" in reasons["entropy_collapse"]
+
+
+def told_by_split(attempt, step):
+    """(row with its split, checkpoint, measure), as it was told last."""
+    for message in attempt.of("measurement"):
+        if message["step"] == step:
+            for row in message["metrics"]:
+                yield row | {"split": message["split"]}, row["global_step"], row["measure"]
 
 
 def test_sums_are_kept_of_a_measured_checkpoint(host):

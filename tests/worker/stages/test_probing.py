@@ -228,9 +228,7 @@ def test_two_documents_have_values_and_wide_intervals_and_one_has_none(host):
 
 
 @pytest.mark.parametrize(("dataset", "loss", "n_train"), [("better", "sigmoid", 10), ("judged", "kto", 5)])
-def test_what_is_learned_of_pairs_and_of_judged_answers_is_held_against_what_is_held_out(
-    host, monkeypatch, dataset, loss, n_train
-):
+def test_good_answers_of_either_kind_are_held_against_what_is_held_out(host, monkeypatch, dataset, loss, n_train):
     seen, rows_of = [], memorization.rows_of
     monkeypatch.setattr(memorization, "rows_of", lambda one, of, texts: seen.append(texts) or rows_of(one, of, texts))
     attempt = host.done(a_preference_job(data={"dataset": dataset}, finetuning={"dpo_loss": loss}, training=SHORT))
