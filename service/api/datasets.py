@@ -108,7 +108,7 @@ def _read(name: str, body: Any, owner: str, settings: Settings, fitting: Fitting
         there = ", ".join(models.names(settings.models_root)) or "none"
         sentence = f"Name the model whose tokenizer reads the rows; there are: {there}."
         raise SpecRefused([Refusal(("model",), sentence)])
-    document = document_of(name, asked, "pt" if _holds(known, name) == "texts" else "sft")
+    document = document_of(name, asked, _holds(known, name))
     roots = _roots(settings)
     try:
         read = read_job(document, lambda spec, resolved: chain(check(roots, spec, resolved), fitting(spec, resolved)))

@@ -248,7 +248,7 @@ def whole_models_take_one_adapter(step: ResolvedStep) -> Complaints:
 
 
 def ppo_has_a_reward(step: ResolvedStep) -> Complaints:
-    if step.finetuning.stage == "ppo" and step.finetuning.reward_model is None:
+    if step.do == "train" and step.finetuning.stage == "ppo" and step.finetuning.reward_model is None:
         yield "finetuning.reward_model", "The stage ppo needs a reward model."
 
 
@@ -436,9 +436,9 @@ def measuring_has_a_text(step: ResolvedStep) -> Complaints:
         yield "measures.names", "A step that measures has nothing to do: measures.names is empty."
 
 
-def measuring_reads_single_answers(step: ResolvedStep) -> Complaints:
-    if step.do == "measure" and step.finetuning.stage not in MEASURED_AS:
-        what = "pt reads texts, sft conversations, dpo the chosen answers of pairs"
+def measuring_reads_answers(step: ResolvedStep) -> Complaints:
+    if step.do == "measure" and step.finetuning.stage not in READ_AS:
+        what = "pt reads texts, sft conversations, dpo the chosen answers of pairs, rm scores pairs"
         yield (
             "finetuning.stage",
             f"In a step that measures the stage says how rows are read ({what}); {step.finetuning.stage} is none.",
@@ -471,8 +471,9 @@ def one_model_answers(step: ResolvedStep) -> Complaints:
 
 
 def inspecting_reads_rows(step: ResolvedStep) -> Complaints:
-    if step.do == "inspect" and step.finetuning.stage not in INSPECTED_AS:
-        yield "finetuning.stage", "In a step that inspects the stage says how rows are read: pt reads texts, sft conversations."
+    if step.do == "inspect" and step.finetuning.stage not in READ_AS:
+        what = "pt reads texts, sft conversations, dpo and rm preferences"
+        yield "finetuning.stage", f"In a step that inspects the stage says how rows are read: {what}."
 
 
 def measures_of_training_rows_have_them(step: ResolvedStep) -> Complaints:
@@ -543,8 +544,7 @@ def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
 ASKS_CHECKPOINTS = ("measure", "evaluate", "predict", "generate")
 
 # How a step that measures, or inspects, may read its rows.
-MEASURED_AS = ("pt", "sft", "dpo")
-INSPECTED_AS = ("pt", "sft")
+READ_AS = ("pt", "sft", "dpo", "rm")
 
 RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     template_is_given,
@@ -600,7 +600,7 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     measures_of_an_adapter_have_one,
     pairs_are_measured_by_rewards,
     measuring_has_a_text,
-    measuring_reads_single_answers,
+    measuring_reads_answers,
     predicting_reads_conversations,
     generating_reads_messages,
     one_model_answers,

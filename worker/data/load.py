@@ -121,6 +121,11 @@ def load_pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBas
     return replace(_streamed(wanted, parts, partial(map, encode), chosen(pairs)), pairs=pairs)
 
 
+def load_answers(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
+    """Pairs, or judged answers."""
+    return (load_judged if holds(places, wanted) == "labels" else load_pairs)(places, wanted, tokenizer)
+
+
 def load_judged(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
     """Answers that are labelled as good or bad, one an example. What is measured are good ones."""
     if not wanted.data.streaming:
@@ -174,11 +179,15 @@ def encode_prompts(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTok
     return map_in_processes(encode, rows, wanted.data.preprocessing_num_workers)
 
 
-def encode_rows(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """Conversations as they are trained on, without those that are dropped; texts each by itself, whole, with its end."""
-    encode: Callable[[Row], Example | None] = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+def encode_rows(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Conversations, pairs and judged answers as they are trained on, without those that are dropped; texts each by itself,
+    whole, with its end.
+    """
+    encode: Callable[[Row], Any] = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
     if wanted.stage == "pt":
         encode = partial(_encode_whole_text, tokenizer=tokenizer)
+    if wanted.stage in ("dpo", "rm"):
+        encode = partial(_encode_answers, data=wanted.data, tokenizer=tokenizer)
     return _not_dropped(map_in_processes(encode, rows, wanted.data.preprocessing_num_workers))
 
 
@@ -448,6 +457,12 @@ def _encode_pair(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBa
 def _encode_judged(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> KtoExample | None:
     template = TEMPLATES[data.template or "empty"]
     return encode_kto(labelled_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
+
+
+def _encode_answers(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> PairExample | KtoExample | None:
+    """Of two answers, or of one that is judged."""
+    encode = _encode_judged if row.entry.holds == "labels" else _encode_pair
+    return encode(row, data, tokenizer)
 
 
 def _encode_training_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:

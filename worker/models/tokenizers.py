@@ -18,9 +18,8 @@ def refuse_other_tokens(model: Path, tokenizer: PreTrainedTokenizerBase, step: R
     """
     why = why_other_tokens(model, tokenizer, step)
     if why is not None:
-        sentence = (
-            f"{role[0].upper()}{role[1:]} {model.name!r} has another tokenizer: {why}. The two models would read different texts."
-        )
+        whose = f"{role[0].upper()}{role[1:]} {model.name!r}"
+        sentence = f"{whose} has another tokenizer: {why}. The two models would read different texts."
         raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
