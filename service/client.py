@@ -309,6 +309,11 @@ class Client:
         """Oldest first, or the one to choose by a measure first."""
         return list(self._listing(f"{_path(job_id)}/checkpoints", {"rank_by": rank_by} if rank_by else {}))
 
+    def measured_checkpoints(self, job_id: str, rank_by: str | None = None) -> list[dict[str, Any]]:
+        """What the job's steps that measure took, in the order of their lists, or the one to choose by a measure first."""
+        found = self._get(f"{_path(job_id)}/checkpoints", {"rank_by": rank_by} if rank_by else {})
+        return list(found.get("measured", []))
+
     def artifacts(self, job_id: str) -> list[dict[str, Any]]:
         """The files that a job made: name, size, sha256."""
         return list(self._listing(f"{_path(job_id)}/artifacts", {}))

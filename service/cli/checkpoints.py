@@ -18,6 +18,7 @@ def checkpoints(
     """List the checkpoints: how far each had trained, where it ranks, and whether another gives more for less drift."""
     with connected(context) as client:
         found = client.checkpoints(job_id, rank_by=rank_by or None)
+        found += map(_by_its_place, client.measured_checkpoints(job_id, rank_by=rank_by or None))
     screen = Screen()
     if as_json:
         screen.json(found)
@@ -34,7 +35,13 @@ def checkpoints(
 def _listed(one: dict[str, Any]) -> list[str]:
     values = one.get("metrics") or {}
     measured = [number(values[name], None) if name in values else "" for name in ("cross_entropy", "kl_from_base")]
-    return [_name(one), f"{one['epoch']:.2f}", *measured, _front(one)]
+    epoch = "" if one["epoch"] is None else f"{one['epoch']:.2f}"
+    return [_name(one), epoch, *measured, _front(one)]
+
+
+def _by_its_place(one: dict[str, Any]) -> dict[str, Any]:
+    """What a step measured, as a checkpoint of that step."""
+    return one | {"global_step": one["number"], "epoch": None}
 
 
 def _ranked(one: dict[str, Any]) -> list[str]:

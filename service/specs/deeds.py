@@ -60,6 +60,7 @@ _MEASURES = frozenset(
         "task",
         "prompts",
         "samples",
+        "plots",
     )
 )
 _TOKENIZER = frozenset(

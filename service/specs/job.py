@@ -142,8 +142,10 @@ _OF_TRAINING: dict[str, dict[str, object]] = {
     "data": {"streaming": False, "mix_strategy": "concat", "interleave_probs": None, "sft_packing": False},
     "finetuning": {"ref_model": None, "reward_model": None},
     "training": {"fp16": False},
-    "measures": {"guards": (), "plots": False},
+    "measures": {"guards": ()},
 }
+# Nor what is drawn of checkpoints, unless it measures them.
+_OF_PICTURES: dict[str, dict[str, object]] = {"measures": {"guards": (), "plots": False}}
 # Nor has one that evaluates texts to read, or measures to take on them.
 _OF_TEXTS: dict[str, dict[str, object]] = {
     "data": {"dataset": None, "val_size": 0},
@@ -152,7 +154,7 @@ _OF_TEXTS: dict[str, dict[str, object]] = {
 
 
 def _only_looking(step: ResolvedStep) -> ResolvedStep:
-    looking = _without(step, _OF_TRAINING)
+    looking = _without(step, _OF_TRAINING if step.do == "measure" else _OF_TRAINING | _OF_PICTURES)
     if step.do == "export":
         return _only_exporting(looking)
     return _without(looking, _OF_TEXTS) if step.do == "evaluate" else looking

@@ -3,6 +3,7 @@
 import gc
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from worker.models.reward_model import RewardModel, head_to_train
 from worker.models.tokenizers import refuse_other_tokens, why_other_tokens
 from worker.run import Run
 from worker.stages.measuring import Measuring
+from worker.stages.pictures import pictures
 from worker.stages.probing import Probed
 from worker.stages.step import StepWork, ToMeasure
 from worker.stages.training import add_template_tokens, by_its_own_tokens, tokenizer_of_job
@@ -54,6 +56,8 @@ def measure_later(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
         if not measuring.has(number):
             _measure(work, one, number, tokenizer, measuring)
         run.progress(global_step=number)
+    if measuring.seen is not None:
+        pictures(run, step.name, replace(measuring.seen, counted="place in the list"), {}, work.folder)
     return work.folder, {"measured": len(called)}
 
 
