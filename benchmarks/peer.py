@@ -1,9 +1,9 @@
-"""Beside LLaMA-Factory: whether the same model, data, seed, template and arguments give the same losses, at what speed and in what memory.
+"""Beside LLaMA-Factory: whether the same model, data, seed, template and arguments give the same losses; how fast, in what memory.
 
     python benchmarks/peer.py --peer /path/to/its/venv/bin/llamafactory-cli [--repeats 3 --only agreement]
 
-Both sides train in fp32 on one thread of the CPU, each in a process of its own: ours through the pipeline that a worker's child runs
-(sides/ours.py), the peer through the function behind its command (sides/theirs.py). Losses are in nats. Speeds are of 9.7 million
+Both sides train in fp32 on one thread of the CPU, each in a process of its own: ours through the pipeline that a worker's child
+runs (sides/ours.py), the peer through the function behind its command (sides/theirs.py). Losses are in nats. Speeds are of 9.7 million
 parameters at 512 tokens, from the first update that a side tells of to the last; tokens/s are medians, the sides in turn. The
 processor's own seconds count, so that others at work here do not; those of the clock stand beside them. Memory is the most that
 the process held, libraries included. docs/explanation/peer.md has the figures, and how to install the peer.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query
 
@@ -10,11 +10,19 @@ from service.api.access import Whose
 from service.api.collaborators import TheDatabase
 from service.api.errors import BadParameter
 from service.api.problems import declared
-from service.api.views import CheckpointList, CheckpointView, FrontView, RankView, checkpoint_view
+from service.api.views import (
+    CheckpointList,
+    CheckpointView,
+    FrontView,
+    MeasuredCheckpointView,
+    MeasuredModel,
+    RankView,
+    checkpoint_view,
+)
 from service.specs import measures as catalogue
 from service.specs.nearest import no_such
 from service.specs.ranking import Better, Candidate, front, ranked
-from service.store import checkpoints, jobs, metrics
+from service.store import checkpoints, jobs, measured_models, metrics
 from service.store.tables import Checkpoint, Metric
 
 router = APIRouter(tags=["files"])
@@ -23,7 +31,8 @@ router = APIRouter(tags=["files"])
 # checkpoint is for what it was trained on.
 SPLITS = ("validation", "dataset", "train", "anchor")
 
-Place = tuple[str, int]  # a step's name, and a number of updates
+Place = tuple[str, int]  # a step's name, and a number of updates, or of a place in the list that it measures
+AnyView = TypeVar("AnyView", CheckpointView, MeasuredCheckpointView)
 
 
 @router.get("/jobs/{job_id}/checkpoints", responses=declared(404, 422))
@@ -35,7 +44,9 @@ def list_checkpoints(
         str | None, Query(description="A measure, or measure:place: the best of each step first, by the one-standard-error rule.")
     ] = None,
 ) -> CheckpointList:
-    """Oldest first, or by rank within each step; each with its files, its measures, and whether it is on the front."""
+    """Oldest first, or by rank within each step; each with its files, its measures, and whether it is on the front. `measured`
+    are those of steps that measure, which may be of other jobs.
+    """
     better = None if rank_by is None else _better(rank_by)
     with database.reading() as session:
         jobs.version(session, owner, job_id)
@@ -45,8 +56,14 @@ def list_checkpoints(
         on_front = _fronts(found)
         ranks = _ranks(found, rank_by, better) if rank_by is not None and better is not None else {}
         views = [_view(one, values, on_front, ranks) for one in saved]
+        measured = [
+            _measured_view(place, of, values[place], on_front, ranks)
+            for place, of in measured_models.of_job(session, job_id).items()
+            if place in values
+        ]
     return CheckpointList(
         data=views if rank_by is None else _in_order(views),
+        measured=measured if rank_by is None else _in_order(measured),
         front=[point for point, is_on_front in on_front.values() if is_on_front],
     )
 
@@ -144,7 +161,20 @@ def _view(
     return checkpoint_view(one, values.get(place, {}), pareto, ranks.get(place))
 
 
-def _in_order(views: list[CheckpointView]) -> list[CheckpointView]:
+def _measured_view(
+    place: Place,
+    of: dict[str, Any],
+    values: dict[str, float | None],
+    on_front: dict[Place, tuple[FrontView, bool]],
+    ranks: dict[Place, RankView],
+) -> MeasuredCheckpointView:
+    step, number = place
+    pareto = on_front[place][1] if place in on_front else None
+    of_one = MeasuredModel(**of)
+    return MeasuredCheckpointView(step=step, number=number, of=of_one, metrics=values, pareto=pareto, rank=ranks.get(place))
+
+
+def _in_order(views: list[AnyView]) -> list[AnyView]:
     """The steps as they came; in each the ranked first, and then what has no rank, oldest first."""
     order = {step: position for position, step in enumerate(dict.fromkeys(view.step for view in views))}
     return sorted(views, key=lambda view: (order[view.step], view.rank is None, view.rank.place if view.rank else 0))

@@ -116,7 +116,7 @@ def _read(name: str, body: Any, owner: str, reading: Reading) -> jobs.New:
         there = ", ".join(models.names(settings.models_root)) or "none"
         sentence = f"Name the model whose tokenizer reads the rows; there are: {there}."
         raise SpecRefused([Refusal(("model",), sentence)])
-    document = document_of(name, asked, "pt" if holds == "texts" else "sft")
+    document = document_of(name, asked, holds)
     try:
         return reading.new_job(owner, document)
     except SpecRefused as refused:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from service.api.errors import BadParameter, NoSuchThing
 from service.api.looking import looking
 from service.api.problems import declared
-from service.api.views import alert_test_view, measure_view
+from service.api.views import MeasuredModel, alert_test_view, measure_view
 from service.specs import measures as catalogue
 from service.specs.alerts import ALERTS, Alert
 from service.specs.catalogue.measure import Measure
@@ -55,15 +55,6 @@ class AlertTestView(BaseModel):
     n_documents: int
     reason: str | None
     suggests: str | None
-
-
-class MeasuredModel(BaseModel):
-    """What a step that measures has measured, by the number that it has there."""
-
-    job_id: str | None = Field(description="The job that made the checkpoint; null where it is a model of the models folder.")
-    step: str | None
-    checkpoint: int | None = Field(description="Its number of updates; null while its step is not done.")
-    model: str | None = Field(description="The model, where it is no checkpoint.")
 
 
 class Measured(BaseModel):

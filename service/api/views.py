@@ -129,8 +129,27 @@ class FrontView(BaseModel):
     drift_split: str
 
 
+class MeasuredModel(BaseModel):
+    """What a step that measures has measured, by the number that it has there."""
+
+    job_id: str | None = Field(description="The job that made the checkpoint; null where it is a model of the models folder.")
+    step: str | None
+    checkpoint: int | None = Field(description="Its number of updates; null while its step is not done.")
+    model: str | None = Field(description="The model, where it is no checkpoint.")
+
+
+class MeasuredCheckpointView(BaseModel):
+    step: str
+    number: int = Field(description="Its place in the list that the step measures, from 1.")
+    of: MeasuredModel
+    metrics: dict[str, float | None] = Field(description="Each measure's value; GET /jobs/{id}/metrics has the rest.")
+    pareto: bool | None = Field(description="Whether it is on its step's front; null where gain or drift was not measured.")
+    rank: RankView | None = Field(default=None, description="Where rank_by asks for it, and the measure has a value.")
+
+
 class CheckpointList(BaseModel):
     data: list[CheckpointView]
+    measured: list[MeasuredCheckpointView] = Field(description="What steps that measure took, in the order of their lists.")
     front: list[FrontView] = Field(description="Gain against drift, of each step, the least drift first.")
 
 

@@ -1,5 +1,7 @@
 """finebits checkpoints JOB"""
 
+from typing import Any
+
 import typer
 
 from service.cli.connection import connected
@@ -16,7 +18,8 @@ def checkpoints(
 ) -> None:
     """List the checkpoints: how far each had trained, where it ranks, and whether another gives more for less drift."""
     with connected(context) as client:
-        found = client.checkpoints(job_id, rank_by=rank_by or None)
+        found: list[Any] = [*client.checkpoints(job_id, rank_by=rank_by or None)]
+        found += map(_by_its_place, client.measured_checkpoints(job_id, rank_by=rank_by or None))
     screen = Screen()
     if as_json:
         screen.json(found)
@@ -33,7 +36,13 @@ def checkpoints(
 def _listed(one: Checkpoint) -> list[str]:
     values = one.get("metrics") or {}
     measured = [number(values[name], None) if name in values else "" for name in ("cross_entropy", "kl_from_base")]
-    return [_name(one), f"{one['epoch']:.2f}", *measured, _front(one)]
+    epoch = "" if one["epoch"] is None else f"{one['epoch']:.2f}"
+    return [_name(one), epoch, *measured, _front(one)]
+
+
+def _by_its_place(one: dict[str, Any]) -> dict[str, Any]:
+    """What a step measured, as a checkpoint of that step."""
+    return one | {"global_step": one["number"], "epoch": None}
 
 
 def _ranked(one: Checkpoint) -> list[str]:

@@ -211,6 +211,7 @@ class StepSeries(TypedDict):
 
 class CheckpointList(TypedDict):
     data: list[Checkpoint]
+    measured: list[dict[str, Any]]  # What steps that measure took, in the order of their lists.
     front: list[FrontPoint]  # Gain against drift, of each step, the least drift first.
 
 

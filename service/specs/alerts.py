@@ -84,30 +84,37 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         name="memorization",
-        statistic="membership_auroc, of training rows against held-out ones",
-        null="training rows cannot be told from others (0.5)",
-        test="one-sided, with DeLong's error; and the value must be above 0.6 (above 0.75 it is critical)",
+        statistic="membership_auroc, of training rows against held-out ones; where they are measured, membership_tpr and "
+        "verbatim_rate too",
+        null="training rows cannot be told from others (0.5); no larger share of them than of held-out rows lies beyond the "
+        "score that 1 % of the latter exceed; none comes word for word that was not guessed before, or at most 1 % do",
+        test="any of: one-sided, with DeLong's error, and the value must be above 0.6 (above 0.75 it is critical); Clopper and "
+        "Pearson's lower bound above the upper one of the held-out rows; more than of the base and of held-out rows, and an "
+        "upper bound (Clopper and Pearson) above 1 %. The first two at half of alpha each",
         threshold=0.5,
         unit="1",
         suggests="fewer epochs, rows without duplicates, or more rows",
         needs=("membership_auroc",),
-        source="Carlini et al. 2022 (arXiv 2112.03570); DeLong, DeLong and Clarke-Pearson 1988",
+        source="Carlini et al. 2022 (arXiv 2112.03570); DeLong, DeLong and Clarke-Pearson 1988; Clopper and Pearson 1934; "
+        "Carlini et al. 2023 (arXiv 2202.07646)",
     ),
     Alert(
         name="loops",
-        statistic="compression_ratio of what the checkpoint writes / of what the base wrote to the same prompts",
-        null="at least 0.5",
-        test=_BOOTSTRAP,
+        statistic="compression_ratio of what the checkpoint writes / of what the base wrote to the same prompts; where it is "
+        "measured, word_growth too",
+        null="at least 0.5; and the pairs of tokens are more than the tokens by a growth of 0.1 bit, or the base's were not",
+        test=f"either, each at half of alpha: {_BOOTSTRAP}; one-sided t of the growth",
         threshold=0.5,
         unit="1",
         fires="below",
         suggests="looking at the data for repeated text, and an earlier checkpoint; a repetition_penalty hides it only",
         needs=("compression_ratio",),
-        source="Holtzman et al. 2020 (arXiv 1904.09751)",
+        source="Holtzman et al. 2020 (arXiv 1904.09751); Lind and Marcus 1995, ch. 4",
     ),
     Alert(
         name="representation_collapse",
-        statistic="spectral_participation_ratio of the checkpoint / of the base, in the layer where it is least",
+        statistic="spectral_participation_ratio, corrected for the number of states, of the checkpoint / of the base, in "
+        "the layer where it is least",
         null="at least 0.7",
         test=f"{_BOOTSTRAP}; any layer, each at its share of alpha",
         threshold=0.7,
@@ -115,18 +122,19 @@ ALERTS: tuple[Alert, ...] = (
         fires="below",
         suggests="a lower learning_rate, another lora_rank, or weight_decay",
         needs=("spectral_participation_ratio",),
-        source="Bell and Dean 1970; Efron 1979",
+        source="Bell and Dean 1970; Gao et al. 2017 (bioRxiv 214262); Efron 1979",
     ),
     Alert(
         name="numeric",
-        statistic="documents whose sums are not finite numbers",
+        statistic="documents with sums that are not finite numbers, with a logit z beyond ±10⁴, or with a token that is not the "
+        "target and has p ≥ 1 − 2⁻²⁴, the last number of fp32 before 1",
         null="there are none",
         test="exact",
         threshold=0,
         unit="documents",
         suggests="a lower learning_rate, a longer warm-up, or bf16 in place of fp16",
         needs=(),
-        source="IEEE 754-2019, §6.2",
+        source="IEEE 754-2019, §3.4 and §6.2",
     ),
 )
 

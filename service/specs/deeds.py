@@ -61,6 +61,7 @@ _MEASURES = frozenset(
         "task",
         "prompts",
         "samples",
+        "plots",
     )
 )
 _TOKENIZER = frozenset(
@@ -81,6 +82,7 @@ _OF_A_MODEL = frozenset(
     ("finetuning.stage", "finetuning.finetuning_type", "training.per_device_eval_batch_size", "training.seed")
 )
 _OF_ROWS = frozenset(("finetuning.stage", "training.seed", "measures.dataset"))
+_OF_ANSWERS = frozenset(("finetuning.dpo_loss",))  # with kto they are judged one by one
 _EVALUATION = frozenset(f"evaluation.{field}" for field in EvaluationArguments.model_fields)
 # The models that it asks, how long a text may be, and how conversations become text where there is a template.
 _OF_QUESTIONS = frozenset(
@@ -101,8 +103,8 @@ _EXPORT = frozenset(f"export.{field}" for field in ExportArguments.model_fields)
 )
 
 LOOKS_AT: dict[Deed, frozenset[str]] = {
-    "measure": _MODEL | _ROWS | _GENERATING | _MEASURES | _OF_A_MODEL,
-    "inspect": _TOKENIZER | (_ROWS - _CACHE) | _OF_ROWS,
+    "measure": _MODEL | _ROWS | _GENERATING | _MEASURES | _OF_A_MODEL | _OF_ANSWERS,
+    "inspect": _TOKENIZER | (_ROWS - _CACHE) | _OF_ROWS | _OF_ANSWERS,
     "export": _TOKENIZER | _ROWS | _OF_A_MODEL | _EXPORT,
     "predict": _MODEL | (_ROWS - _CACHE - {"data.train_on_prompt"}) | _ASKED | _BEAMS | _OF_A_MODEL,
     "generate": _MODEL | {"data.template", "finetuning.stage", "finetuning.finetuning_type", "training.seed"} | _ASKED,

@@ -7,6 +7,13 @@ from pydantic import Field
 from service.specs.base import CommaList, Group
 from service.specs.refusals import Place
 
+# By what a data set holds.
+_LEARNED_AS = {
+    "texts": {"stage": "pt"},
+    "conversations": {"stage": "sft"},
+    "pairs": {"stage": "dpo"},
+    "labels": {"stage": "dpo", "dpo_loss": "kto"},
+}
 _DATA = ("template", "cutoff_len", "dataset_dir", "split", "max_samples", "val_size", "train_on_prompt", "overlength")
 
 
@@ -25,10 +32,10 @@ class Inspection(Group):
     overlength: Literal["truncate", "drop"] = Field(default="truncate", description="What becomes of a row that is too long.")
 
 
-def document_of(name: str, asked: Inspection, stage: Literal["pt", "sft"]) -> dict[str, Any]:
-    """The job. It needs no GPU."""
+def document_of(name: str, asked: Inspection, holds: str) -> dict[str, Any]:
+    """The job, on texts, conversations, pairs or labels. It needs no GPU."""
     data = {field: getattr(asked, field) for field in _DATA if field in asked.model_fields_set}
-    if stage == "sft":
+    if holds != "texts":
         data["template"] = asked.template or "default"
     measures = {} if asked.held_out is None else {"measures": {"dataset": list(asked.held_out)}}
     return {
@@ -36,7 +43,7 @@ def document_of(name: str, asked: Inspection, stage: Literal["pt", "sft"]) -> di
         "do": "inspect",
         "model": {"model_name_or_path": asked.model},
         "data": {"dataset": [name], **data},
-        "finetuning": {"stage": stage},
+        "finetuning": _LEARNED_AS[holds],
         "resources": {"gpus": 0},
         **measures,
     }

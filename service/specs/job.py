@@ -14,7 +14,7 @@ from service.specs.evaluation import EvaluationArguments
 from service.specs.export import ExportArguments
 from service.specs.finetuning import FinetuningArguments
 from service.specs.generating import GeneratingArguments
-from service.specs.measures import OF_PAIRS, MeasureArguments
+from service.specs.measures import WITHOUT_MEMBERSHIP, MeasureArguments, taken_by_default
 from service.specs.messages import Messages
 from service.specs.model import ModelArguments
 from service.specs.resources import Resources
@@ -121,16 +121,17 @@ def resolve(spec: JobSpec) -> ResolvedJob:
 def _resolve_step(spec: JobSpec, step: Step) -> ResolvedStep:
     finetuning = overridden(spec.finetuning, step.finetuning)
     names_given = "names" in spec.measures.model_fields_set | set_by(step, "measures")
+    data, measures = overridden(spec.data, step.data), overridden(spec.measures, step.measures)
     return ResolvedStep(
         name=step.name,
         do=step.do or spec.do,
         model=overridden(spec.model, step.model),
-        data=overridden(spec.data, step.data),
+        data=data,
         finetuning=with_lora_defaults(finetuning),
         generating=overridden(spec.generating, step.generating),
         evaluation=overridden(spec.evaluation, step.evaluation),
         training=overridden(spec.training, step.training),
-        measures=with_measures_of_pairs(overridden(spec.measures, step.measures), finetuning.stage, names_given),
+        measures=taken_by_default(measures, finetuning.stage, data, names_given),
         export=overridden(spec.export, step.export),
     )
 
@@ -141,8 +142,10 @@ _OF_TRAINING: dict[str, dict[str, object]] = {
     "data": {"streaming": False, "mix_strategy": "concat", "interleave_probs": None, "sft_packing": False},
     "finetuning": {"ref_model": None, "reward_model": None},
     "training": {"fp16": False},
-    "measures": {"guards": (), "plots": False},
+    "measures": {"guards": ()},
 }
+# Nor what is drawn of checkpoints, unless it measures them.
+_OF_PICTURES: dict[str, dict[str, object]] = {"measures": {"guards": (), "plots": False}}
 # Nor has one that evaluates texts to read, or measures to take on them.
 _OF_TEXTS: dict[str, dict[str, object]] = {
     "data": {"dataset": None, "val_size": 0},
@@ -151,7 +154,7 @@ _OF_TEXTS: dict[str, dict[str, object]] = {
 
 
 def _only_looking(step: ResolvedStep) -> ResolvedStep:
-    looking = _without(step, _OF_TRAINING)
+    looking = _without(step, _OF_TRAINING if step.do == "measure" else _OF_TRAINING | _OF_PICTURES)
     if step.do == "export":
         return _only_exporting(looking)
     return _without(looking, _OF_TEXTS) if step.do == "evaluate" else looking
@@ -186,7 +189,7 @@ def _only_exporting(step: ResolvedStep) -> ResolvedStep:
             "finetuning": with_lora_defaults(of_rows),
             "generating": GeneratingArguments(),
             "training": TrainingArguments(seed=training.seed, per_device_eval_batch_size=batches),
-            "measures": MeasureArguments(),
+            "measures": MeasureArguments(names=WITHOUT_MEMBERSHIP),
         }
     )
 
@@ -199,13 +202,6 @@ def with_lora_defaults(finetuning: FinetuningArguments) -> FinetuningArguments:
             "lora_target": finetuning.lora_target or ("all",),
         }
     )
-
-
-def with_measures_of_pairs(measures: MeasureArguments, stage: str, names_given: bool) -> MeasureArguments:
-    """A reward model is measured as what it is, unless the job names what it wants."""
-    if stage != "rm" or names_given:
-        return measures
-    return measures.model_copy(update={"names": (*measures.names, *OF_PAIRS)})
 
 
 def set_by(step: Step, group: str) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from service.specs.alerts import FEWEST_DOCUMENTS
 from service.specs.base import CommaList, Group
 from service.specs.catalogue import (
     answers,
@@ -40,6 +41,7 @@ from service.specs.catalogue import (
     vocabulary,
 )
 from service.specs.catalogue.measure import Measure, Object
+from service.specs.data import DataArguments
 from service.specs.guards import Guard
 
 FAMILIES = (
@@ -77,6 +79,8 @@ CATALOGUE = tuple(measure for measure in REGISTRY if measure.in_jobs)
 BY_NAME = {measure.name: measure for measure in CATALOGUE}
 KNOWN = {measure.name: measure for measure in REGISTRY}
 DEFAULT_NAMES = tuple(measure.name for measure in CATALOGUE if measure.default)
+# Of training rows against held-out ones, where there are not both.
+WITHOUT_MEMBERSHIP = tuple(name for name in DEFAULT_NAMES if BY_NAME[name].on != "membership")
 
 
 def measure_of(name: str) -> str:
@@ -98,7 +102,8 @@ class MeasureArguments(Group):
 
     names: CommaList = Field(
         default=DEFAULT_NAMES,
-        description="Which measures of the catalogue (GET /measures); an rm step has those of pairs, too, where none are named. "
+        description="Which measures of the catalogue (GET /measures). Where none are named those of membership are left out that "
+        "cannot be taken (nothing held out, streamed rows, the stages rm and ppo), and an rm step has those of pairs, too. "
         "An empty list measures nothing.",
     )
     dataset: CommaList | None = Field(
@@ -124,7 +129,7 @@ class MeasureArguments(Group):
         default=None, ge=1, description="Measure on a seeded sample of this many documents; all of them when not given."
     )
     train_documents: int = Field(
-        default=200,
+        default=300,
         ge=1,
         description="How many training rows are measured: those that stand in, marked split: train, where there is neither "
         "a validation part nor a data set; and those that membership measures hold against the held-out ones.",
@@ -145,5 +150,23 @@ class MeasureArguments(Group):
         description="A labelled data set for the measures taken on a task: its answers are the labels, and the model's answer is "
         "the likeliest of them.",
     )
-    prompts: int = Field(default=16, ge=2, description="How many evaluation documents' prompts text is generated for.")
+    prompts: int = Field(
+        default=FEWEST_DOCUMENTS,
+        ge=2,
+        description="How many evaluation documents' prompts text is generated for; alerts need 20.",
+    )
     samples: int = Field(default=4, ge=1, description="How many texts are generated for each prompt.")
+
+
+def taken_by_default(measures: MeasureArguments, stage: str, data: DataArguments, names_given: bool) -> MeasureArguments:
+    """Without what cannot be taken, where the job names nothing or no more than the defaults; a reward model is measured as what
+    it is, unless the job names what it wants.
+    """
+    names = measures.names
+    held_out = bool(data.val_size or measures.dataset)
+    both_kinds = bool(data.dataset) and held_out and not data.streaming and stage in ("pt", "sft", "dpo")
+    if (not names_given or names == DEFAULT_NAMES) and not both_kinds:
+        names = WITHOUT_MEMBERSHIP
+    if not names_given and stage == "rm":
+        names = (*names, *OF_PAIRS)
+    return measures.model_copy(update={"names": names})

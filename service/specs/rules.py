@@ -20,7 +20,7 @@ from service.specs.job import STEP_GROUPS, JobSpec, ResolvedJob, ResolvedStep, s
 from service.specs.ledger import LEDGER
 from service.specs.lineage import Lineage, lineage, lineages
 from service.specs.measures import BY_NAME as MEASURES
-from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, MeasureArguments, taken_on
+from service.specs.measures import DEFAULT_NAMES, OF_PAIRS, WITHOUT_MEMBERSHIP, MeasureArguments, taken_on
 from service.specs.messages import why_not_answered
 from service.specs.nearest import no_such
 from service.specs.refusals import Refusal
@@ -248,7 +248,7 @@ def whole_models_take_one_adapter(step: ResolvedStep) -> Complaints:
 
 
 def ppo_has_a_reward(step: ResolvedStep) -> Complaints:
-    if step.finetuning.stage == "ppo" and step.finetuning.reward_model is None:
+    if step.do == "train" and step.finetuning.stage == "ppo" and step.finetuning.reward_model is None:
         yield "finetuning.reward_model", "The stage ppo needs a reward model."
 
 
@@ -446,11 +446,8 @@ def streams_are_not_read_for_measures(step: ResolvedStep) -> Complaints:
 def measures_of_an_adapter_have_one(step: ResolvedStep) -> Complaints:
     # among the defaults they are left out where there is no adapter, and a job that repeats the defaults is no other job
     names = _named_on(step, "adapter")
-    if (
-        names
-        and step.finetuning.finetuning_type != "lora"
-        and step.measures.names not in (DEFAULT_NAMES, (*DEFAULT_NAMES, *OF_PAIRS))
-    ):
+    defaults = (DEFAULT_NAMES, WITHOUT_MEMBERSHIP, (*WITHOUT_MEMBERSHIP, *OF_PAIRS))
+    if names and step.finetuning.finetuning_type != "lora" and step.measures.names not in defaults:
         yield "measures.names", f"{names} on a LoRA adapter, and finetuning_type is {step.finetuning.finetuning_type}."
 
 
@@ -480,9 +477,9 @@ def measuring_has_a_text(step: ResolvedStep) -> Complaints:
         yield "measures.names", "A step that measures has nothing to do: measures.names is empty."
 
 
-def measuring_reads_single_answers(step: ResolvedStep) -> Complaints:
-    if step.do == "measure" and step.finetuning.stage not in MEASURED_AS:
-        what = "pt reads texts, sft conversations, dpo the chosen answers of pairs"
+def measuring_reads_answers(step: ResolvedStep) -> Complaints:
+    if step.do == "measure" and step.finetuning.stage not in READ_AS:
+        what = "pt reads texts, sft conversations, dpo the chosen answers of pairs, rm scores pairs"
         yield (
             "finetuning.stage",
             f"In a step that measures the stage says how rows are read ({what}); {step.finetuning.stage} is none.",
@@ -515,8 +512,9 @@ def one_model_answers(step: ResolvedStep) -> Complaints:
 
 
 def inspecting_reads_rows(step: ResolvedStep) -> Complaints:
-    if step.do == "inspect" and step.finetuning.stage not in INSPECTED_AS:
-        yield "finetuning.stage", "In a step that inspects the stage says how rows are read: pt reads texts, sft conversations."
+    if step.do == "inspect" and step.finetuning.stage not in READ_AS:
+        what = "pt reads texts, sft conversations, dpo and rm preferences"
+        yield "finetuning.stage", f"In a step that inspects the stage says how rows are read: {what}."
 
 
 def measures_of_training_rows_have_them(step: ResolvedStep) -> Complaints:
@@ -604,8 +602,7 @@ NOT_BESIDE_UNSLOTH = (
 ASKS_CHECKPOINTS = ("measure", "evaluate", "predict", "generate")
 
 # How a step that measures, or inspects, may read its rows.
-MEASURED_AS = ("pt", "sft", "dpo")
-INSPECTED_AS = ("pt", "sft")
+READ_AS = ("pt", "sft", "dpo", "rm")
 
 RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     template_is_given,
@@ -665,7 +662,7 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     measures_of_an_adapter_have_one,
     pairs_are_measured_by_rewards,
     measuring_has_a_text,
-    measuring_reads_single_answers,
+    measuring_reads_answers,
     predicting_reads_conversations,
     generating_reads_messages,
     one_model_answers,

@@ -804,8 +804,8 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (measuring(names=""), "/measures/names", "has nothing to do"),
         (measuring(data={"dataset": None, "val_size": 9}, dataset="letters"), "/data/val_size", "to hold rows out of"),
     ],
-    rules.measuring_reads_single_answers: [
-        (measuring(finetuning={"stage": "rm"}), "/finetuning/stage", "dpo the chosen answers of pairs); rm is none"),
+    rules.measuring_reads_answers: [
+        (measuring(finetuning={"stage": "ppo"}), "/finetuning/stage", "rm scores pairs); ppo is none"),
     ],
     rules.predicting_reads_conversations: [
         (a_job(do="predict", finetuning={"stage": "dpo"}), "/finetuning/stage", "as the stage sft reads them; dpo has none"),
@@ -826,7 +826,7 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
         (a_job(do="predict", measures={"checkpoints": f"job-{1:024x}/sft/*"}), "/measures/checkpoints/0", "by its number"),
     ],
     rules.inspecting_reads_rows: [
-        (a_job(do="inspect", finetuning={"stage": "dpo"}), "/finetuning/stage", "pt reads texts, sft conversations"),
+        (a_job(do="inspect", finetuning={"stage": "ppo"}), "/finetuning/stage", "dpo and rm preferences"),
     ],
     rules.measures_of_training_rows_have_them: [
         (measuring(data={"dataset": None}, dataset="letters", names="sample_coverage"), "/measures/names", "what was trained on"),

@@ -64,12 +64,17 @@ def test_checkpoints_are_compared_with_the_jobs_first_model_or_with_their_own_st
     assert 0 < by_step[2, "kl_from_base"]["value"] < 0.2 * by_job[2, "kl_from_base"]["value"]
 
 
-def test_a_first_model_with_another_tokenizer_gives_way_to_the_steps_own_with_a_notice(host, make_llama, tmp_path, tokenizer):
+@pytest.fixture
+def others(host, make_llama, tmp_path, tokenizer):
+    """A model "other" that reads other tokens than "tiny"."""
     tokenizer.add_tokens(["forest there"])
     tokenizer.save_pretrained(tmp_path / "other-tokenizer")
     model = make_llama()
     model.resize_token_embeddings(301, mean_resizing=False)
     host.add_model("other", model, tmp_path / "other-tokenizer")
+
+
+def test_a_first_model_with_another_tokenizer_gives_way_to_the_steps_own_with_a_notice(host, others):
     job = two_steps()
     job["steps"][1]["model"]["model_name_or_path"] = "other"
     attempt = host.done(job)
@@ -84,6 +89,24 @@ def test_a_first_model_with_another_tokenizer_gives_way_to_the_steps_own_with_a_
     assert of_job["value"] != pytest.approx(alone.rows()[None, "bits_per_byte"]["value"], rel=1e-4)
     assert in_bytes["versus_base"]["value"] == pytest.approx(in_bytes["value"] - of_job["value"])
     assert in_bytes["versus_base"]["standard_error"] > 0, "paired on the same bytes"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "finetuning"),
+    [("better", {"stage": "dpo"}), ("better", {"stage": "rm"}), ("judged", {"stage": "dpo", "dpo_loss": "kto"})],
+    ids=["dpo", "rm", "kto"],
+)
+def test_answers_of_pairs_are_compared_in_bits_per_byte_with_a_first_model_of_other_tokens(host, others, dataset, finetuning):
+    """The very answers, by the model that the job began with and in its tokens."""
+    data, measures = {"data": {"dataset": dataset}}, {"measures": {"names": "bits_per_byte"}}
+    short = {"training": {"max_steps": 1}, **measures}
+    steps = [{"name": "first"}, {"name": "second", "model": {"model_name_or_path": "other"}, "finetuning": finetuning, **data}]
+    attempt = host.done(a_job(**short) | {"steps": steps})
+    base, last = attempt.rows("second")[None, "bits_per_byte"], attempt.rows("second")[1, "bits_per_byte"]
+    alone = host.done(a_job(**short, **data, finetuning=finetuning)).rows()[None, "bits_per_byte"]
+    assert (base["value"], base["n_documents"]) == (pytest.approx(alone["value"]), alone["n_documents"])
+    assert last["versus_base"]["value"] == pytest.approx(last["value"] - base["value"])
+    assert last["versus_base"]["value"] != 0
 
 
 @pytest.mark.parametrize("name", ["nowhere", "../tiny", "/etc"])

@@ -111,12 +111,15 @@ def load_anchor(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBa
 
 
 def load_measured(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """What is measured, in the tokens of another model than the step's. Nothing where that are pairs or judged answers."""
-    if wanted.stage not in ("pt", "sft", "ppo"):
-        return []
-    of_texts = wanted.stage == "pt"
+    """What is measured, in the tokens of another model than the step's: of pairs the chosen answers, of judged ones the good."""
     rows = measured_rows(places, wanted)
-    return (_measured_texts if of_texts else _measured_conversations)(rows, wanted.data, tokenizer)
+    if wanted.stage == "pt":
+        return _measured_texts(rows, wanted.data, tokenizer)
+    if wanted.stage not in ("rm", "dpo"):
+        return _measured_conversations(rows, wanted.data, tokenizer)
+    if holds(places, wanted) == "labels":
+        return _measured_good(rows, wanted.data, tokenizer)
+    return chosen(_measured_pairs(rows, wanted.data, tokenizer))
 
 
 def load_pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
@@ -127,6 +130,11 @@ def load_pairs(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBas
     encode = partial(_encode_pair, data=wanted.data, tokenizer=tokenizer)
     pairs = _measured_pairs(parts.evaluation, wanted.data, tokenizer)
     return replace(_streamed(wanted, parts, partial(map, encode), chosen(pairs)), pairs=pairs)
+
+
+def load_answers(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
+    """Pairs, or judged answers."""
+    return (load_judged if holds(places, wanted) == "labels" else load_pairs)(places, wanted, tokenizer)
 
 
 def load_judged(places: Places, wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> Prepared | Streamed:
@@ -182,11 +190,15 @@ def encode_prompts(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTok
     return map_in_processes(encode, rows, wanted.data.preprocessing_num_workers)
 
 
-def encode_rows(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """Conversations as they are trained on, without those that are dropped; texts each by itself, whole, with its end."""
-    encode: Callable[[Row], Example | None] = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
+def encode_rows(rows: Sequence[Row], wanted: Wanted, tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Conversations, pairs and judged answers as they are trained on, without those that are dropped; texts each by itself,
+    whole, with its end.
+    """
+    encode: Callable[[Row], Any] = partial(_encode_row, data=wanted.data, tokenizer=tokenizer)
     if wanted.stage == "pt":
         encode = partial(_encode_whole_text, tokenizer=tokenizer)
+    if wanted.stage in ("dpo", "rm"):
+        encode = partial(_encode_answers, data=wanted.data, tokenizer=tokenizer)
     return _not_dropped(map_in_processes(encode, rows, wanted.data.preprocessing_num_workers))
 
 
@@ -470,6 +482,12 @@ def _encode_pair(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBa
 def _encode_judged(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> KtoExample | None:
     template = TEMPLATES[data.template or "empty"]
     return encode_kto(labelled_of(row), template, tokenizer, data.cutoff_len, data.reserved_label_len, data.overlength)
+
+
+def _encode_answers(row: Row, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> PairExample | KtoExample | None:
+    """Of two answers, or of one that is judged."""
+    encode = _encode_judged if row.entry.holds == "labels" else _encode_pair
+    return encode(row, data, tokenizer)
 
 
 def _encode_training_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -34,6 +34,16 @@ class PairExample:
     def labels(self) -> list[int]:
         return [*self.chosen.labels, *self.rejected.labels]
 
+    @property
+    def longer(self) -> int:
+        """Tokens of the longer of its two texts, which is what is cut."""
+        return max(len(self.chosen.input_ids), len(self.rejected.input_ids))
+
+    @property
+    def prompt_once(self) -> list[int]:
+        """The chosen text, and behind it the rejected answer alone."""
+        return [*self.chosen.input_ids, *(token for token in self.rejected.labels if token != MASKED)]
+
 
 @dataclass(frozen=True, slots=True)
 class KtoExample:

@@ -16,15 +16,21 @@ def refuse_other_tokens(model: Path, tokenizer: PreTrainedTokenizerBase, step: R
 
     `role` is what the sentence calls the model, such as "the reference model". The template's tokens are added to both.
     """
+    why = why_other_tokens(model, tokenizer, step)
+    if why is not None:
+        whose = f"{role[0].upper()}{role[1:]} {model.name!r}"
+        sentence = f"{whose} has another tokenizer: {why}. The two models would read different texts."
+        raise JobFailure(Reason.BAD_MODEL, sentence)
+
+
+def why_other_tokens(model: Path, tokenizer: PreTrainedTokenizerBase, step: ResolvedStep) -> str | None:
+    """The first token that is another one in the model's own tokenizer; None where there is none."""
     other = load_tokenizer(model, step.model.split_special_tokens)
     add_tokens(TEMPLATES[step.data.template or "empty"], other)
     theirs = other.get_vocab()
     different = sorted((index, token) for token, index in tokenizer.get_vocab().items() if theirs.get(token) != index)
-    if different:
-        index, token = different[0]
-        there = f"there it is {theirs[token]}" if token in theirs else "there it is none"
-        sentence = (
-            f"{role[0].upper()}{role[1:]} {model.name!r} has another tokenizer: the token {token!r} is {index} here, and {there}"
-            f" ({len(different)} differ). The two models would read different texts."
-        )
-        raise JobFailure(Reason.BAD_MODEL, sentence)
+    if not different:
+        return None
+    index, token = different[0]
+    there = f"there it is {theirs[token]}" if token in theirs else "there it is none"
+    return f"the token {token!r} is {index} here, and {there} ({len(different)} differ)"

@@ -15,15 +15,18 @@ import numpy as np
 from service.specs.alerts import ALPHA, BY_NAME, FEWEST_DOCUMENTS, Text
 from service.specs.measures import measure_of
 from worker.information.intervals import Estimate, difference, ratio, why_no_interval
-from worker.information.significance import alpha_spent, bootstrapped, lower_bound, upper_bound_of_ratio
-from worker.probes.finding import Findings
+from worker.information.significance import alpha_spent, bootstrapped, clopper_pearson, lower_bound, upper_bound_of_ratio
+from worker.probes.finding import Finding, Findings
 from worker.probes.report import best_checkpoint, cross_entropy, entropy, kl_from_base
-from worker.probes.token import DocumentSums
+from worker.probes.token import HUGE, DocumentSums
 
 Test = dict[str, Any]
 
 SHARE_OF_BASE = 0.3  # of its entropy, which may go
 WORTH_TELLING, CRITICAL = 0.6, 0.75  # AUROCs of membership
+FALSE_ALARMS = 0.01  # the share of held-out rows that membership_tpr lets pass
+VERBATIM_RATE = 0.01
+GROWTH = 0.1  # bits a token
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,16 @@ class Seen:
     split: str
     found: Findings  # of the last, by probes
     found_of_base: Findings
+    alpha: float  # that is spent on this checkpoint
 
     @property
     def last(self) -> DocumentSums:
         return self.checkpoints[max(self.checkpoints)]
 
-    @property
-    def alpha(self) -> float:
-        return alpha_spent(ALPHA, len(self.checkpoints))
-
     def before(self) -> "Seen | None":
         """As it was at the checkpoint before."""
         earlier = {step: self.checkpoints[step] for step in sorted(self.checkpoints)[:-1]}
-        return replace(self, checkpoints=earlier) if earlier else None
+        return replace(self, checkpoints=earlier, alpha=alpha_spent(ALPHA, len(earlier))) if earlier else None
 
 
 def alert_tests(
@@ -61,7 +61,7 @@ def alert_tests(
     """The tests of one checkpoint on one text, of the alerts whose measures are among `names`."""
     earlier = {step: checkpoints[step] for step in sorted(checkpoints) if step <= global_step}
     found = findings or {}
-    seen = Seen(base, earlier, split, found.get(global_step, {}), found.get(None, {}))
+    seen = Seen(base, earlier, split, found.get(global_step, {}), found.get(None, {}), alpha_spent(ALPHA, len(earlier)))
     text: Text = "anchor" if split == "anchor" else "task"
     made = []
     for name, test in TESTS.items():
@@ -141,16 +141,61 @@ def forgetting(seen: Seen) -> Test:
 
 
 def memorization(seen: Seen) -> Test:
-    """Of training rows against held-out ones, with DeLong's error (DeLong, DeLong and Clarke-Pearson 1988)."""
+    """Of training rows against held-out ones, three ways, of which the first that fires is told.
+
+    AUROC with DeLong's error (DeLong, DeLong and Clarke-Pearson 1988), and the share beyond nearly all held-out rows, each at
+    half of alpha; and what is written word for word, of which any is too much unless it is known to be seldom.
+    """
     found = seen.found.get("membership_auroc")
     if found is None or found.nothing_sampled is not None:
         return {"reason": "Which rows are trained on could not be told." if found is None else found.nothing_sampled}
-    return more_than_chance(found.estimate, seen.alpha)
+    tests = [more_than_chance(found.estimate, seen.alpha / 2), *_of_the_tail(seen, found), *_word_for_word(seen)]
+    return next((test for test in tests if test["fires"]), tests[0])
+
+
+def _of_the_tail(seen: Seen, auroc: Finding) -> list[Test]:
+    """Where both kinds have enough rows."""
+    beyond = seen.found.get("membership_tpr")
+    if beyond is None or beyond.nothing_sampled is not None:
+        return []
+    n_train, n_held_out = beyond.n_documents, auroc.n_documents - beyond.n_documents
+    if min(n_train, n_held_out) < FEWEST_DOCUMENTS:
+        return []
+    return [more_in_the_tail(round(beyond.estimate.value * n_train), n_train, n_held_out, seen.alpha / 2)]
+
+
+def _word_for_word(seen: Seen) -> list[Test]:
+    """A row that the base has word for word, or as many of those that nobody trained on, tell of text that is easy to guess."""
+    learned, others = (_known(seen.found, f"verbatim_rate:{rows}") for rows in ("train", "held_out"))
+    before = _known(seen.found_of_base, "verbatim_rate:train")
+    if learned is None or learned.n_documents < FEWEST_DOCUMENTS:
+        return []
+    guessed = max((it.estimate.value for it in (others, before) if it is not None), default=0.0)
+    rate, n = learned.estimate.value, learned.n_documents
+    bound = clopper_pearson(round(rate * n), n, 2 * seen.alpha)[1]
+    fires = rate > guessed and bound > VERBATIM_RATE
+    reason = "What is told is the share of training rows that come word for word, and its upper bound."
+    return [{"fires": fires, "statistic": rate, "bound": bound, "threshold": VERBATIM_RATE, "reason": reason}]
+
+
+def _known(found: Findings, name: str) -> Finding | None:
+    finding = found.get(name)
+    return None if finding is None or finding.nothing_sampled is not None else finding
 
 
 def loops(seen: Seen) -> Test:
-    """What the checkpoint writes compresses to less than half of what the base wrote to the same prompts."""
-    return _least(seen, "compression_ratio", BY_NAME["loops"].threshold)
+    """What the checkpoint writes compresses to less than half of what the base wrote to the same prompts; or it has nearly no
+    more pairs of tokens than tokens, and the base's had. Each at half of alpha where both are known.
+    """
+    growth, before = (_known(found, "word_growth") for found in (seen.found, seen.found_of_base))
+    if growth is None or before is None:
+        return _least(seen, "compression_ratio", BY_NAME["loops"].threshold)
+    halved = replace(seen, alpha=seen.alpha / 2)
+    compressed = _least(halved, "compression_ratio", BY_NAME["loops"].threshold)
+    stands_still = no_more_than(growth.estimate, GROWTH, halved.alpha)
+    if compressed["fires"] or not stands_still["fires"] or before.estimate.value <= GROWTH:
+        return compressed
+    return stands_still | {"unit": "bits/token", "reason": "What is told is word_growth, which is 0 of texts that only repeat."}
 
 
 def representation_collapse(seen: Seen) -> Test:
@@ -170,10 +215,28 @@ def _least(seen: Seen, measure: str, share: float) -> Test:
 
 
 def numeric(seen: Seen) -> Test:
-    """Exact, and of any number of documents."""
+    """Exact, and of any number of documents.
+
+    Certainty that is right is no error of numbers, and models have it of many tokens. That it is wrong once in N tokens has the
+    probability N 2^-24 at most where it is deserved.
+    """
     sums = seen.last
-    lost = sum(not (math.isfinite(nll) and math.isfinite(bits)) for nll, bits in zip(sums.nll, sums.entropy, strict=True))
-    return {"fires": lost > 0, "statistic": float(lost), "bound": float(lost)}
+    lost_D = [not (math.isfinite(nll) and math.isfinite(bits)) for nll, bits in zip(sums.nll, sums.entropy, strict=True)]
+    none_D = [0] * len(lost_D)
+    huge_D, wrong_D = sums.huge_logits or none_D, sums.certain_errors or none_D
+    count = sum(any(signs) for signs in zip(lost_D, huge_D, wrong_D, strict=True))
+    return {"fires": count > 0, "statistic": float(count), "bound": float(count), "reason": _of_numbers(sums, lost_D)}
+
+
+def _of_numbers(sums: DocumentSums, lost_D: list[bool]) -> str | None:
+    """Which of the signs there are."""
+    signs = [f"{sum(lost_D)} documents have sums that are not finite"] * any(lost_D)
+    if huge := sum(sums.huge_logits or ()):
+        signs.append(f"{huge:.0f} tokens have a logit beyond ±{HUGE:g}")
+    if wrong := sum(sums.certain_errors or ()):
+        share = sum(sums.certain or ()) / sum(sums.n_tokens)
+        signs.append(f"{wrong:.0f} tokens are held to be certainly others (certain of all tokens: {share:.1%})")
+    return f"{'; '.join(signs)}." if signs else None
 
 
 TESTS: dict[str, Callable[[Seen], Test]] = {
@@ -199,6 +262,18 @@ def more_than_chance(auroc: Estimate, alpha: float) -> Test:
     if auroc.value <= WORTH_TELLING:
         return test | {"fires": False, "reason": f"It is above ½, and no more than {WORTH_TELLING:g}: an alert needs more."}
     return test | {"reason": f"It is above {CRITICAL:g}, which is critical." if auroc.value > CRITICAL else None}
+
+
+def more_in_the_tail(detected: int, n_train: int, n_held_out: int, alpha: float) -> Test:
+    """Whether more training rows than held-out ones lie beyond the score that 1 % of the latter exceed, by exact bounds of both.
+
+    Clopper and Pearson 1934, each at half of alpha. The score is an order statistic of the held-out rows, beyond which lies more
+    than the upper bound with just that probability.
+    """
+    low, _ = clopper_pearson(detected, n_train, alpha)
+    _, high = clopper_pearson(math.floor(FALSE_ALARMS * n_held_out), n_held_out, alpha)
+    reason = f"What is told is the share of training rows beyond {1 - FALSE_ALARMS:.0%} of the held-out ones, as membership_tpr."
+    return {"fires": low > high, "statistic": detected / n_train, "bound": low, "threshold": high, "reason": reason}
 
 
 def below(now: Estimate, base: Estimate, share: float, alpha: float) -> Test:
@@ -240,6 +315,12 @@ def above(estimate: Estimate, threshold: float, alpha: float, shown_above: float
         "threshold": threshold + shown_above,
         "reason": None,
     }
+
+
+def no_more_than(estimate: Estimate, threshold: float, alpha: float) -> Test:
+    """Whether "at least the threshold" is rejected."""
+    test = above(scaled(estimate, -1.0), -threshold, alpha)
+    return test | {name: None if test[name] is None else -test[name] for name in ("statistic", "bound", "threshold")}
 
 
 def scaled(estimate: Estimate, factor: float) -> Estimate:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from worker.information.intervals import Estimate, why_no_interval
+from worker.information.intervals import Estimate, ratio, why_no_interval
+from worker.information.significance import clopper_pearson
 
 GROUPS = 20
 JACKKNIFE = "jackknife over documents"
@@ -24,6 +25,7 @@ class Finding:
     n_documents: int
     estimator: str
     nothing_sampled: str | None = None  # why there can be no interval at all
+    bounds: tuple[float, float] | None = None  # an exact interval, in place of that of the error
 
     @property
     def why_no_interval(self) -> str | None:
@@ -38,6 +40,7 @@ class Finding:
             "n_tokens": self.estimate.n_tokens,
             "estimator": self.estimator,
             "nothing_sampled": self.nothing_sampled,
+            "bounds": self.bounds and list(self.bounds),
         }
 
     @classmethod
@@ -45,7 +48,9 @@ class Finding:
         influence = np.array([math.nan if r is None else r for r in kept["influence"]], dtype=np.float64)
         value = math.nan if kept["value"] is None else kept["value"]
         estimate = Estimate(value, influence, kept["n_units"], kept["n_tokens"])
-        return cls(estimate, kept["n_documents"], kept["estimator"], kept["nothing_sampled"])
+        bounds = kept.get("bounds")
+        told = bounds and (bounds[0], bounds[1])
+        return cls(estimate, kept["n_documents"], kept["estimator"], kept["nothing_sampled"], told)
 
 
 Findings = dict[str, Finding]
@@ -59,6 +64,14 @@ def of_estimate(estimate: Estimate, estimator: str) -> Finding:
 def exact(value: float, why: str, estimator: str, n_documents: int = 0, n_tokens: int = 0) -> Finding:
     """Where nothing was sampled, or nothing that its error could be told of; `why` is a sentence."""
     return Finding(Estimate(value, np.empty(0), 0, n_tokens), n_documents, estimator, why)
+
+
+def share(hits_D: np.ndarray, n_tokens: int, estimator: str) -> Finding:
+    """Of documents, each of which is a hit or none, with the interval of Clopper and Pearson (1934)."""
+    hits, D = int(hits_D.sum()), len(hits_D)
+    estimate = ratio(hits_D.astype(np.float64), np.ones(D, dtype=np.int64))
+    estimate = Estimate(estimate.value, estimate.influence_D, D, n_tokens)
+    return Finding(estimate, D, f"{estimator}; interval of Clopper and Pearson", bounds=clopper_pearson(hits, D))
 
 
 def mean(values_D: np.ndarray, estimator: str, n_tokens: int) -> Finding:

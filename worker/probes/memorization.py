@@ -12,13 +12,15 @@ import numpy as np
 
 from worker.information.generalized import maximal_leakage
 from worker.information.intervals import Estimate, ratio
-from worker.probes.finding import Finding, Findings, exact, jackknife, of_estimate
+from worker.probes.finding import Finding, Findings, exact, jackknife, of_estimate, share
 from worker.probes.token import Pass
 
 STATISTICS = ("target_rank", "min_k_plus_plus", "base_nll")  # that a pass must take
 LOWEST = 0.2  # the share of tokens of Min-K%++
 FALSE_ALARMS = 0.01
 BINS = 4
+PREFIX, VERBATIM = 50, 50  # tokens that are given, and that must then come one after another
+PLACES = ("verbatim_rate:train", "verbatim_rate:held_out")
 TWO_SETS = "of independent documents, clustered"
 
 
@@ -32,6 +34,7 @@ class Rows:
     min_k_N: np.ndarray
     document_N: np.ndarray
     zlib_bits_D: np.ndarray
+    verbatim_D: np.ndarray  # 1 where it comes word for word, 0 where it does not, nan where it is too short
 
     @property
     def D(self) -> int:
@@ -52,7 +55,25 @@ def rows_of(one: Pass, document_N: np.ndarray, texts: Sequence[str]) -> Rows:
     if base_nll_N is None or rank_N is None or min_k_N is None:
         raise ValueError(f"a pass for memorisation takes {', '.join(STATISTICS)}")
     zlib_bits_D = np.array([8 * len(zlib.compress(text.encode(), 9)) for text in texts], dtype=np.float64)
-    return Rows(statistics.nll, base_nll_N, rank_N == 0, min_k_N, document_N, zlib_bits_D)
+    first_choice_N = rank_N == 0
+    verbatim_D = verbatim(one, first_choice_N, document_N)
+    return Rows(statistics.nll, base_nll_N, first_choice_N, min_k_N, document_N, zlib_bits_D, verbatim_D)
+
+
+def verbatim(one: Pass, first_choice_N: np.ndarray, document_N: np.ndarray) -> np.ndarray:
+    """[D] whether greedy decoding goes on word for word: behind 50 tokens of a document the next 50 that are scored are all the
+    first choice. So no text needs to be written. Of several windows the first that is long enough counts.
+    """
+    found_D = np.full(int(document_N.max()) + 1 if len(document_N) else 0, math.nan)
+    start = 0
+    for window in one.documents:
+        behind = [place for place, t in enumerate(window.scored) if t >= PREFIX][:VERBATIM]
+        if len(behind) == VERBATIM and window.scored[behind[-1]] - window.scored[behind[0]] == VERBATIM - 1:
+            document = document_N[start]
+            if math.isnan(found_D[document]):
+                found_D[document] = first_choice_N[start + behind[0] : start + behind[-1] + 1].all()
+        start += len(window.scored)
+    return found_D
 
 
 def memorization(train: Rows, held_out: Rows, names: set[str], is_base: bool) -> Findings:
@@ -60,8 +81,11 @@ def memorization(train: Rows, held_out: Rows, names: set[str], is_base: bool) ->
     n_tokens = len(train.nll_N) + len(held_out.nll_N)
     if not all(np.isfinite(rows.nll_N).all() for rows in (train, held_out)):
         why = "Some losses are not finite, as happens when a model has diverged."
-        return {name: exact(math.nan, why, "none", train.D + held_out.D, n_tokens) for name in names & set(MEASURES)}
+        told = [*(names & set(MEASURES)), *(PLACES if "verbatim_rate" in names else ())]
+        return {name: exact(math.nan, why, "none", train.D + held_out.D, n_tokens) for name in told}
     found: Findings = {}
+    if "verbatim_rate" in names:
+        found |= {place: verbatim_rate(rows) for place, rows in zip(PLACES, (train, held_out), strict=True)}
     for name in names & set(MEASURES):
         score_of, of_scores, versus_base = MEASURES[name]
         if versus_base and is_base:
@@ -116,10 +140,18 @@ def true_positive_rate(train: Rows, held_out: Rows, score_of: Score) -> Finding:
     """Of training rows, above the score that at most 1 % of the held-out rows exceed: of fewer than a hundred, their highest."""
     a_D, b_D = score_of(train), np.sort(score_of(held_out))
     threshold = b_D[len(b_D) - 1 - math.floor(FALSE_ALARMS * len(b_D))]
-    detected_D = (a_D > threshold).astype(np.float64)
-    estimate = ratio(detected_D, np.ones(len(a_D), dtype=np.int64))
-    estimate = Estimate(estimate.value, estimate.influence_D, len(a_D), len(train.nll_N))
-    return of_estimate(estimate, f"share of {len(a_D)} training rows above {1 - FALSE_ALARMS:.0%} of {len(b_D)} held out")
+    return share(
+        a_D > threshold, len(train.nll_N), f"of {len(a_D)} training rows above {1 - FALSE_ALARMS:.0%} of {len(b_D)} held out"
+    )
+
+
+def verbatim_rate(rows: Rows) -> Finding:
+    """Of the rows that are long enough. Carlini et al. 2023, with prefixes and suffixes of 50 tokens."""
+    hits_D = rows.verbatim_D[~np.isnan(rows.verbatim_D)]
+    if not len(hits_D):
+        why = f"No row has {VERBATIM} scored tokens one after another behind {PREFIX} others."
+        return exact(math.nan, why, "none", 0, len(rows.nll_N))
+    return share(hits_D, len(rows.nll_N), f"of {len(hits_D)} rows of {rows.D} that are long enough")
 
 
 def leakage(train: Rows, held_out: Rows, score_of: Score) -> Finding:

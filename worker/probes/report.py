@@ -68,6 +68,8 @@ def report_findings(findings: dict[int | None, Findings], best: int | None) -> l
     for step in sorted(findings, key=lambda step: -1 if step is None else step):
         for name, finding in findings[step].items():
             row: Row = {"global_step": step, "measure": name, "unit": KNOWN[measure_of(name)].unit} | _numbers(finding.estimate)
+            if finding.bounds is not None:
+                row["interval"] = list(finding.bounds)
             row |= {
                 "interval_reason": finding.why_no_interval,
                 "n_documents": finding.n_documents,

@@ -5,7 +5,7 @@ Shapes: N predicting states (those that a scored token is predicted from) of D d
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -124,16 +124,17 @@ def spectral(x_NW: torch.Tensor, document_N: np.ndarray) -> Findings:
     influence_DK = by_document_DK / squares.sum() - n_D[:, None] / N * share_K  # of λ_k / Σλ, but for the change of Σλ
     influence_DK -= share_K * influence_DK.sum(axis=1, keepdims=True)
     lg_K = np.log2(share_K, where=share_K > 1e-12, out=np.zeros_like(share_K))
-    bits, inverse = -float(share_K @ lg_K), float(share_K @ share_K)
+    bits, inverse = -float(share_K @ lg_K), float(share_K @ share_K) - 1 / N  # above 0: N centred states span N − 1 directions
     estimator = "eigenvalues of the covariance; linearised, clustered by document"
 
     def finding(value: float, slope_K: np.ndarray) -> Finding:
         return of_estimate(Estimate(value, influence_DK @ slope_K, len(n_D), N), estimator)
 
+    participation = finding(1 / inverse, -2 * share_K / inverse**2)
     return {
         "von_neumann_entropy": finding(bits, -lg_K),
         "effective_rank": finding(2**bits, -lg_K * math.log(2) * 2**bits),
-        "spectral_participation_ratio": finding(1 / inverse, -2 * share_K / inverse**2),
+        "spectral_participation_ratio": replace(participation, estimator=f"{estimator}; corrected for {N} states"),
     }
 
 

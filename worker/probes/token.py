@@ -24,6 +24,9 @@ from worker.information.vocabulary.result import TokenStatistics
 from worker.information.vocabulary.tokens import token_statistics
 
 UNSCORED = -100
+HUGE = 1e4  # nats, where fp32 numbers lie 0.001 apart
+CERTAIN = 1 - 2.0**-24  # the last number of fp32 before 1
+OF_NUMBERS = ("min_entropy", "largest_logit")  # the statistics that tell of them
 DIVERGENCES = ("kl_from_base", "kl_to_base")
 # The statistics of a pass that compare with a base.
 WITH_A_BASE = (
@@ -88,6 +91,10 @@ class DocumentSums:
     total_variation: list[float] | None = None
     jensen_shannon: list[float] | None = None  # in bits
     n_words: list[int] | None = None
+    # how many tokens show that numbers end; None where that was not looked at
+    huge_logits: list[float] | None = None  # some logit beyond ±HUGE
+    certain: list[float] | None = None  # max p is 1 as fp32 has it: at least CERTAIN
+    certain_errors: list[float] | None = None  # and of another token than the target
     # of a document that is a pair of answers, as a reward model has it; None where none was asked
     pair_nll: list[float] | None = None  # bits
     pairs_won: list[int] | None = None
@@ -431,7 +438,11 @@ def _sums(documents: list[Document], statistics: TokenStatistics, vocabulary: in
     if statistics.target_rank is not None:
         told["first_choice"] = statistics.target_rank == 0
         told["reciprocal_rank"] = 1 / (1 + statistics.target_rank)
+    if statistics.largest_logit is not None:
+        told["huge_logits"] = statistics.largest_logit > HUGE
     if statistics.min_entropy is not None:
+        certain_N = statistics.min_entropy <= -math.log2(CERTAIN)
+        told |= {"certain": certain_N, "certain_errors": certain_N & (statistics.nll > 1)}
         told["top_probability"] = np.exp2(-statistics.min_entropy)
     return DocumentSums(
         n_tokens=n_tokens,

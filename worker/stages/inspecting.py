@@ -9,10 +9,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from service.library.formats import conversation_of, text_of
+from service.library.formats import conversation_of, labelled_of, pair_of, text_of
 from service.library.rows import Row
 from worker import checkpoints
 from worker.data.load import encode_rows, split_rows
+from worker.data.pairs import KtoExample, PairExample
 from worker.data.tokenize import MASKED, Example, coverage_of
 from worker.information.estimators import LEAST_COVERAGE
 from worker.models.loading import load_tokenizer
@@ -53,7 +54,7 @@ def inspect(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
     examples = _encoded(work, rows, tokenizer, step.data.cutoff_len)
     run.check()
     found = _sizes(uncut, examples, step.data.cutoff_len)
-    tokens = [example.input_ids for example in uncut]
+    tokens = [_read_once(example) for example in uncut]
     found |= dataset(tokens, texts, held_out_texts, NAMES) | probe.pair_coverage(tokens)
     run.check()
     repeated, duplicates = probe.duplication(texts, step.training.seed)
@@ -87,25 +88,40 @@ def inspect(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
     return work.folder, {"rows": len(rows), "held_out_rows": len(held_out)}
 
 
-def _encoded(work: StepWork, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[Example]:
+def _encoded(work: StepWork, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, cutoff_len: int) -> list[Any]:
     wanted = replace(work.wanted, data=work.step.data.model_copy(update={"cutoff_len": cutoff_len}))
     return encode_rows(rows, wanted, tokenizer)
 
 
-def _sizes(uncut: list[Example], examples: list[Example], cutoff_len: int) -> Findings:
-    sizes = probe.lengths([len(example.input_ids) for example in uncut], cutoff_len)
+def _sizes(uncut: list[Any], examples: list[Any], cutoff_len: int) -> Findings:
+    sizes = probe.lengths(list(map(_length, uncut)), cutoff_len)
     if not examples:
         return sizes  # every row is dropped
     trained = [sum(label != MASKED for label in example.labels) for example in examples]
     return sizes | probe.trained(trained, [len(example.input_ids) for example in examples])
 
 
+def _length(example: Example | PairExample | KtoExample) -> int:
+    """Of a pair that of the longer text, since each is cut by itself."""
+    return example.longer if isinstance(example, PairExample) else len(example.input_ids)
+
+
+def _read_once(example: Example | PairExample | KtoExample) -> list[int]:
+    """What a pair's two texts begin with says nothing the second time."""
+    return example.prompt_once if isinstance(example, PairExample) else example.input_ids
+
+
 def _text(row: Row, stage: str) -> str:
     """What a row says, without what a template puts around it. Raises a JobFailure for a bad row."""
     if stage == "pt":
         return text_of(row)
-    conversation = conversation_of(row)
-    parts = [conversation.system, *(message.content for message in conversation.messages)]
+    rejected: list[str] = []
+    if row.entry.holds == "pairs":
+        pair = pair_of(row)
+        conversation, rejected = pair.chosen, [pair.rejected.messages[-1].content]
+    else:
+        conversation = labelled_of(row).conversation if row.entry.holds == "labels" else conversation_of(row)
+    parts = [conversation.system, *(message.content for message in conversation.messages), *rejected]
     return "\n".join(part for part in parts if part)
 
 
@@ -143,7 +159,7 @@ def _shown(row: Row, example: Example, tokenizer: PreTrainedTokenizerBase, cutof
         "file": row.file,
         "row": row.number,
         "tokens": len(example.input_ids),
-        "beyond_cutoff": max(0, len(example.input_ids) - cutoff_len),
+        "beyond_cutoff": max(0, _length(example) - cutoff_len),
         "pieces": pieces,
         "token_ids": [token for token, _ in labelled[:n_shown]],
         "token_texts": [tokenizer.decode([token]) for token, _ in labelled[:n_shown]],

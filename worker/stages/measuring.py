@@ -10,6 +10,7 @@ from worker.models.adapters import Model
 from worker.models.reward_model import RewardModel, language_model
 from worker.probes.alerts import Test, alert_tests
 from worker.probes.finding import Finding, Findings
+from worker.probes.other_tokens import tests_without_base, without_base
 from worker.probes.preference import measure_pairs
 from worker.probes.report import OF_WHOLE_TEXTS, Row, best_checkpoint, chosen_checkpoint, report, report_findings
 from worker.probes.spread import Spread, spread
@@ -54,13 +55,16 @@ class Measuring:
         self._probing = Probing(probed, self._task.windows, self._task.document_of)
         self._guards = Guarding(probed.measures.guards)
         self._text_base: DocumentSums | None = None
+        self._why_alone: str | None = None
 
-    def begin(self, base_model: Model, model: Model | RewardModel, text_base: DocumentSums | None = None) -> None:
+    def begin(
+        self, base_model: Model, model: Model | RewardModel, text_base: DocumentSums | None = None, why_alone: str | None = None
+    ) -> None:
         """Measures the base, whose tokenizer is the checkpoints' own. `model` is the step's own before any training: what pairs
         are worth to it is the base of what they come to be worth. `text_base` is of a model with other tokens, with which what
-        is told of whole texts is compared.
+        is told of whole texts is compared; `why_alone` is the reason where nothing else is compared with anything.
         """
-        self._text_base = text_base
+        self._text_base, self._why_alone = text_base, why_alone
         for text in self._texts:
             text.base = self._base_on(base_model, text)
             one = base_pass(text.base, text.windows, self._probing.statistics)
@@ -101,7 +105,7 @@ class Measuring:
     def seen(self) -> Seen | None:
         """What pictures are drawn of; None where the job wants none."""
         task, drifts_on = self._task, self._texts[-1]
-        if not self._plots or task.base_sums is None:
+        if not self._plots or task.base_sums is None or self._why_alone is not None:
             return None
         return Seen(task.base_sums, task.sums, task.split, drifts_on.sums, drifts_on.split, task.spreads)
 
@@ -150,6 +154,8 @@ class Measuring:
         assert text.base_sums is not None, "the base is measured first"
         text_base = self._text_base if text is self._task else None
         rows = report(text.sums, text.base_sums, text_base) + report_findings(text.findings, best_checkpoint(text.sums))
+        if self._why_alone is not None:
+            rows = without_base(rows, self._why_alone, text is self._task)
         return [self._with_prefix(row) for row in rows if measure_of(row["measure"]) in self._names]
 
     def _with_prefix(self, row: Row) -> Row:
@@ -157,7 +163,8 @@ class Measuring:
 
     def _tests(self, text: "_Text", global_step: int) -> list[Test]:
         assert text.base_sums is not None, "the base is measured first"
-        return alert_tests(text.base_sums, text.sums, global_step, text.split, self._names, text.findings)
+        tests = alert_tests(text.base_sums, text.sums, global_step, text.split, self._names, text.findings)
+        return tests if self._why_alone is None else tests_without_base(tests, self._why_alone)
 
 
 class _Text:

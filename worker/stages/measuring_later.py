@@ -3,6 +3,7 @@
 import gc
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,28 @@ import torch
 from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
-from worker.data.load import Places, Wanted, load_anchor, load_pairs, load_pretraining, load_supervised
+from service.specs.reasons import Reason
+from worker.data.load import Places, Wanted, load_anchor, load_answers, load_pairs, load_pretraining, load_supervised
 from worker.data.prepared import Prepared, Streamed
+from worker.failures import JobFailure
+from worker.models import value_head
 from worker.models.adapters import Model
 from worker.models.assembly import frozen
 from worker.models.loading import load_tokenizer
-from worker.models.tokenizers import refuse_other_tokens
+from worker.models.reward_model import RewardModel, head_to_train
+from worker.models.tokenizers import refuse_other_tokens, why_other_tokens
 from worker.run import Run
 from worker.stages.measuring import Measuring
+from worker.stages.pictures import pictures
 from worker.stages.probing import Probed
 from worker.stages.step import StepWork, ToMeasure
-from worker.stages.training import add_template_tokens
+from worker.stages.training import add_template_tokens, by_its_own_tokens, tokenizer_of_job
 
 LOADERS: dict[str, Callable[[Places, Wanted, PreTrainedTokenizerBase], Prepared | Streamed]] = {
     "pt": load_pretraining,
     "sft": load_supervised,
-    "dpo": load_pairs,
+    "dpo": load_answers,
+    "rm": load_pairs,
 }
 
 
@@ -49,6 +56,8 @@ def measure_later(work: StepWork, run: Run) -> tuple[Path, dict[str, Any]]:
         if not measuring.has(number):
             _measure(work, one, number, tokenizer, measuring)
         run.progress(global_step=number)
+    if measuring.seen is not None:
+        pictures(run, step.name, replace(measuring.seen, counted="place in the list"), {}, work.folder)
     return work.folder, {"measured": len(called)}
 
 
@@ -71,14 +80,46 @@ def load_beside(work: StepWork, one: ToMeasure, tokenizer: PreTrainedTokenizerBa
 
 
 def _measure_base(work: StepWork, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
-    """The base is gone from memory when this returns, but for its head and its states."""
-    base = load_base(work, tokenizer)
-    measuring.begin(base, base)
+    """The base is gone from memory when this returns, but for its head and its states. A reward model's has a new value head.
+
+    Where what the job began with reads other tokens, it is told of whole texts alone, and the step's own model takes its place in
+    what is only counted with.
+    """
+    why = _why_no_divergence(work, tokenizer)
+    if why is None:
+        base = load_base(work, tokenizer)
+        start = work.job_start if work.step.measures.base == "job" else work.start
+        measuring.begin(base, RewardModel(base, head_to_train(base, start)) if _scores(work) else base)
+        return
+    text_base = by_its_own_tokens(work, tokenizer_of_job(work), _device(work))
+    _free_memory()
+    own = frozen(work.start, work.step, tokenizer, _device(work))
+    measuring.begin(own, RewardModel(own, head_to_train(own, work.start)) if _scores(work) else own, text_base, why)
+
+
+def _why_no_divergence(work: StepWork, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    if work.step.measures.base != "job" or work.job_model == work.model:
+        return None
+    why = why_other_tokens(work.job_model, tokenizer, work.step)
+    return why and f"The model that the job began with has another tokenizer, so no token is compared with its own: {why}."
 
 
 def _measure(work: StepWork, one: ToMeasure, number: int, tokenizer: PreTrainedTokenizerBase, measuring: Measuring) -> None:
     model, folder = load_beside(work, one, tokenizer)
-    measuring.checkpoint(model, number, _history(folder))
+    measuring.checkpoint(_scorer(model, one, folder) if _scores(work) else model, number, _history(folder))
+
+
+def _scores(work: StepWork) -> bool:
+    return work.step.finetuning.stage == "rm"
+
+
+def _scorer(model: Model, one: ToMeasure, folder: Path) -> RewardModel:
+    """With the head that lies beside it. Raises a JobFailure where there is none."""
+    head = value_head.load(folder, value_head.width(model))
+    if head is None:
+        sentence = f"The checkpoint {one.name} has no value head, so it scores nothing; the stage dpo measures what it writes."
+        raise JobFailure(Reason.BAD_MODEL, sentence)
+    return RewardModel(model, head.to(next(model.parameters()).device))
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:

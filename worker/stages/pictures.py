@@ -35,6 +35,7 @@ class Seen:
     drift: Mapping[int, DocumentSums]  # on the anchor where there is one
     drift_split: str
     spreads: Mapping[int | None, Spread]
+    counted: str = "update"  # what the numbers of checkpoints count
 
 
 def pictures(run: Run, step: str, seen: Seen, losses: dict[int, float], folder: Path) -> None:
@@ -64,7 +65,7 @@ def save(figure: Figure, file: Path) -> None:
 
 
 def _cross_entropy(step: str, seen: Seen, losses: dict[int, float]) -> Figure:
-    figure, axes = _figure(f"Cross-entropy of {step}", "update", "bits/token")
+    figure, axes = _figure(f"Cross-entropy of {step}", seen.counted, "bits/token")
     if losses:
         axes.plot(list(losses), list(losses.values()), linewidth=1, color="tab:gray", label="training loss", gid="training-loss")
     measured = {0: cross_entropy(seen.base)} | {update: cross_entropy(seen.sums[update]) for update in sorted(seen.sums)}
@@ -79,7 +80,7 @@ def _entropy(step: str, seen: Seen) -> Figure:
     left, right = figure.subplots(1, 2)
     measured = {0: entropy(seen.base)} | {update: entropy(seen.sums[update]) for update in sorted(seen.sums)}
     _with_band(left, measured, "mean", "tab:orange", "entropy")
-    _described(left, f"Predictive entropy of {step}", "update", "bits/token")
+    _described(left, f"Predictive entropy of {step}", seen.counted, "bits/token")
     left.legend()
     for color, (update, spread) in _coloured(seen.spreads):
         edges = [spread.most_entropy * place / BINS for place in range(BINS + 1)]

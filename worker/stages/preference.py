@@ -14,7 +14,7 @@ from service.specs.job import ResolvedStep
 from service.specs.reasons import Reason
 from worker import ranks
 from worker.data.collate import JudgedCollator, PairCollator
-from worker.data.load import holds, load_judged, load_pairs
+from worker.data.load import holds, load_answers
 from worker.failures import JobFailure
 from worker.models.adapters import Model
 from worker.models.dropout import without_dropout
@@ -52,7 +52,7 @@ def preference(work: StepWork, run: Run) -> Path:
     judged = holds(work.places, work.wanted) == "labels"
     if judged:
         _refuse_alone(step)
-    data = (load_judged if judged else load_pairs)(work.places, work.wanted, tokenizer)
+    data = load_answers(work.places, work.wanted, tokenizer)
     tell_data(run, work, data)
     model = trainable_model(run, work, tokenizer)
     without_dropout(model)

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from service.specs.generating import GeneratingArguments
 from service.specs.measures import MeasureArguments, taken_on
 from worker.data.load import Places, Wanted
+from worker.data.pairs import KtoExample, PairExample
 from worker.data.prepared import Prepared, Streamed
 from worker.data.probed import load_labelled, load_without_systems
 from worker.data.splits import sample
@@ -29,7 +30,7 @@ from worker.probes.representation import States, final_norm_of, representation, 
 from worker.probes.series import granger
 from worker.probes.surprisal import QUANTILES, entropy_quantiles, surprisal_chain
 from worker.probes.task import Task, answers, channel_measures
-from worker.probes.token import Base, Document, Model, Pass, base_pass, measure, one_pass
+from worker.probes.token import OF_NUMBERS, Base, Document, Model, Pass, base_pass, final_hidden_states, measure, one_pass
 from worker.probes.weights import rate_of_rounding
 
 
@@ -72,13 +73,13 @@ class Probing:
     def statistics(self) -> tuple[str, ...]:
         """What the pass over the measured text must take."""
         own = memorization.STATISTICS if "membership" in self._on else ()
-        return tuple(dict.fromkeys((*statistics_for(self._probed.measures.names), *own)))
+        return tuple(dict.fromkeys((*OF_NUMBERS, *statistics_for(self._probed.measures.names), *own)))
 
     def base(self, model: Model, one: Pass) -> Findings:
         if self._names & {"quantum_relative_entropy"}:
             self._base_states = states(model, self._windows, self._document_of)
         if "membership" in self._on:
-            self._train_base = Base.of(model, self._train, self._tokenizer_size, self._probed.batch_documents)
+            self._train_base = Base(final_hidden_states(model, self._train, self._probed.batch_documents), one.head)
         found = self._of(model, one, is_base=True)
         if "data" in self._on:
             found |= self._dataset()
@@ -192,7 +193,8 @@ class Probing:
 
     def _training_sample(self) -> list[Example]:
         assert isinstance(self._probed.data, Prepared)  # a stream is not read: `streams_are_not_read_for_measures`
-        return sample(self._probed.data.train, self._probed.measures.train_documents, self._probed.wanted.seed)
+        texts = [text for text in map(_learned, self._probed.data.train) if text is not None]
+        return sample(texts, self._probed.measures.train_documents, self._probed.wanted.seed)
 
     def _text(self, document: Document) -> str:
         """What is scored of it."""
@@ -218,6 +220,16 @@ class Probing:
         for place, text in zip(self._document_of, of_windows, strict=True):
             texts[place] += text
         return texts
+
+
+def _learned(example: Any) -> Example | None:
+    """What is learned to be written of an example: of pairs the better answer, of judged ones the good."""
+    if isinstance(example, PairExample):
+        return example.chosen
+    if isinstance(example, KtoExample):
+        return example.answer if example.desirable else None
+    text: Example = example
+    return text
 
 
 def document_of_example(example: Example) -> Document:

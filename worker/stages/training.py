@@ -171,9 +171,7 @@ def _measured_base(
     measuring = Measuring(run, step.name, probed, work.measured, load_anchor(work.places, work.wanted, tokenizer))
     text_base = None
     if step.measures.base == "job" and not work.begins_like_the_job:
-        base_tokenizer = load_tokenizer(work.job_model, step.model.split_special_tokens)
-        if work.job_step.data.template is not None:
-            add_tokens(TEMPLATES[work.job_step.data.template], base_tokenizer)  # as the job's first step did
+        base_tokenizer = tokenizer_of_job(work)
         if base_tokenizer.get_vocab() == tokenizer.get_vocab():
             device = next(model.parameters()).device
             measuring.begin(frozen(work.job_start, work.job_step, base_tokenizer, device), model)
@@ -184,7 +182,7 @@ def _measured_base(
             "the model that the job began with has another tokenizer, so no divergence from it exists; "
             "checkpoints are compared with the model that this step began with, and in bits per byte with that of the job.",
         )
-        text_base = _by_its_own_tokens(work, base_tokenizer, next(model.parameters()).device)
+        text_base = by_its_own_tokens(work, base_tokenizer, next(model.parameters()).device)
     # an adapter that training goes on with is a part of what the step began with, and a new one is not
     own = language_model(model)
     new_adapter = isinstance(own, PeftModel) and work.start.continued is None
@@ -193,11 +191,17 @@ def _measured_base(
     return measuring
 
 
-def _by_its_own_tokens(work: StepWork, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> DocumentSums | None:
-    """The measured text by the model that the job began with; None where it is no text by itself, but answers of pairs."""
+def tokenizer_of_job(work: StepWork) -> PreTrainedTokenizerBase:
+    """Of the model that the job began with, as the job's first step had it."""
+    tokenizer = load_tokenizer(work.job_model, work.step.model.split_special_tokens)
+    if work.job_step.data.template is not None:
+        add_tokens(TEMPLATES[work.job_step.data.template], tokenizer)
+    return tokenizer
+
+
+def by_its_own_tokens(work: StepWork, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> DocumentSums:
+    """The measured text by the model that the job began with."""
     examples = load_measured(work.places, work.wanted, tokenizer)
-    if not examples:
-        return None
     model = frozen(work.job_start, work.job_step, tokenizer, device)
     windows, batch_documents = list(map(document_of_example, examples)), work.step.training.per_device_eval_batch_size
     sums = measure(model, windows, len(tokenizer), batch_documents=batch_documents)

@@ -88,7 +88,7 @@ ROWS: tuple[Measure, ...] = (
         definition="(tr C)²/‖C‖² = (Σλ)²/Σλ², corrected for N samples: 1/(1/PR − 1/N)",
         source="Bell & Dean 1970; Gao et al. 2017, A theory of multineuronal dimensionality (bioRxiv 214262)",
         computed_on="covariance of a layer's hidden states, without an eigensolve; squared singular values of an update",
-        estimator="raw, or corrected where the number of samples is given",
+        estimator="corrected in jobs; the function corrects where the number of samples is given",
         function="geometry.spectral_participation_ratio",
         on="hidden",
         in_jobs=True,

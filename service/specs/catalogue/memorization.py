@@ -16,6 +16,7 @@ ROWS: tuple[Measure, ...] = (
         estimator="difference of two ratios of sums, of independent documents",
         on="membership",
         in_jobs=True,
+        default=True,
         better="lower",
     ),
     Measure(
@@ -28,6 +29,7 @@ ROWS: tuple[Measure, ...] = (
         estimator="difference of differences, of independent documents; 0 for the base",
         on="membership",
         in_jobs=True,
+        default=True,
         better="lower",
     ),
     Measure(
@@ -40,6 +42,7 @@ ROWS: tuple[Measure, ...] = (
         estimator="all pairs; for the base by Min-K%++, which needs none to compare with; error by DeLong et al. 1988",
         on="membership",
         in_jobs=True,
+        default=True,
         better="lower",
     ),
     Measure(
@@ -51,6 +54,7 @@ ROWS: tuple[Measure, ...] = (
         estimator="all pairs; error by DeLong et al. 1988",
         on="membership",
         in_jobs=True,
+        default=True,
         better="lower",
     ),
     Measure(
@@ -62,6 +66,7 @@ ROWS: tuple[Measure, ...] = (
         estimator="all pairs; error by DeLong et al. 1988",
         on="membership",
         in_jobs=True,
+        default=True,
         better="lower",
     ),
     Measure(
@@ -73,6 +78,21 @@ ROWS: tuple[Measure, ...] = (
         estimator="a share of training rows; interval of Clopper and Pearson",
         on="membership",
         in_jobs=True,
+        default=True,
+        better="lower",
+    ),
+    Measure(
+        name="verbatim_rate",
+        unit="1",
+        definition="the share of rows of which 50 tokens given, greedy decoding writes the next 50 word for word; of training "
+        "rows (:train), and of held-out ones (:held_out), which it cannot have learned by heart",
+        source="Carlini et al. 2023, Quantifying memorization across neural language models (arXiv 2202.07646)",
+        computed_on=_ROWS,
+        estimator="by whether each of the 50 is the first choice, so that nothing is written; rows of fewer tokens are left out; "
+        "interval of Clopper and Pearson",
+        on="membership",
+        in_jobs=True,
+        default=True,
         better="lower",
     ),
 )

@@ -59,6 +59,12 @@ def test_texts_are_inspected_as_texts(plain_door: Door) -> None:
     assert (step["finetuning"]["stage"], step["data"]["template"]) == ("pt", None)
 
 
+@pytest.mark.parametrize(("name", "loss"), [("pairs", "sigmoid"), ("labels", "kto")])
+def test_preferences_are_inspected_as_dpo_reads_them(plain_door: Door, name: str, loss: str) -> None:
+    (step,) = plain_door.post(f"/datasets/{name}/inspect", json={"model": "tiny"}).json()["resolved"]["steps"]
+    assert (step["finetuning"]["stage"], step["finetuning"]["dpo_loss"], step["data"]["template"]) == ("dpo", loss, "default")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "pointer", "part"),
     [
@@ -68,7 +74,6 @@ def test_texts_are_inspected_as_texts(plain_door: Door) -> None:
         ("letters", {"model": "tiny", "val_size": 1.5}, "/val_size", "share below 1"),
         ("letters", {"model": "tiny", "held_out": "lettres"}, "/held_out", "no data set 'lettres'"),
         ("letters", {"model": "tiny", "cutoff": 3}, "/cutoff", "There is no such argument."),
-        ("pairs", {"model": "tiny"}, "", "holds preferences"),
     ],
 )
 def test_what_is_wrong_is_refused_at_its_place_in_the_body(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.specs.checkpoint_names import CheckpointName
-from service.store import jobs, referred, retention, wishes
+from service.store import jobs, metrics, referred, retention, wishes
 from service.store.errors import InUse
 from service.store.session import Database
 from tests.service.api import made
@@ -149,3 +149,23 @@ def test_a_model_of_the_folder_needs_no_checkpoint(plain_door: Door) -> None:
     document = a_job(do="measure", data={"dataset": None}, measures={"dataset": "letters"})
     job = plain_door.post("/jobs", json=document).json()
     assert job["steps"][0]["name"] == "measure"
+
+
+def test_what_a_step_measured_is_ranked_and_stands_on_the_front(plain_door: Door) -> None:
+    database = plain_door.app.state.database  # type: ignore[attr-defined]
+    earlier = an_earlier_job(plain_door, database, 20, 40)
+    job_id = plain_door.submit(measuring(f"{earlier}/sft/20", f"{earlier}/sft/40"))
+    held = made.claim(database)
+    for number, bits, drift in ((1, 3.0, 0.1), (2, 2.0, 0.2)):
+        told = [made.a_metric(number, "cross_entropy", bits), made.a_metric(number, "kl_from_base", drift)]
+        told[0]["versus_base"] = {"value": bits - 4.0, "standard_error": 0.1}
+        with made.behind_the_fence(database, held) as session:
+            metrics.record_measurement(session, held, "measure", number, "validation", {})
+            metrics.record(session, held, "measure", "validation", told)
+    found = plain_door.get(f"/jobs/{job_id}/checkpoints?rank_by=cross_entropy").json()
+    assert found["data"] == []
+    assert [(one["number"], one["rank"]["place"], one["pareto"]) for one in found["measured"]] == [(2, 1, True), (1, 2, True)]
+    assert found["measured"][0]["of"] == {"job_id": earlier, "step": "sft", "checkpoint": 40, "model": None}
+    assert found["measured"][0]["metrics"] == {"cross_entropy": 2.0, "kl_from_base": 0.2}
+    assert [(it["step"], it["global_step"]) for it in found["front"]] == [("measure", 1), ("measure", 2)]
+    assert [one["number"] for one in plain_door.get(f"/jobs/{job_id}/checkpoints").json()["measured"]] == [1, 2]

@@ -40,3 +40,12 @@ def test_json_and_none_yet(service: FakeService, finebits: Finebits) -> None:
     assert json.loads(finebits("checkpoints", "job-1", "--json").stdout) == [a_checkpoint(20)]
     service.answers("GET", "/jobs/job-2/checkpoints", {"data": []})
     assert finebits("checkpoints", "job-2").stdout == "There are no checkpoints yet.\n"
+
+
+def test_what_a_step_measured_is_listed_by_its_place(service: FakeService, finebits: Finebits) -> None:
+    rank = {"place": 1, "value": 2.25, "versus_leader": None}
+    one = {"step": "measure", "number": 2, "of": {}, "metrics": {"cross_entropy": 2.25}, "pareto": True, "rank": rank}
+    service.answers("GET", "/jobs/job-1/checkpoints", {"data": [], "measured": [one]})
+    assert finebits("checkpoints", "job-1").stdout.splitlines()[-1].split() == ["measure", "2", "2.25", "yes"]
+    ranked = finebits("checkpoints", "job-1", "--rank-by", "cross_entropy").stdout.splitlines()[-1]
+    assert ranked.split() == ["measure", "2", "2.25", "0", "1", "yes"]

@@ -1,14 +1,15 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from service.specs.alerts import ALPHA, BY_NAME, NAT
 from worker.information.intervals import Estimate, difference, interval, ratio
-from worker.information.significance import alpha_spent, lower_bound
-from worker.probes.alerts import alert_tests, below, more_than_chance
-from worker.probes.finding import of_estimate
+from worker.information.significance import alpha_spent, clopper_pearson, lower_bound
+from worker.probes.alerts import alert_tests, below, more_in_the_tail, more_than_chance
+from worker.probes.finding import of_estimate, share
 from worker.probes.report import MEASURES as SUMMED
 from worker.probes.token import DocumentSums
 
@@ -175,6 +176,17 @@ def test_sums_that_are_not_numbers_are_the_numeric_alert_and_no_other():
     json.dumps(found, allow_nan=False)
 
 
+def test_certainty_that_is_wrong_and_logits_beyond_ten_thousand_are_numeric_and_certainty_that_is_right_is_not():
+    base = a_text(3.0, documents=3)
+    right = replace(base, huge_logits=[0, 0, 0], certain=[40, 9, 0], certain_errors=[0, 0, 0])
+    assert (outcome(base, right)["numeric"]["fires"], outcome(base, right)["numeric"]["reason"]) == (False, None)
+    wrong = outcome(base, replace(right, certain_errors=[2, 0, 1]))["numeric"]
+    assert (wrong["fires"], wrong["statistic"]) == (True, 2.0)
+    assert wrong["reason"] == "3 tokens are held to be certainly others (certain of all tokens: 40.8%)."
+    huge = outcome(base, replace(right, huge_logits=[0, 0, 5]))["numeric"]
+    assert (huge["fires"], huge["statistic"], huge["reason"]) == (True, 1.0, "5 tokens have a logit beyond ±10000.")
+
+
 def test_an_alert_looks_only_at_what_is_measured():
     base = a_text()
     assert set(outcome(base, base, names={"entropy"})) == {"entropy_collapse", "numeric"}
@@ -288,3 +300,62 @@ def test_texts_of_fewer_prompts_than_twenty_are_no_ground_for_an_alert():
     few = {"compression_ratio": of_estimate(ratio([0.1] * 16, [1] * 16), "mean")}
     many = {"compression_ratio": of_estimate(ratio([0.6] * 16, [1] * 16), "mean")}
     assert "at least 20" in probed(few, many, {"compression_ratio"})["loops"]["reason"]
+
+
+def of_members(auroc=0.5, beyond=0.0, word_for_word=0.0, guessed=0.0, n=300):
+    """Shares of n training rows and n held-out ones, of which AUROC is sure to a hundredth."""
+    spread = np.resize([0.01, -0.01], 2 * n) / (2 * n) ** 0.5
+
+    def of(rate):
+        return share(np.arange(n) < round(rate * n), 0, "share")
+
+    rates = {"membership_tpr": beyond, "verbatim_rate:train": word_for_word, "verbatim_rate:held_out": guessed}
+    return {"membership_auroc": of_estimate(Estimate(auroc, spread, 2 * n, 0), "x")} | {at: of(p) for at, p in rates.items()}
+
+
+def remembered(base=None, **shares):
+    return probed(of_members(**shares), of_members() if base is None else base, {"membership_auroc"})["memorization"]
+
+
+def test_memorisation_is_told_of_the_tail_where_the_mean_does_not_show_it():
+    assert remembered(beyond=0.01)["fires"] is False
+    few = remembered(beyond=0.05)
+    assert (few["fires"], few["statistic"]) == (False, 0.5), "what does not fire is told by the AUROC"
+    many = remembered(beyond=0.15)
+    assert (many["fires"], many["statistic"]) == (True, 0.15)
+    alpha = alpha_spent(ALPHA, 1) / 2
+    low, high = clopper_pearson(45, 300, alpha)[0], clopper_pearson(3, 300, alpha)[1]
+    assert (many["bound"], many["threshold"]) == (low, high)
+    assert remembered(auroc=0.9, beyond=0.15)["statistic"] == 0.9
+
+
+def test_the_tail_keeps_its_alpha_though_its_score_is_that_of_the_held_out_rows():
+    rng = np.random.default_rng(0)
+    fired = 0
+    for _ in range(2000):
+        train, held_out = rng.normal(size=100), np.sort(rng.normal(size=100))
+        fired += bool(more_in_the_tail(int((train > held_out[98]).sum()), 100, 100, 0.05)["fires"])
+    assert fired <= 100, "5 %"
+
+
+def test_one_row_word_for_word_is_too_many_until_it_is_known_to_be_seldom():
+    assert remembered(word_for_word=0.0)["fires"] is False, "none of 300, though the bound is above 1 %"
+    one = remembered(word_for_word=1 / 300)
+    assert (one["fires"], one["threshold"], one["bound"] > 0.01) == (True, 0.01, True)
+    assert remembered(word_for_word=1 / 5000, n=5000)["fires"] is False, "known to be seldom"
+    assert remembered(word_for_word=0.2, guessed=0.2)["fires"] is False, "held-out rows are guessed as well"
+    assert remembered(base=of_members(word_for_word=0.2), word_for_word=0.2)["fires"] is False, "the base could say them"
+    assert remembered(word_for_word=1.0, n=19)["fires"] is False, "too few to tell"
+
+
+def test_texts_that_no_longer_have_new_pairs_loop_however_well_they_compress():
+    base = found_of(compression_ratio=0.6, word_growth=1.0)
+    names = {"compression_ratio"}
+    looping = found_of(compression_ratio=0.6, word_growth=0.02)
+    test = probed(looping, base, names)["loops"]
+    assert (test["fires"], test["statistic"], test["threshold"]) == (True, pytest.approx(0.02, rel=0.1), 0.1)
+    assert test["statistic"] < test["bound"] < 0.1
+    assert "word_growth" in test["reason"]
+    assert probed(found_of(compression_ratio=0.6, word_growth=0.2), base, names)["loops"]["fires"] is False
+    assert probed(looping, looping, names)["loops"]["fires"] is False, "so did the base"
+    assert probed(found_of(compression_ratio=0.6), base, names)["loops"]["fires"] is False

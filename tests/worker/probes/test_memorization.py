@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 
 from worker.information.intervals import standard_error
-from worker.probes.memorization import Rows, ez_scores, memorization, min_k_scores, zlib_scores
+from worker.information.significance import clopper_pearson
+from worker.probes.finding import Finding
+from worker.probes.memorization import Rows, ez_scores, memorization, min_k_scores, verbatim, zlib_scores
+from worker.probes.report import report_findings
+from worker.probes.token import Document, Pass
 
 WITH_THE_BASE = {"memorized_bits", "membership_auroc", "membership_tpr", "maximal_leakage"}
 ALL = {"generalization_gap", "min_k_auroc", "zlib_auroc"} | WITH_THE_BASE
 
 
-def rows(nll, base=None, first=None, n_documents=None, min_k=None):
+def rows(nll, base=None, first=None, n_documents=None, min_k=None, word_for_word=None):
     """One token a document unless said otherwise."""
     nll = np.array(nll, dtype=float)
     D = n_documents or len(nll)
@@ -21,6 +25,7 @@ def rows(nll, base=None, first=None, n_documents=None, min_k=None):
         np.array(nll * 0 if min_k is None else min_k, dtype=float),
         np.arange(len(nll)) * D // len(nll),
         np.full(D, 8.0),
+        np.full(D, np.nan) if word_for_word is None else np.array(word_for_word, dtype=float),
     )
 
 
@@ -81,3 +86,43 @@ def test_a_model_that_diverged_has_no_values_and_the_reason_why():
 def test_one_row_of_a_kind_has_no_interval():
     found = memorization(rows([1.0]), rows([1.0, 2.0]), {"zlib_auroc"}, is_base=False)["zlib_auroc"]
     assert found.why_no_interval == "An interval needs at least two training and two held-out rows."
+
+
+def a_pass(*windows):
+    """Of windows by (tokens, those of them that are masked at the beginning)."""
+    documents = [Document([1] * n, [-100] * masked + [1] * (n - masked), 0) for n, masked in windows]
+    return Pass(documents, None, None, None)
+
+
+def test_word_for_word_are_fifty_first_choices_behind_fifty_tokens():
+    one = a_pass((120, 0), (120, 60), (99, 0), (120, 0), (120, 0))
+    scored = [len(window.scored) for window in one.documents]
+    first = np.ones(sum(scored), dtype=bool)
+    first[sum(scored[:3]) + 98] = False  # of the fourth the token at 99, the last of the fifty
+    first[sum(scored[:4]) + 48] = first[sum(scored[:4]) + 99] = False  # of the fifth those at 49 and at 100, beside the fifty
+    found = verbatim(one, first, np.repeat(np.arange(5), scored))
+    np.testing.assert_array_equal(found, [1, 1, np.nan, 0, 1])
+    turns = Document([1] * 120, [1] * 80 + [-100] + [1] * 39, 0)
+    of_turns = Pass([turns], None, None, None)
+    assert np.isnan(verbatim(of_turns, np.ones(118, dtype=bool), np.zeros(118, dtype=int))), "no fifty one after another"
+
+
+def test_the_first_window_that_is_long_enough_speaks_for_its_document():
+    one = a_pass((60, 0), (120, 0), (120, 0))
+    scored = [len(window.scored) for window in one.documents]
+    first = np.ones(sum(scored), dtype=bool)
+    first[sum(scored[:2]) :] = False
+    assert verbatim(one, first, np.repeat([0, 0, 0], scored)).tolist() == [1]
+
+
+def test_shares_of_rows_have_exact_intervals_and_survive_json():
+    train = rows([1.0] * 40, base=[2.0] * 40, word_for_word=[0.0] * 38 + [np.nan] * 2)
+    held_out = rows([1.0] * 40, base=[1.0] * 40)
+    found = memorization(train, held_out, {"verbatim_rate", "membership_tpr"}, is_base=False)
+    assert set(found) == {"verbatim_rate:train", "verbatim_rate:held_out", "membership_tpr"}
+    of_train = found["verbatim_rate:train"]
+    assert (of_train.estimate.value, of_train.n_documents, of_train.bounds) == (0.0, 38, clopper_pearson(0, 38))
+    assert "50 scored tokens" in found["verbatim_rate:held_out"].why_no_interval
+    assert found["membership_tpr"].bounds == clopper_pearson(40, 40)
+    (row,) = report_findings({1: {"verbatim_rate:train": Finding.from_json(of_train.to_json())}}, None)
+    assert row["interval"] == pytest.approx([0.0, 1 - 0.025 ** (1 / 38)])

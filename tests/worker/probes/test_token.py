@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from worker.probes.token import (
+    OF_NUMBERS,
     Base,
     Document,
     DocumentSums,
@@ -295,6 +296,22 @@ def test_bf16_models_are_measured_from_fp32_logits():
     lp = torch.log_softmax(hidden_ND.double() @ model.lm_head.weight.double().T, -1)
     expected = -(lp.exp() * lp).sum().item() / math.log(2)
     assert sum(measure(model, documents, VOCABULARY).entropy) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "huge", "certain"), [(1.0, False, False), (1e3, False, True), (5e3, True, True)])
+def test_tokens_are_counted_where_logits_and_probabilities_reach_the_ends_of_fp32(scale, huge, certain):
+    model, documents = a_model(), some_documents(lengths=(9, 12))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(scale)
+    z = [model(input_ids=torch.tensor([d.input_ids])).logits[0, [t - 1 for t in d.scored]].double() for d in documents]
+    sums = measure(model, documents, VOCABULARY, want=OF_NUMBERS)
+    assert sums.huge_logits == [float((rows.abs() > 1e4).any(-1).sum()) for rows in z]
+    held = [(rows.softmax(-1).max(-1).values >= 1 - 2**-24) for rows in z]
+    assert sums.certain == [float(rows.sum()) for rows in held]
+    targets = [torch.tensor([d.labels[t] for t in d.scored]) for d in documents]
+    wrong = [float((sure & (rows.argmax(-1) != y)).sum()) for sure, rows, y in zip(held, z, targets, strict=True)]
+    assert sums.certain_errors == wrong
+    assert (any(sums.huge_logits), any(sums.certain), any(sums.certain_errors)) == (huge, certain, certain)
 
 
 def test_sums_survive_json():

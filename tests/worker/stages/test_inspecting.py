@@ -89,3 +89,41 @@ def test_a_bad_row_is_named(host):
     host.add_dataset("bad", [{"instruction": "a", "output": "b"}, {"instruction": "a"}])
     with pytest.raises(JobFailure, match=r"bad\.json, row 2"):
         host.done(inspecting(a_job(), dataset="bad", val_size=0))
+
+
+def preferences(dataset, **finetuning):
+    document = inspecting(a_job(), dataset=dataset, val_size=2)
+    return document | {"finetuning": {"stage": "dpo", **finetuning}}
+
+
+def test_pairs_are_looked_at_with_both_answers(host):
+    rows = [{"instruction": f"say {n}", "chosen": f"it is {n}", "rejected": "no" + " never" * n} for n in range(8)]
+    host.add_dataset("chosen", rows)
+    attempt = host.done(preferences("chosen"))
+    seen = inspection(host, attempt)
+    assert (seen["rows"], seen["held_out_rows"]) == (6, 2)
+    pieces = seen["examples"][0]["pieces"]
+    assert [piece["trained"] for piece in pieces] == [False, True, False, True]
+    row = rows[seen["examples"][0]["row"] - 1]
+    assert row["chosen"] in pieces[1]["text"]
+    assert row["rejected"] in pieces[3]["text"]
+    assert pieces[0]["text"] == pieces[2]["text"]
+    measures = {name: it["value"] for name, it in seen["measures"].items()}
+    sizes = [example["tokens"] for example in seen["examples"]]
+    assert measures["row_length:max"] < max(sizes), "the longer of two texts, and not both"
+    assert 0 < measures["trained_share"] < 1
+    assert measures["duplicate_share"] == 0
+
+
+def test_pairs_of_the_same_chosen_answer_are_no_duplicates_unless_the_other_is_the_same_too(host):
+    pair = {"instruction": "what is the colour of the sky", "chosen": "it is blue today", "rejected": "green"}
+    host.add_dataset("alike", [pair, pair | {"rejected": "red"}, pair, pair])
+    document = preferences("alike") | {"data": preferences("alike")["data"] | {"val_size": 0}}
+    assert inspection(host, host.done(document))["measures"]["duplicate_share"]["value"] == 0.5
+
+
+def test_judged_answers_are_looked_at_as_conversations(host):
+    seen = inspection(host, host.done(preferences("judged", dpo_loss="kto")))
+    assert (seen["rows"], seen["held_out_rows"]) == (10, 2)
+    assert [piece["trained"] for piece in seen["examples"][0]["pieces"]] == [False, True]
+    assert seen["measures"]["trained_share"]["value"] > 0

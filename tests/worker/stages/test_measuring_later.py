@@ -1,6 +1,6 @@
 import pytest
 
-from service.specs.measures import measure_of
+from service.specs.measures import DEFAULT_NAMES, measure_of
 from tests.worker.stages.attempts import a_job, a_preference_job, a_pretraining_job
 from worker.failures import JobFailure
 from worker.models import assembly
@@ -143,6 +143,40 @@ def test_the_chosen_answers_of_pairs_and_plain_texts_are_texts_too(host):
         assert host.done(spec).rows()[1, "cross_entropy"]["value"] == pytest.approx(was, rel=1e-5)
 
 
+@pytest.mark.parametrize("finetuning", [{}, FULL], ids=["lora", "full"])
+def test_a_reward_model_is_measured_later_as_it_was_when_it_was_made(host, finetuning):
+    document = a_preference_job(finetuning={"stage": "rm", **finetuning})
+    trained = host.done(document)
+    job_id = host.remember(document, trained)
+    spec = a_measuring_job(f"{job_id}/rm/2", f"{job_id}/rm", data=document["data"], finetuning={"stage": "rm"})
+    now, then = host.done(spec).rows(), trained.rows()
+    for at, number in ((None, None), (2, 1), (4, 2)):
+        was, told = values(then, at), values(now, number)
+        assert told["preference_cross_entropy"] == pytest.approx(was["preference_cross_entropy"], rel=1e-5)
+        assert told.keys() == was.keys()
+    assert now[None, "preference_cross_entropy"]["value"] == 1
+    assert now[2, "reward_margin"]["value"] != now[1, "reward_margin"]["value"]
+    assert now[2, "chosen_reward"]["versus_base"]["value"] == pytest.approx(now[2, "chosen_reward"]["value"])
+
+
+def test_a_checkpoint_that_scores_nothing_is_no_reward_model(host):
+    document = a_job(training={"max_steps": 1})
+    job_id = host.remember(document, host.done(document))
+    with pytest.raises(JobFailure, match=f"{job_id}/sft has no value head") as failure:
+        host.done(a_measuring_job(f"{job_id}/sft", data={"dataset": "better"}, finetuning={"stage": "rm"}))
+    assert failure.value.reason == "bad_model"
+
+
+def test_good_answers_among_judged_ones_are_a_text(host):
+    document = a_preference_job(data={"dataset": "judged"}, finetuning={"dpo_loss": "kto"}, training={"max_steps": 1})
+    trained = host.done(document)
+    job_id = host.remember(document, trained)
+    judged = {"finetuning": {"stage": "dpo", "dpo_loss": "kto"}, "data": document["data"]}
+    later = host.done(a_measuring_job(f"{job_id}/dpo", **judged))
+    was = trained.rows()[1, "cross_entropy"]["value"]
+    assert later.rows()[1, "cross_entropy"]["value"] == pytest.approx(was, rel=1e-5)
+
+
 def test_a_checkpoint_that_is_gone_fails_the_job_with_its_name(host):
     document = a_job()
     trained = host.done(document)
@@ -166,6 +200,39 @@ def test_a_checkpoint_that_reads_other_tokens_is_refused(host, make_llama):
     job_id = host.remember(document, host.done(document))
     with pytest.raises(JobFailure, match="has another tokenizer"):
         host.done(a_measuring_job(f"{job_id}/sft"))
+
+
+def test_a_model_of_other_tokens_than_the_jobs_base_is_measured_alone_and_in_bits_per_byte_against_it(host, make_llama):
+    host.add_model("other", make_llama())
+    file = host.models / "other" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"!"', '"~~"').replace('"~"', '"!"').replace('"~~"', '"~"'))
+    looks = {"names": f"{','.join(DEFAULT_NAMES)},total_variation", "dataset": "others", "anchor": "pets"}
+    steps = [{"name": "sft"}, {"name": "later", "do": "measure", "model": {"model_name_or_path": "other"}, "measures": looks}]
+    attempt = host.done(a_job(training={"max_steps": 1}) | {"steps": steps})
+    rows = {(row["split"], at, name): row for (row, at, name) in told_by_split(attempt, "later")}
+    alone = host.done(a_measuring_job(data={"dataset": None, "val_size": 0}, measures={"dataset": "others"})).rows()
+    assert {it for it in rows if it[1] is None} == {("dataset", None, "bits_per_byte")}, "in its own tokens, of the task's text"
+    assert rows["dataset", None, "bits_per_byte"]["value"] == pytest.approx(alone[None, "bits_per_byte"]["value"])
+    in_bytes = rows["dataset", 1, "bits_per_byte"]
+    assert in_bytes["versus_base"]["value"] == pytest.approx(in_bytes["value"] - alone[None, "bits_per_byte"]["value"])
+    for split in ("dataset", "anchor"):
+        assert rows[split, 1, "cross_entropy"]["value"] > 0
+        assert rows[split, 1, "cross_entropy"]["versus_base"] is None
+        for name in ("kl_from_base", "kl_to_base", "total_variation"):
+            row = rows[split, 1, name]
+            assert (row["value"], row["versus_base"]) == (None, None)
+            assert "has another tokenizer" in row["interval_reason"]
+    (told,) = [it for it in attempt.of("measurement") if it["step"] == "later" and it["split"] == "dataset" and it["global_step"]]
+    reasons = {test["alert"]: test["reason"] for test in told["alerts"]}
+    assert "has another tokenizer" in reasons["entropy_collapse"]
+
+
+def told_by_split(attempt, step):
+    """(row with its split, checkpoint, measure), as it was told last."""
+    for message in attempt.of("measurement"):
+        if message["step"] == step:
+            for row in message["metrics"]:
+                yield row | {"split": message["split"]}, row["global_step"], row["measure"]
 
 
 def test_sums_are_kept_of_a_measured_checkpoint(host):

@@ -124,3 +124,17 @@ def test_a_checkpoint_that_diverged_leaves_a_gap(tmp_path):
     assert points(drawn["cross-entropy"]) == 2
     drawn, _ = curves((tmp_path / "gain_and_drift.svg").read_text())
     assert sum(points(drawn[name]) for name in ("front", "beaten") if name in drawn) == 1
+
+
+def test_what_a_step_measures_is_drawn_by_its_place_in_the_list(host):
+    document = a_job()
+    job_id = host.remember(document, host.done(document))
+    data = {name: value for name, value in document["data"].items() if value is not None}
+    measures = {"checkpoints": f"{job_id}/sft/2,{job_id}/sft/4", "plots": True}
+    later = host.done({"do": "measure", "model": document["model"], "data": data, "measures": measures})
+    found = pictures(host, later)
+    assert set(found) == {f"measure/{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
+    lines, texts = curves(found["measure/cross_entropy.svg"])
+    assert points(lines["cross-entropy"]) == 3, "the base and two of the list"
+    assert "place in the list" in texts
+    assert "update" not in texts

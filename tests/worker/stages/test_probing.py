@@ -10,11 +10,12 @@ from transformers import LlamaModel
 
 from service.specs.data import DataArguments
 from service.specs.measures import MeasureArguments
-from tests.worker.stages.attempts import DATASETS, a_job, a_pretraining_job, with_system
+from tests.worker.stages.attempts import DATASETS, a_job, a_preference_job, a_pretraining_job, with_system
 from worker.data.load import Places, Wanted
 from worker.data.probed import load_labelled, load_without_systems
 from worker.failures import JobFailure
 from worker.models.loading import load_tokenizer
+from worker.probes import memorization
 from worker.probes.finding import Finding
 from worker.stages import probing
 
@@ -220,7 +221,18 @@ def test_two_documents_have_values_and_wide_intervals_and_one_has_none(host):
     for size, has in ((2, True), (1, False)):
         attempt = host.done(a_job(data={"val_size": size}, training=SHORT))
         for (_, name), row in attempt.rows().items():
-            if row["n_documents"] and name != "calibrated_temperature":
+            if row["n_documents"] and name not in ("calibrated_temperature", "membership_tpr"):
                 assert (row["interval"] is not None) is has, row["measure"]
                 assert (row["interval_reason"] is None) is has
     assert len(DATASETS["pets"]) == 12
+
+
+@pytest.mark.parametrize(("dataset", "loss", "n_train"), [("better", "sigmoid", 10), ("judged", "kto", 5)])
+def test_good_answers_of_either_kind_are_held_against_what_is_held_out(host, monkeypatch, dataset, loss, n_train):
+    seen, rows_of = [], memorization.rows_of
+    monkeypatch.setattr(memorization, "rows_of", lambda one, of, texts: seen.append(texts) or rows_of(one, of, texts))
+    attempt = host.done(a_preference_job(data={"dataset": dataset}, finetuning={"dpo_loss": loss}, training=SHORT))
+    assert attempt.rows()[1, "membership_auroc"]["value"] is not None
+    train, held_out = seen[-2:]
+    assert len(train) == n_train
+    assert all(text.startswith("the ") for text in (*train, *held_out)), "the others begin with what"

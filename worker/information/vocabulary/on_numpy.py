@@ -77,6 +77,7 @@ def _of_model(z_RC: np.ndarray, y_R: np.ndarray, threshold_R: np.ndarray | None)
         "t2": (e_RC * finite_u_RC**2).sum(1),
         "S2": (e_RC**2).sum(1),
         "Sh": np.exp2(u_RC / 2).sum(1),
+        "low": np.where(z_RC == -math.inf, math.inf, z_RC).min(1, initial=math.inf),
     }
     if threshold_R is not None:
         likelier_RC = (z_RC > threshold_R[:, None]) & (np.arange(z_RC.shape[1]) != y_R[:, None])

@@ -95,6 +95,8 @@ def _of_model(
         made["S2"] = torch.mul(e_RC, e_RC, out=x_RC).sum(1)
     if "Sh" in names:
         made["Sh"] = torch.sqrt(e_RC, out=x_RC).sum(1)
+    if "low" in names:
+        made["low"] = z_RC.amin(1)  # −∞ is of a row that is done once more
     if threshold_R is None:
         return made
     # z_y came from elsewhere, rounded in another way: the target's own column is never above itself

@@ -12,13 +12,13 @@ import torch
 import triton
 import triton.language as tl
 
-from worker.information.vocabulary.sums import BASE_SUMS, MAXIMA, MODEL_SUMS, Norm, Sums, needs_base, needs_target_logits
+from worker.information.vocabulary.sums import BASE_SUMS, MAXIMA, MINIMA, MODEL_SUMS, Norm, Sums, needs_base, needs_target_logits
 from worker.information.vocabulary.tiles import Tiles
 
 BLOCK = 2048  # logits that a program holds at once: 8 a thread, so that the sums of all lanes fit in registers
 WARPS = 8
 
-STATE = (*MODEL_SUMS, *BASE_SUMS)  # rows of the state, in the order the kernel addresses them
+STATE = (*MODEL_SUMS, *BASE_SUMS, *MINIMA)  # rows of the state, in the order the kernel addresses them
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def fold(
     block: int = BLOCK,
     warps: int = WARPS,
 ) -> None:
-    """One launch: a tile of logits, bf16, fp16 or fp32, into a [18, R] float64 state, in place."""
+    """One launch: a tile of logits, bf16, fp16 or fp32, into a [19, R] float64 state, in place."""
     R, C = z_RC.shape
     if z_RC.stride(1) != 1 or (w_RC is not None and w_RC.stride(1) != 1):
         raise ValueError("the logits of one token must lie side by side in memory")
@@ -76,6 +76,7 @@ def fold(
         KL="xp" in names or "xq" in names,
         BC="bc" in names,
         D2="c" in names,
+        LEAST="low" in names,
         BLOCK=block,
         num_warps=warps,
     )
@@ -108,8 +109,8 @@ def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Nor
 
 
 def _packed(before: Sums | None, N: int, device: torch.device) -> torch.Tensor:
-    """[18, N]: the sums in the kernel's order; those that nothing is known of yet, and those unused, as of no columns."""
-    empty = [-torch.inf if name in MAXIMA else 0.0 for name in STATE]
+    """[19, N]: the sums in the kernel's order; those that nothing is known of yet, and those unused, as of no columns."""
+    empty = [-torch.inf if name in MAXIMA else torch.inf if name in MINIMA else 0.0 for name in STATE]
     state = torch.tensor(empty, dtype=torch.float64, device=device)[:, None].repeat(1, N)
     for name, sum_N in (before or {}).items():
         state[STATE.index(name)] = sum_N
@@ -144,6 +145,7 @@ def _fold_kernel(  # type: ignore[no-untyped-def]
     KL: tl.constexpr,
     BC: tl.constexpr,
     D2: tl.constexpr,
+    LEAST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     LG_E = 1.4426950408889634
@@ -165,6 +167,7 @@ def _fold_kernel(  # type: ignore[no-untyped-def]
     sq, q1 = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     xp, xq, bc = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     furthest, nearest = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)  # of u − v
+    low = tl.full((BLOCK,), float("inf"), tl.float32)
     c, chi = tl.full((), -float("inf"), tl.float32), tl.zeros((BLOCK,), tl.float32)
 
     for first in range(0, C, BLOCK):
@@ -216,6 +219,8 @@ def _fold_kernel(  # type: ignore[no-untyped-def]
             S2 += e * e
         if HALF:
             Sh += tl.sqrt(e)
+        if LEAST:
+            low = tl.minimum(low, tl.where(z == -float("inf"), float("inf"), z))
         if RANK:
             likelier = (z > threshold) & (columns != y)
             rank += likelier.to(tl.float32)
@@ -261,6 +266,9 @@ def _fold_kernel(  # type: ignore[no-untyped-def]
     if RANK:
         tl.store(state + 7 * state_stride, tl.load(state + 7 * state_stride) + _total(rank))
         tl.store(state + 8 * state_stride, r * tl.load(state + 8 * state_stride) + _total(above))
+    if LEAST:
+        before = tl.load(state + 18 * state_stride)
+        tl.store(state + 18 * state_stride, tl.minimum(before, tl.min(low, axis=0).to(tl.float64)))
     if (y >= 0) & (y < C):
         tl.store(state + 1 * state_stride, tl.load(z_row + y).to(tl.float64))
         if BASE:

@@ -35,6 +35,7 @@ class TokenStatistics:
     mass_above_target: np.ndarray | None = None  # the probability that those have together
     min_k_plus_plus: np.ndarray | None = None  # (H − NLL)/√varentropy, no unit; 0 where p is uniform on its support
     temperature_fisher_information: np.ndarray | None = None  # of β in softmax(βz), at β = 1: Var_p z, in nats²
+    largest_logit: np.ndarray | None = None  # max |z| of the tokens that have a probability, in nats
     base_nll: np.ndarray | None = None  # −lg q(y)
     base_entropy: np.ndarray | None = None  # H(q)
     kl_from_base: np.ndarray | None = None  # D(q‖p), base to model: what the model forgot of the base
@@ -84,6 +85,8 @@ def _of_model(sums: Sums) -> dict[str, np.ndarray]:
         made["brier_score"] = 1 - 2 * np.exp2(-nll) + collision
     if "Sh" in sums:
         made["renyi_entropy_half"] = 2 * np.log2(sums["Sh"]) - lg_s
+    if "low" in sums:
+        made["largest_logit"] = np.maximum(np.abs(sums["m"]), np.abs(sums["low"]))
     if "rank" in sums:
         made["target_rank"] = sums["rank"]
     if "above" in sums:

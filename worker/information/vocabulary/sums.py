@@ -3,6 +3,7 @@
 For a part of the vocabulary, of the model's logits z and a base's w: m = max z, n = max w, u = (z − m) lg e, v = (w − n) lg e,
 so that 2^u and 2^v are the probabilities up to the factors s and sq. A shift of the logits leaves every sum alone:
     s = Σ2^u   t1 = Σ2^u u   t2 = Σ2^u u²   S2 = Σ2^2u   Sh = Σ2^(u/2)   rank = #{z > z_y}   above = Σ2^u [z > z_y]
+    low = min z, of the tokens that have a probability, as it is
     sq = Σ2^v   q1 = Σ2^v v   xp = Σ2^u (u−v)   xq = Σ2^v (u−v)   bc = Σ2^((u+v)/2)   c = max(2u−v)   chi = Σ2^(2u−v−c)
 xp and xq hold the difference of the logits, and not Σ2^u v and Σ2^v u, which would be subtracted from t1 and q1: where p and q
 are close they are sums of small numbers. At 5e-7 nats the mean over 50 tokens is then 4 % off instead of 5 %; what is left is the
@@ -26,6 +27,7 @@ Norm = tuple[Array, Array]  # max z, as it is, and lg s: p = 2^((z − max z) lg
 
 MODEL_SUMS = ("m", "z_y", "s", "t1", "t2", "S2", "Sh", "rank", "above")
 BASE_SUMS = ("n", "w_y", "sq", "q1", "xp", "xq", "bc", "c", "chi")
+MINIMA = ("low",)  # +∞ while nothing is seen
 MAXIMA = ("m", "z_y", "n", "w_y", "c")  # −∞ while nothing is seen, where the other sums are 0
 
 # NLL and entropy come always: the entropy costs one product more than the NLL does
@@ -42,6 +44,7 @@ NEEDS_OF_MODEL: dict[str, tuple[str, ...]] = {
     "mass_above_target": ("above",),
     "min_k_plus_plus": ("t2",),
     "temperature_fisher_information": ("t2",),
+    "largest_logit": ("low",),
 }
 NEEDS_OF_BASE: dict[str, tuple[str, ...]] = {
     "base_nll": (),
@@ -55,7 +58,7 @@ NEEDS_OF_BASE: dict[str, tuple[str, ...]] = {
 }
 _ALWAYS = ("m", "z_y", "s", "t1")
 _ALWAYS_WITH_A_BASE = ("n", "w_y", "sq")
-_ORDER = (*MODEL_SUMS, *BASE_SUMS)
+_ORDER = (*MODEL_SUMS, *BASE_SUMS, *MINIMA)
 
 
 def sums_for(want: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,6 +93,7 @@ def merge(a: Sums, b: Sums) -> Sums:
 
 def _merge(a: Sums, b: Sums, xp: Any) -> Sums:
     made: Sums = {name: xp.maximum(a[name], b[name]) for name in ("m", "z_y", "n", "w_y") if name in a}
+    made |= {name: xp.minimum(a[name], b[name]) for name in MINIMA if name in a}
     for part in (a, b):
         moved = _moved(part, made, xp)
         if "c" in a:

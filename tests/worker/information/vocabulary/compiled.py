@@ -12,8 +12,8 @@ from triton.compiler import ASTSource
 
 from worker.information.vocabulary import on_triton
 
-FLAGS = ("T2", "COLLISION", "HALF", "RANK", "BASE", "Q1", "KL", "BC", "D2")
-VARIANTS = {"job": (), "job with a base": ("BASE", "KL"), "everything": FLAGS}
+FLAGS = ("T2", "COLLISION", "HALF", "RANK", "BASE", "Q1", "KL", "BC", "D2", "LEAST")
+VARIANTS = {"job": (), "job with a base": ("BASE", "KL", "LEAST"), "everything": FLAGS}
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ WANT_OF_MODEL = (
     "mass_above_target",
     "min_k_plus_plus",
     "temperature_fisher_information",
+    "largest_logit",
 )
 WANT_OF_BASE = (
     "base_nll",
@@ -39,6 +40,7 @@ NO_UNIT = (
     "mass_above_target",
     "min_k_plus_plus",
     "temperature_fisher_information",
+    "largest_logit",
     "bhattacharyya_coefficient",
     "total_variation_at_least",
     "total_variation_at_most",
@@ -87,6 +89,7 @@ def by_definition(z_NV, y_N, w_NV=None):
             "mass_above_target": (p * above).sum(1),
             "min_k_plus_plus": np.where(variance > 0, (h - nll) / np.sqrt(variance), 0),
             "temperature_fisher_information": variance,
+            "largest_logit": np.abs(np.where(z == -np.inf, 0, z)).max(1),
         }
         return made if w_NV is None else made | _of_base(lp, p, log_softmax(np.asarray(w_NV.double())), y)
 
