@@ -1,6 +1,5 @@
 """Every example is a job that the service would take as it is, and says what it would do."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
