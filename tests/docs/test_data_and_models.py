@@ -49,7 +49,7 @@ def test_a_job_of_the_pages_is_accepted(example: dict[str, Any]) -> None:
     for group, values in example.items():
         if group != "steps":
             kept = getattr(read.resolved.steps[0], group).model_fields_set
-            assert set(values) - {"hf_hub_token"} <= kept
+            assert set(values) - {"hf_hub_token", "ms_hub_token"} <= kept
 
 
 @pytest.mark.parametrize(("info", "row"), ROWS, ids=lambda value: next(iter(value)))
