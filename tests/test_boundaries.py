@@ -70,8 +70,8 @@ BOUNDARIES = {
         loaded=("pydantic_settings", "sqlalchemy.orm", "alembic", "fastapi", "celery", "httpx2", "typer", "rich"),
     ),
     "the client knows no server": Boundary(
-        of=lambda module: module == "service.client",
-        never=("service.api", "service.app", "service.store", "fastapi", "starlette", "sqlalchemy", "celery"),
+        of=lambda module: module == "service.client" or within(module, "service.clients"),
+        never=("service.api", "service.app", "service.store", "fastapi", "starlette", "sqlalchemy", "celery", "pydantic"),
     ),
     "the worker that keeps the children stays small": Boundary(
         of=lambda module: module in KEEPERS,

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-EXTRAS = {"gptq": ("gptqmodel", "optimum")}
+EXTRAS = {"eval": ("lm_eval",), "gptq": ("gptqmodel", "optimum"), "modelscope": ("modelscope",), "unsloth": ("unsloth",)}
 
 
 def installed() -> tuple[str, ...]:

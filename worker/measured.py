@@ -9,6 +9,7 @@ from service.specs.checkpoint_names import CheckpointName, exported_by
 from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.lineage import lineages, origin
 from service.specs.reasons import Reason
+from service.specs.tokens import FIELDS, key
 from worker.failures import JobFailure
 from worker.models.start import SavedAdapter, Start
 from worker.places import place_of, start_of
@@ -151,14 +152,14 @@ def _maker(work: Work, job: ResolvedJob, outputs: dict[str, Path], name: Checkpo
     kept = work.earlier.get(name.job_id)
     if kept is None:
         raise JobFailure(Reason.MISSING_MODEL, f"The job {name.job_id} is not there any more.")
-    token = (work.tokens or {}).get(step.name)
+    given = {field: token for field in FIELDS if (token := work.token(step.name, field)) is not None}
     theirs = replace(
         work,
         job_id=name.job_id,
         job=kept["job"],
         outputs=kept["outputs"],
         checkpoints=kept["checkpoints"],
-        tokens={} if token is None else {one["name"]: token for one in kept["job"]["steps"]},
+        tokens={key(one["name"], field): token for one in kept["job"]["steps"] for field, token in given.items()},
     )
     made = {made: Path(work.artifacts_root, path) for made, path in theirs.outputs.items()}
     return _Maker(name.job_id, theirs, theirs.resolved, made)

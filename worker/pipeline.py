@@ -141,7 +141,7 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         messages=job.messages or (),
         exports_root=Path(work.exports_root),
         hub_push=work.hub and work.hub_push,
-        hub_token=(work.tokens or {}).get(step.name),
+        hub_token=work.token(step.name, "hf_hub_token"),
         base_name=base_name(work, job, step, outputs) if step.do == "export" else "",
         made_by=makers(work, job, step, outputs) if step.do == "export" else (),
     )
@@ -182,7 +182,8 @@ def _companions(job: ResolvedJob, step: ResolvedStep, place: Callable[[str], Pat
 
 def _places(work: Work, run: Run, step: ResolvedStep) -> Places:
     cache_root = Path(work.cache_root)
-    hub = Hub(cache_root / "hub", work.modelscope, (work.tokens or {}).get(step.name)) if work.hub else None
+    tokens = work.token(step.name, "hf_hub_token"), work.token(step.name, "ms_hub_token")
+    hub = Hub(cache_root / "hub", work.modelscope, *tokens) if work.hub else None
     return Places(Path(work.datasets_root), cache_root, hub, bring_uploaded(work, run, step))
 
 

@@ -9,7 +9,7 @@ from service.specs.lineage import Lineage
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside, is_repository
 from worker.failures import JobFailure
-from worker.models import hub
+from worker.models import hub, modelscope
 from worker.models.start import SavedAdapter, Start
 from worker.run import Run
 from worker.stages.bringing import bring
@@ -41,7 +41,9 @@ def place_of(work: Work, run: Run, step: ResolvedStep, outputs: dict[str, Path],
         cache_dir = inside(Path(work.cache_root), step.model.cache_dir or "hub")
     except OutsideRoot as error:
         raise JobFailure(Reason.MISSING_MODEL, str(error)) from None
-    token = (work.tokens or {}).get(step.name)
+    if work.modelscope:
+        return modelscope.fetched(name, step.model.model_revision, cache_dir, work.token(step.name, "ms_hub_token"))
+    token = work.token(step.name, "hf_hub_token")
     return hub.fetched(name, step.model.model_revision, cache_dir, token, pinned=work.attempt > 1 or bool(outputs))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.specs.job import ResolvedJob
+from service.specs.tokens import Field, key
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Work:
     mlflow_url: str = ""  # the servers of trackers, as far as there are
     wandb_url: str = ""
     gpu_memory_fraction: float = 1.0  # of each GPU, that the child keeps to
-    # for hubs, by step; None: kept with a key that this worker does not have
+    # for hubs, as specs/tokens.py names them; None: kept with a key that this worker does not have
     tokens: dict[str, str] | None = field(default_factory=dict, repr=False)
     grace_seconds: float = 120.0  # how long it may take to stop
     artifacts_url: str = ""  # a store that is elsewhere; artifacts_root is scratch then
@@ -73,6 +74,10 @@ class Work:
 
     def saved(self, step: str) -> list[SavedCheckpoint]:
         return [SavedCheckpoint(**checkpoint) for checkpoint in self.checkpoints.get(step, [])]
+
+    def token(self, step: str, of_hub: Field) -> str | None:
+        """A step's own, for a hub."""
+        return (self.tokens or {}).get(key(step, of_hub))
 
     def to_document(self) -> dict[str, Any]:
         return asdict(self)

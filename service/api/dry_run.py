@@ -24,6 +24,7 @@ class MemoryView(BaseModel):
     """Bytes, part by part; with texts of cutoff_len tokens."""
 
     weights: int
+    beside: int = Field(description="The weights of the models that are asked beside it: a reference, a reward model.")
     gradients: int
     optimiser: int
     activations: int

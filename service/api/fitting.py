@@ -66,7 +66,7 @@ class Fitting:
         for index, step in enumerate(resolved.steps):
             for argument, extra in extras.needed(step):
                 place, lacking = place_of(spec, index, argument), known.without(extra)
-                how = f"pip install 'finebits[worker,{extra}]' on its host brings it"
+                how = extras.how_to_have(extra)
                 if not known.gpus:
                     self._notice(f"No worker of queue {queue} has reported yet: whether one has {extra} is not known.", place)
                 elif len(lacking) == len(known.gpus):
@@ -122,6 +122,8 @@ class Fitting:
 
     def _too_large(self, resolved: ResolvedJob, name: str, estimate: Memory, available: int) -> str:
         parts = f"weights {told(estimate.weights)}, gradients {told(estimate.gradients)}, optimiser {told(estimate.optimiser)}"
+        if estimate.beside:
+            parts += f", the models beside it {told(estimate.beside)}"
         sentence = f"Step {name} needs at least {told(estimate.least)} of a GPU ({parts}), and the largest has {told(available)}."
         return f"{sentence} {self._remedy(resolved, name, available)}"
 
@@ -136,7 +138,10 @@ class Fitting:
         step = next(step for step in resolved.steps if step.name == name)
         model, tensors = memory.found(self._roots, resolved, step)
         n_gpus = resolved.resources.gpus or 1
-        changes = memory.changes_that_fit(tensors, model, step, available, n_gpus) if model and tensors else []
+        changes = []
+        if model and tensors:
+            beside = memory.beside_it(self._roots, resolved, tensors)
+            changes = memory.changes_that_fit(tensors, model, step, available, n_gpus, beside)
         if not changes:
             return "No change of its arguments would make it fit: it needs a larger GPU, or a smaller model."
         return f"It would fit with {', '.join(changes)}."

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service.api.access import Owner
+from service.api.access import Whose
 from service.api.acting import TheTrace
 from service.api.bodies import RawBody, read_json
 from service.api.collaborators import TheDatabase, TheDispatch, TheSettings
@@ -103,7 +103,7 @@ async def begun(
     job_id: str,
     global_step: Annotated[int, Path(ge=0, lt=2**31, description="The checkpoint's number of updates.")],
     raw: RawBody,
-    owner: Owner,
+    owner: Whose,
     database: TheDatabase,
     dispatch: TheDispatch,
     settings: TheSettings,
@@ -113,7 +113,7 @@ async def begun(
     """A reader whose job a worker has taken; once the answer is sent, or broken off, the job is left."""
     document = read_json(raw) if raw.strip() else {}
     written = await run_in_threadpool(_submitted, database, settings, owner, trace, job_id, global_step, step, document)
-    reader = Reader(database, owner, written.id)
+    reader = Reader(database, written.owner, written.id)
     try:
         dispatch.ring(written.queue)
         await reader.until_taken(settings.generate_wait_seconds)
@@ -145,10 +145,11 @@ def _submitted(
     database: Database, settings: Settings, owner: str, trace: Trace, job_id: str, number: int, step: str | None, document: Any
 ) -> Job:
     with database.reading() as session:
-        made_in = jobs.resolved(jobs.get(session, owner, job_id))
+        making = jobs.get(session, owner, job_id)
+        made_in = jobs.resolved(making)
         name = _checkpoint(session, job_id, made_in, number, step)
         _refuse_without_workers(session, made_in.resources.queue)
-    new = _read(name, made_in, document, owner, settings, database)
+    new = _read(name, made_in, document, making.owner, settings, database)
     new = new._replace(trace=trace, default_quota=settings.quota)
     with database.transaction() as session:
         job = jobs.create_all(session, [new])[0]

@@ -74,6 +74,7 @@ class Reading:
             uploaded=self._uploaded(owner, document),
             exports=self.settings.exports_root,
             hub_push=self.settings.hub_push,
+            written=(self.settings.artifacts_root, self.settings.exports_root, self.settings.cache_root),
         )
 
     def _uploaded(self, owner: str, document: Any) -> tuple[tuple[str, Uploaded], ...]:

@@ -1,12 +1,11 @@
 """finebits checkpoints JOB"""
 
-from typing import Any
-
 import typer
 
 from service.cli.connection import connected
 from service.cli.measured import number
 from service.cli.screen import Screen
+from service.client import Checkpoint
 
 
 def checkpoints(
@@ -31,13 +30,13 @@ def checkpoints(
         screen.numbers("Checkpoints", columns, [_listed(one) for one in found])
 
 
-def _listed(one: dict[str, Any]) -> list[str]:
+def _listed(one: Checkpoint) -> list[str]:
     values = one.get("metrics") or {}
     measured = [number(values[name], None) if name in values else "" for name in ("cross_entropy", "kl_from_base")]
     return [_name(one), f"{one['epoch']:.2f}", *measured, _front(one)]
 
 
-def _ranked(one: dict[str, Any]) -> list[str]:
+def _ranked(one: Checkpoint) -> list[str]:
     rank = one.get("rank")
     if rank is None:
         return [_name(one), "–", "", "", _front(one)]
@@ -46,9 +45,9 @@ def _ranked(one: dict[str, Any]) -> list[str]:
     return [_name(one), number(rank["value"], None), apart, str(rank["place"]), _front(one)]
 
 
-def _name(one: dict[str, Any]) -> str:
+def _name(one: Checkpoint) -> str:
     return f"{one['step']} {one['global_step']}"
 
 
-def _front(one: dict[str, Any]) -> str:
-    return {True: "yes", False: "no"}.get(one.get("pareto"), "")  # type: ignore[arg-type]
+def _front(one: Checkpoint) -> str:
+    return {True: "yes", False: "no", None: ""}[one.get("pareto")]

@@ -12,6 +12,8 @@ from service.client import Client, ClientError, Problem
 # The exit code of a command whose service refused or did not answer; 0 to 2 are a watched job's.
 REFUSED = 3
 
+LONGEST_WAIT = 5  # seconds; whoever looks at a terminal would rather be told than wait
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -26,7 +28,7 @@ def connected(context: typer.Context) -> Iterator[Client]:
     """A client of the command's service. What the service refuses ends the command with a sentence."""
     connection: Connection = context.obj
     try:
-        with Client(connection.url, connection.api_key) as client:
+        with Client(connection.url, connection.api_key, longest_wait=LONGEST_WAIT) as client:
             yield client
     except ClientError as error:
         give_up(told(error), REFUSED)

@@ -19,7 +19,7 @@ Show = Callable[[Job], None]
 
 def follow(sightings: Iterable[Sighting], screen: Screen, on_event: Callable[[Event], None] | None = None) -> Job:
     """Shows a watched job until it has ended; the job as it is then. `on_event` is called after an event is shown."""
-    job = Job()
+    job: Job | None = None
     with _display(screen) as show:
         for sighting in sightings:
             job = sighting.job
@@ -28,6 +28,7 @@ def follow(sightings: Iterable[Sighting], screen: Screen, on_event: Callable[[Ev
                 if on_event is not None:
                     on_event(event)
             show(job)
+    assert job is not None, "a job that is watched is seen at least once"
     return job
 
 

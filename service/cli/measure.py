@@ -42,7 +42,7 @@ def measure(
 def _document(client: Client, first: CheckpointName, checkpoints: list[str], dataset: str) -> dict[str, Any]:
     """A job that reads text as the first checkpoint's step did, and compares with what that one's job began with."""
     assert first.job_id is not None
-    resolved: Any = client.job(first.job_id)["resolved"]  # type: ignore[typeddict-item]
+    resolved: Any = client.job(first.job_id)["resolved"]
     step = next((one for one in resolved["steps"] if one["name"] == first.step), resolved["steps"][0])
     is_pt = step["finetuning"]["stage"] == "pt"
     data = {name: step["data"][name] for name in _DATA if step["data"][name] is not None}

@@ -59,7 +59,8 @@ def _in_order(names: set[str]) -> list[str]:
 def _differences(names: list[str], rows: list[Measured]) -> Iterator[list[str]]:
     for row in rows:
         if row["checkpoint"] != "base":
-            versus = [row["measures"].get(name, Value()).get("versus_base") for name in names]
+            measured = [row["measures"].get(name) for name in names]
+            versus = [it and it.get("versus_base") for it in measured]
             yield [
                 str(row["checkpoint"]),
                 *(number(it.get("value"), it.get("standard_error"), "+") if it else "" for it in versus),

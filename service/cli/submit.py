@@ -26,13 +26,16 @@ def submit(
     screen = Screen()
     document = changed(read(file), changes) if changes else file
     with connected(context) as client:
-        answer = client.submit(document, dry_run=dry_run)
-        if as_json or dry_run:
-            screen.json(answer)
+        if dry_run:
+            screen.json(client.submit(document, dry_run=True))
+            return
+        job = client.submit(document)
+        if as_json:
+            screen.json(job)
         else:
-            screen.say(f"{answer['id']} is {answer['state']}.")
-        if watch and not dry_run:
-            follow_to_exit(client, answer["id"], screen)
+            screen.say(f"{job['id']} is {job['state']}.")
+        if watch:
+            follow_to_exit(client, job["id"], screen)
 
 
 def read(file: Path) -> Any:

@@ -1,11 +1,10 @@
 """finebits workers"""
 
-from typing import Any
-
 import typer
 
 from service.cli.connection import connected
 from service.cli.screen import Screen
+from service.client import Slot, Worker
 
 
 def workers(context: typer.Context, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
@@ -22,7 +21,7 @@ def workers(context: typer.Context, as_json: bool = typer.Option(False, "--json"
         screen.say("No worker has reported yet.")
 
 
-def _rows(worker: dict[str, Any]) -> list[list[str]]:
+def _rows(worker: Worker) -> list[list[str]]:
     """A line for each slot; what is the worker's own stands in the first."""
     heard = worker["heartbeat_at"][:19].replace("T", " ")
     own = [worker["name"], worker["status"], heard]
@@ -30,14 +29,14 @@ def _rows(worker: dict[str, Any]) -> list[list[str]]:
     return lines or [[*own, "", "", "", "", ""]]
 
 
-def _slot(slot: dict[str, Any]) -> list[str]:
+def _slot(slot: Slot) -> list[str]:
     what = slot["name"] or slot["kind"]
     runs = slot["trouble"] or ", ".join(job["job"] for job in slot["jobs"])
     return [f"{slot['position']} {what}", _memory(slot), _with(slot["temperature_celsius"], "°C"),
             _with(slot["utilization_percent"], "%"), runs]  # fmt: skip
 
 
-def _memory(slot: dict[str, Any]) -> str:
+def _memory(slot: Slot) -> str:
     if slot["memory_bytes"] is None:
         return ""
     used = "?" if slot["memory_used_bytes"] is None else f"{slot['memory_used_bytes'] / 1e9:.1f}"

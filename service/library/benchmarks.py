@@ -7,19 +7,26 @@ from service.library.errors import LibraryError
 from service.specs.benchmark import Benchmark, BenchmarkError, open_benchmark
 from service.specs.evaluation import EvaluationArguments
 from service.specs.job import ResolvedStep
-from service.specs.roots import OutsideRoot, inside
+from service.specs.roots import OutsideRoot, inside, meets
 
 
-def why_not(datasets_root: Path, step: ResolvedStep) -> Iterator[tuple[str, str]]:
-    """(argument, sentence) of what is wrong with them."""
+def why_not(datasets_root: Path, step: ResolvedStep, written: tuple[Path, ...] = ()) -> Iterator[tuple[str, str]]:
+    """(argument, sentence) of what is wrong with them. `written` are folders that jobs and clients write into."""
     try:
-        _folder(datasets_root, step.evaluation)
+        folder = _folder(datasets_root, step.evaluation)
+        # a task of the harness may hold code, which is run
+        if step.evaluation.harness_task is not None and meets(folder, written):
+            raise LibraryError(NOT_THE_OPERATORS.format(step.evaluation.task_dir), "evaluation.task_dir")
         if step.evaluation.harness_task is None and step.evaluation.task is not None:
             of_step(datasets_root, step.evaluation)
     except LibraryError as error:
         yield error.argument or "evaluation.task", str(error)
     except OSError as error:
         yield "evaluation.task", f"The task {step.evaluation.task!r} cannot be read: {error.strerror}."
+
+
+# Of a task of lm-evaluation-harness, and its folder.
+NOT_THE_OPERATORS = "{!r} is not the operator's alone: jobs write there, and a task of lm-evaluation-harness may hold code."
 
 
 def of_step(datasets_root: Path, evaluation: EvaluationArguments) -> Benchmark:

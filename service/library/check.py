@@ -23,10 +23,12 @@ from service.specs.lineage import Lineage, lineage, lineages, origin
 from service.specs.read import place_of
 from service.specs.refusals import Refusal
 from service.specs.roots import OutsideRoot, inside, is_repository
+from service.specs.tokens import FIELDS
 
 # Whose attention is Llama's, and whose files can be read as they are; the worker's lists, and a test holds them equal.
 SHIFTED_FAMILIES = ("llama",)
 QUANTIZED = ("bitsandbytes", "gptq")
+UNSLOTH_FAMILIES = ("gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Roots:
     uploaded: tuple[tuple[str, Uploaded], ...] = ()  # the data sets that were uploaded and that the job names
     exports: Path | None = None  # where exports are published; None: that is not looked at
     hub_push: bool = False
+    written: tuple[Path, ...] = ()  # the folders that jobs and clients write into
 
     @property
     def hubs(self) -> frozenset[Hub]:
@@ -107,7 +110,7 @@ def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[s
     if step.do == "export":
         yield from _export(roots, step, base)
     if step.do == "evaluate":
-        yield from benchmarks.why_not(roots.datasets, step)
+        yield from benchmarks.why_not(roots.datasets, step, roots.written)
         return
     yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
@@ -171,13 +174,19 @@ def _hub(roots: Roots, step: ResolvedStep, on_hub: set[str]) -> Complaints:
         "cache_dir": arguments.cache_dir is not None,
         "model_revision": arguments.model_revision != "main",
         "hf_hub_token": arguments.hf_hub_token is not None,
+        "ms_hub_token": arguments.ms_hub_token is not None,
     }
     for name in (name for name, is_given in given.items() if is_given):
         if not roots.hub:
             yield f"model.{name}", "Hubs are not reached here: the operator has not set FINEBITS_HUB."
-        elif name == "hf_hub_token" and not roots.secrets:
+        elif name == "ms_hub_token" and not roots.modelscope:
+            why = (
+                "ModelScope is not reached here: the operator has not set USE_MODELSCOPE_HUB. Hugging Face's takes hf_hub_token."
+            )
+            yield f"model.{name}", why
+        elif name in FIELDS and not roots.secrets:
             yield f"model.{name}", "Tokens are kept encrypted, and the operator has set no FINEBITS_SECRET_KEY to do it with."
-        elif name != "hf_hub_token" and not on_hub:
+        elif name not in FIELDS and not on_hub:
             yield f"model.{name}", f"This has no effect: {arguments.model_name_or_path!r} does not come from a hub."
     if arguments.cache_dir is not None:
         try:
@@ -207,6 +216,8 @@ def _loading(step: ResolvedStep, own: Lineage, model: Model | None) -> Complaint
     kind, method = model.config.get("model_type"), models.quantized_with(model)
     if step.model.shift_attn and kind not in SHIFTED_FAMILIES:
         yield "model.shift_attn", f"Shifted sparse attention is for {', '.join(SHIFTED_FAMILIES)} models; this is a {kind} one."
+    if step.do == "train" and step.model.use_unsloth:
+        yield from _unsloth(step, model)
     if step.model.rope_scaling is not None and (why := _unscalable(model.config, step.model.rope_scaling)):
         yield "model.rope_scaling", why
     if method is None:
@@ -217,6 +228,17 @@ def _loading(step: ResolvedStep, own: Lineage, model: Model | None) -> Complaint
         yield "finetuning.finetuning_type", f"The model {model.name!r} is quantized, so it can only be trained with lora."
     elif own.merged:
         yield "model.adapter_name_or_path", f"The model {model.name!r} is quantized, and no adapter can be merged into it."
+
+
+def _unsloth(step: ResolvedStep, model: Model) -> Complaints:
+    kind, longest = model.config.get("model_type"), model.config.get("max_position_embeddings")
+    if kind not in UNSLOTH_FAMILIES:
+        yield "model.use_unsloth", f"unsloth's kernels are for {', '.join(UNSLOTH_FAMILIES)} models; this is a {kind} one."
+    if models.quantized_with(model) is not None:
+        yield "model.use_unsloth", f"The files of {model.name!r} are quantized already, which trains without unsloth only."
+    if isinstance(longest, int) and step.data.cutoff_len > longest:
+        why = f"unsloth would stretch the positions of {model.name!r}, which has {longest}, by itself: leave out use_unsloth"
+        yield "data.cutoff_len", f"{why} or take shorter texts."
 
 
 def _export(roots: Roots, step: ResolvedStep, model: Model | None) -> Complaints:

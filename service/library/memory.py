@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import Any
 
-from service.library import models, weights
+from service.library import held, models, weights
 from service.library.check import Roots, is_elsewhere
 from service.library.errors import LibraryError
+from service.library.held import FLOAT, HALF, under_an_adapter
 from service.library.models import Model
 from service.library.plan import PlannedStep, plan_parameters
 from service.library.weights import Tensors
@@ -20,8 +21,8 @@ from service.specs.generating import predicted_beams
 from service.specs.job import ResolvedJob, ResolvedStep, with_lora_defaults
 from service.specs.lineage import lineages, origin
 
-FLOAT, HALF = 4, 2  # bytes of a number
-ESTIMATED = ("pt", "sft")
+# The models that a step asks beside its own, in bytes, as the step is; None where that is not known.
+Beside = Callable[[ResolvedStep], int | None]
 
 # What a pass over the vocabulary keeps at a time, seven buffers of one tile of logits; the worker's, and a test holds them equal.
 MEASURED_LOGITS_BYTES = 7 * FLOAT * 2**23
@@ -29,15 +30,13 @@ MEASURED_LOGITS_BYTES = 7 * FLOAT * 2**23
 # A process that uses CUDA at all: its context, and the libraries' kernels and workspaces.
 CONTEXT_BYTES = 600_000_000
 
-# bitsandbytes keeps a scale for each block of 64 weights: a float, or with double quantization a byte and a float for 256 blocks.
-BLOCK, BLOCKS = 64, 256
-
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes at the peak, part by part."""
 
     weights: int
+    beside: int  # the weights of the models that are asked beside it
     gradients: int
     optimiser: int
     activations: int
@@ -73,11 +72,17 @@ def of_job(roots: Roots, resolved: ResolvedJob) -> dict[str, Memory | str]:
 
 
 def estimate(
-    tensors: Tensors, config: Mapping[str, Any], step: ResolvedStep, trainable: int, number: int = HALF, n_gpus: int = 1
+    tensors: Tensors,
+    config: Mapping[str, Any],
+    step: ResolvedStep,
+    trainable: int,
+    number: int = HALF,
+    n_gpus: int = 1,
+    beside: int = 0,
 ) -> Memory | None:
     """Of one of `n_gpus`. `number` is how many bytes a number has that a layer computes with: 2 on a GPU.
 
-    None where the config does not tell.
+    `beside` are the weights of the models that are asked beside it. None where the config does not tell.
     """
     shape = shape_of(config)
     if shape is None:
@@ -85,18 +90,23 @@ def estimate(
     is_lora = step.finetuning.finetuning_type == "lora"
     trained = HALF if is_lora and step.finetuning.lora_bf16_mode else FLOAT
     computed = number if is_lora or step.training.bf16 or step.training.fp16 else FLOAT
-    held = _weights(tensors, step, number) if is_lora else weights.count(tensors) * (FLOAT + (HALF if computed < FLOAT else 0))
+    whole = FLOAT + (HALF if computed < FLOAT else 0)  # with the copy that autocast makes
+    own = under_an_adapter(tensors, step, number) if is_lora else weights.count(tensors) * whole
     added = trainable * trained if is_lora else 0  # an adapter is beside the model; what else trains is in it
-    tokens = step.training.per_device_train_batch_size * step.data.cutoff_len
+    tokens = step.training.per_device_train_batch_size * _tokens_of_a_row(step)
+    activations = tokens * _activations(shape, step, computed, trained)
+    if step.finetuning.stage == "ppo":  # it writes first, and keeps the keys and values of what it has written
+        activations = max(activations, tokens * (2 * shape.layers * shape.keys * computed + _layer(shape, computed)))
     parts = n_gpus if step.training.fsdp else 1
     # the first of those that share a model has it whole beside its part while it measures
-    measured = held if parts > 1 and step.measures.names else 0
+    measured = own if parts > 1 and step.measures.names else 0
     return Memory(
-        weights=(held + added) // parts + measured,
+        weights=(own + added) // parts + measured,
+        beside=beside,
         gradients=trainable * trained // parts,
         optimiser=_optimiser(tensors, step, trainable, trained) // parts,
-        activations=tokens * _activations(shape, step, computed, trained),
-        logits=tokens * shape.vocabulary * _logits(computed),
+        activations=activations,
+        logits=tokens * shape.vocabulary * _logits(computed, step),
     )
 
 
@@ -109,11 +119,12 @@ def estimate_of_measuring(
         return None
     is_lora = step.finetuning.finetuning_type == "lora"
     computed = number if is_lora else FLOAT
-    held = _weights(tensors, step, number) if is_lora else weights.count(tensors) * FLOAT
+    own = under_an_adapter(tensors, step, number) if is_lora else weights.count(tensors) * FLOAT
     batch_size = step.evaluation.batch_size if step.do == "evaluate" else step.training.per_device_eval_batch_size
     tokens = batch_size * step.data.cutoff_len
     return Memory(
-        weights=held + shape.vocabulary * shape.hidden * computed,
+        weights=own + shape.vocabulary * shape.hidden * computed,
+        beside=0,
         gradients=trainable * FLOAT,
         optimiser=0,
         activations=tokens * (_layer(shape, computed) + 2 * computed * shape.hidden),
@@ -156,10 +167,12 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
     return Shape(hidden, first("intermediate_size", "n_inner") or 4 * hidden, layers, heads * width, keys, vocabulary)
 
 
-def changes_that_fit(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int = 1) -> list[str]:
+def changes_that_fit(
+    tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int = 1, beside: Beside = lambda step: 0
+) -> list[str]:
     """The first of CHANGES that makes the step's peak fit, or as many of them together as it takes; none where all do not."""
     for _, change in CHANGES:
-        if _fits(tensors, model, change(step), room_bytes, n_gpus):
+        if _fits(tensors, model, change(step), room_bytes, n_gpus, beside):
             return [_named(change, step)]
     changed, named = step, []
     for _, change in CHANGES:
@@ -167,7 +180,7 @@ def changes_that_fit(tensors: Tensors, model: Model, step: ResolvedStep, room_by
         if after != changed:
             named.append(_named(change, changed))
             changed = after
-        if _fits(tensors, model, changed, room_bytes, n_gpus):
+        if _fits(tensors, model, changed, room_bytes, n_gpus, beside):
             return named
     return []
 
@@ -175,19 +188,26 @@ def changes_that_fit(tensors: Tensors, model: Model, step: ResolvedStep, room_by
 def _of_step(roots: Roots, resolved: ResolvedJob, step: ResolvedStep, planned: PlannedStep) -> Memory | str:
     if step.do == "inspect":
         return "A step that inspects loads no model."
-    if step.do == "train" and step.finetuning.stage not in ESTIMATED:
-        return f"The memory of the stage {step.finetuning.stage} is not estimated yet."
     if planned.trainable_parameters is None:
         return planned.why_unknown.get("trainable_parameters", "How many parameters train is not known.")
     model, tensors = found(roots, resolved, step)
     if model is None or tensors is None:
         known = None
     elif step.do == "train":
-        known = estimate(tensors, model.config, step, planned.trainable_parameters, n_gpus=resolved.resources.gpus or 1)
+        beside = beside_it(roots, resolved, tensors)(step)
+        if beside is None:
+            return "A model that is asked beside it is fetched when the job runs, or is in no safetensors."
+        n_gpus = resolved.resources.gpus or 1
+        known = estimate(tensors, model.config, step, planned.trainable_parameters, n_gpus=n_gpus, beside=beside)
     else:
         estimated = ESTIMATES.get(step.do, estimate_of_measuring)
         known = estimated(tensors, model.config, step, planned.trainable_parameters)
     return known or "The model's config does not say what its layers are made of."
+
+
+def beside_it(roots: Roots, resolved: ResolvedJob, tensors: Tensors) -> Beside:
+    """Of a step whose own model has these tensors. Raises LibraryError, OSError when it is asked."""
+    return lambda step: held.beside(roots, resolved, step, tensors, HALF)
 
 
 def found(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> tuple[Model | None, Tensors | None]:
@@ -198,23 +218,6 @@ def found(roots: Roots, resolved: ResolvedJob, step: ResolvedStep) -> tuple[Mode
         return None, None
     model = models.find(roots.models, whole)
     return model, weights.tensors_of(model)
-
-
-def _weights(tensors: Tensors, step: ResolvedStep, number: int) -> int:
-    """Of a model that an adapter lies on: half precision, and with quantization its linear layers in fewer bits."""
-    bits = step.model.quantization_bit
-    quantized = weights.linear(tensors) if bits is not None else {}
-    whole = sum(prod(shape) for name, shape in tensors.items() if name not in quantized)
-    return whole * number + sum(_quantized_bytes(shape, step) for shape in quantized.values())
-
-
-def _quantized_bytes(shape: tuple[int, ...], step: ResolvedStep) -> int:
-    n_weights = prod(shape)
-    if step.model.quantization_bit == 8:
-        return n_weights + FLOAT * shape[0]
-    n_blocks = -(-n_weights // BLOCK)
-    scales = n_blocks + FLOAT * -(-n_blocks // BLOCKS) if step.model.double_quantization else FLOAT * n_blocks
-    return -(-n_weights // 2) + scales
 
 
 def _optimiser(tensors: Tensors, step: ResolvedStep, trainable: int, trained: int) -> int:
@@ -255,9 +258,28 @@ def _adapted(shape: Shape, number: int, trained: int) -> int:
     return trained * (3 * shape.hidden + shape.queries + 2 * shape.hidden + shape.inner)
 
 
-def _logits(number: int) -> int:
-    """Bytes for each token and word: the logits, their log-probabilities in fp32, and the gradients of both."""
-    return 3 * FLOAT if number == FLOAT else 2 * number + 2 * FLOAT
+def _tokens_of_a_row(step: ResolvedStep) -> int:
+    """A pair is two texts, and an answer that is judged alone is read with another prompt, too; ppo writes behind its prompts."""
+    fine, written = step.finetuning, step.generating.max_new_tokens
+    if fine.stage == "ppo":
+        return step.data.cutoff_len + written if written > 0 else max(step.data.cutoff_len, step.generating.max_length)
+    return (2 if fine.stage in ("rm", "dpo") else 1) * step.data.cutoff_len
+
+
+def _logits(number: int, step: ResolvedStep) -> int:
+    """Bytes for each token and word: the logits, their log-probabilities in fp32, and the gradients of both.
+
+    A reward model has none. Where a reference is asked, its logits and both their sums in fp32 come beside the policy's.
+    """
+    if step.finetuning.stage == "rm":
+        return 0
+    backward = 3 * FLOAT if number == FLOAT else 2 * number + 2 * FLOAT
+    of_reference = number + (FLOAT if number == FLOAT else 2 * FLOAT)
+    if step.finetuning.stage == "dpo":
+        return max(backward, number + FLOAT + of_reference)
+    if step.finetuning.stage == "ppo":
+        return max(backward, number + of_reference)
+    return backward
 
 
 Change = Callable[[ResolvedStep], ResolvedStep]
@@ -299,10 +321,12 @@ def _named(change: Change, step: ResolvedStep) -> str:
     return name.format(accumulation=change(step).training.gradient_accumulation_steps)
 
 
-def _fits(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int) -> bool:
+def _fits(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int, beside: Beside) -> bool:
     try:
-        trainable = weights.trainable(tensors, step.finetuning, model)
+        trainable, others = weights.trainable(tensors, step.finetuning, model), beside(step)
     except LibraryError:
         return False
-    known = estimate(tensors, model.config, step, trainable, n_gpus=n_gpus) if trainable is not None else None
+    if trainable is None or others is None:
+        return False
+    known = estimate(tensors, model.config, step, trainable, n_gpus=n_gpus, beside=others)
     return known is not None and known.peak <= room_bytes

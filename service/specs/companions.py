@@ -83,6 +83,7 @@ _OF_THE_STEP = (
     "cache_dir",
     "model_revision",
     "hf_hub_token",
+    "ms_hub_token",
     "split_special_tokens",
     "resize_vocab",
     "quantization_type",

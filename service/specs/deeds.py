@@ -23,6 +23,7 @@ _MODEL = frozenset(
         "upcast_layernorm",
         "upcast_lmhead_output",
         "hf_hub_token",
+        "ms_hub_token",
     )
 )
 _ROWS = frozenset(
@@ -71,6 +72,7 @@ _TOKENIZER = frozenset(
         "split_special_tokens",
         "model_revision",
         "hf_hub_token",
+        "ms_hub_token",
     )
 )
 

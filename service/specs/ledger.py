@@ -92,17 +92,12 @@ LEDGER: dict[str, Fate] = {
     "model.rope_scaling": WORKS,
     "model.flash_attn": WORKS,
     "model.shift_attn": WORKS,
-    "model.use_unsloth": refused(
-        "No worker here has unsloth, which is a library of its own and needs a GPU: leave it out, and LoRA trains with peft."
-    ),
+    "model.use_unsloth": WORKS,
     "model.disable_gradient_checkpointing": WORKS,
     "model.upcast_layernorm": WORKS,
     "model.upcast_lmhead_output": WORKS,
     "model.hf_hub_token": WORKS,
-    "model.ms_hub_token": refused(
-        "No worker here has ModelScope's library: leave it out. Models come from the models folder or, with hf_hub_token, from "
-        "Hugging Face's hub."
-    ),
+    "model.ms_hub_token": WORKS,
     "model.export_dir": _EXPORTS,
     "model.export_size": _EXPORTS_A_MODEL,
     "model.export_quantization_bit": _EXPORTS_A_MODEL,

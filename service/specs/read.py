@@ -64,6 +64,7 @@ def _read_nested(document: dict[str, Any], also: Check) -> ReadJob:
         *rules.a_fraction_is_of_a_gpu(spec),
         *rules.several_gpus_train(spec, resolved),
         *rules.parts_are_of_several_gpus(spec, resolved),
+        *rules.unsloth_is_alone(spec, resolved),
         *rules.names_are_unique(spec),
         *rules.results_do_not_meet(spec, resolved),
         *rules.references_point_back(spec, resolved),

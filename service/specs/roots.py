@@ -1,6 +1,7 @@
 """Names inside the operator's folders. A spec names models and data sets; nothing it says leaves these roots."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def inside(root: Path, name: str) -> Path:
     except (OSError, RuntimeError, UnicodeEncodeError):
         raise OutsideRoot("No file can have this name; give a name inside the folder.") from None
     return path
+
+
+def meets(folder: Path, others: Iterable[Path]) -> bool:
+    """Whether the folder lies in one of the others, or one of them in it, links followed."""
+    own = folder.resolve()
+    return any(own.is_relative_to(other) or other.is_relative_to(own) for other in (path.resolve() for path in others))
 
 
 def is_repository(name: str) -> bool:

@@ -293,6 +293,42 @@ def shifted_groups_have_halves(step: ResolvedStep) -> Complaints:
         yield "data.cutoff_len", "Shifted sparse attention has groups of cutoff_len / 4 tokens, and they need two at least."
 
 
+def unsloth_trains_adapters_on_texts(step: ResolvedStep) -> Complaints:
+    if step.do != "train" or not step.model.use_unsloth:
+        return
+    if step.finetuning.finetuning_type != "lora":
+        yield "model.use_unsloth", f"unsloth makes LoRA adapters; finetuning_type {step.finetuning.finetuning_type} has none."
+    elif step.finetuning.stage not in UNSLOTH_STAGES:
+        stages = " and ".join(UNSLOTH_STAGES)
+        yield "model.use_unsloth", f"unsloth trains the stages {stages} here; {step.finetuning.stage} trains without it."
+
+
+def unsloth_does_its_own(step: ResolvedStep) -> Complaints:
+    """It loads, attends, scales and quantizes by itself: what is asked of those otherwise would be lost in silence."""
+    if step.do != "train" or not step.model.use_unsloth:
+        return
+    for argument in NOT_BESIDE_UNSLOTH:
+        group, field = argument.split(".")
+        if getattr(getattr(step, group), field):
+            yield (
+                argument,
+                "This does not go along with use_unsloth, which loads the model in its own way: leave out one of them.",
+            )
+
+
+def unsloth_quantizes_to_four_bits(step: ResolvedStep) -> Complaints:
+    arguments = step.model
+    if step.do != "train" or not arguments.use_unsloth or arguments.quantization_bit is None:
+        return
+    if arguments.quantization_bit != 4:
+        yield "model.quantization_bit", "unsloth's own kernels take 4 bits or none: leave out use_unsloth for 8."
+        return
+    if arguments.quantization_type != "nf4":
+        yield "model.quantization_type", "unsloth quantizes to nf4: leave out use_unsloth for fp4."
+    if not arguments.double_quantization:
+        yield "model.double_quantization", "unsloth quantizes its scales, too: leave out use_unsloth to keep them whole."
+
+
 def scaled_gradients_are_fp32(step: ResolvedStep) -> Complaints:
     if step.finetuning.lora_bf16_mode and step.training.fp16:
         yield "finetuning.lora_bf16_mode", "fp16 scales its gradients, which needs fp32 adapters: train with bf16 instead."
@@ -547,6 +583,23 @@ def some_layer_is_trainable(step: ResolvedStep) -> Complaints:
         yield "finetuning.num_layer_trainable", "num_layer_trainable counts layers from the end (3) or the start (-3); not 0."
 
 
+# What unsloth trains here: losses of the logits of given texts.
+UNSLOTH_STAGES = ("pt", "sft")
+
+# What does not go along with it.
+NOT_BESIDE_UNSLOTH = (
+    "model.adapter_name_or_path",
+    "model.resize_vocab",
+    "model.rope_scaling",
+    "model.flash_attn",
+    "model.shift_attn",
+    "model.upcast_layernorm",
+    "model.upcast_lmhead_output",
+    "data.sft_packing",
+    "finetuning.additional_target",
+    "training.fsdp",
+)
+
 # The steps that may be of checkpoints.
 ASKS_CHECKPOINTS = ("measure", "evaluate", "predict", "generate")
 
@@ -589,6 +642,9 @@ RULES: tuple[Callable[[ResolvedStep], Complaints], ...] = (
     drawing_needs_a_temperature,
     shifted_attention_is_its_own,
     shifted_groups_have_halves,
+    unsloth_trains_adapters_on_texts,
+    unsloth_does_its_own,
+    unsloth_quantizes_to_four_bits,
     scaled_gradients_are_fp32,
     export_quantization_has_a_corpus,
     quantized_exports_are_safetensors,
@@ -760,6 +816,21 @@ def parts_are_of_several_gpus(spec: JobSpec, job: ResolvedJob) -> Iterator[Refus
                 ("resources", "gpus"), f"With one GPU there is nothing that fsdp (step {step.name}) could share: ask for more."
             )
             return
+
+
+def unsloth_is_alone(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
+    """It changes transformers' own models for the whole process, and so for every other step."""
+    for index, step in enumerate(job.steps):
+        if not step.model.use_unsloth or step.do != "train":
+            continue
+        if len(job.steps) > 1:
+            why = "unsloth changes how models compute for a whole job: post this step as a job of its own."
+            yield Refusal(_place(spec, index, "model.use_unsloth"), why)
+        if spec.resources.gpus == 0:
+            yield Refusal(("resources", "gpus"), "unsloth's kernels run on a GPU: leave out gpus or use_unsloth.")
+        elif (spec.resources.gpus or 0) > 1:
+            yield Refusal(("resources", "gpus"), "unsloth trains on one GPU here: ask for one, or leave out use_unsloth.")
+        return
 
 
 def names_are_unique(spec: JobSpec) -> Iterator[Refusal]:

@@ -1,10 +1,11 @@
 """Hubs' tokens: the only secrets of a job. They are taken out of whatever is stored, shown or said."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 from service.specs.job import ResolvedJob
 
-FIELDS = ("hf_hub_token", "ms_hub_token")
+Field = Literal["hf_hub_token", "ms_hub_token"]
+FIELDS: tuple[Field, ...] = get_args(Field)
 HIDDEN = "**********"
 
 
@@ -18,6 +19,11 @@ def hidden(document: Any) -> Any:
 
 
 def tokens(job: ResolvedJob) -> dict[str, str]:
-    """Each step's token for the hub, in clear."""
-    given = {step.name: step.model.hf_hub_token for step in job.steps}
+    """Each step's tokens for hubs, in clear, by `key`."""
+    given = {key(step.name, field): getattr(step.model, field) for step in job.steps for field in FIELDS}
     return {name: token.get_secret_value() for name, token in given.items() if token is not None}
+
+
+def key(step: str, field: Field) -> str:
+    """What a step's token is kept under: that for Hugging Face's hub, which was once the only one, under the step's own name."""
+    return step if field == "hf_hub_token" else f"{step}/{field}"

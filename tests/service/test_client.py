@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from service import client as client_module
 from service.client import Client, ClientError, Corrupt, Problem, Unreachable
+from service.clients import pace
+from tests.service.clients.forms import FORMS, opened
 from tests.service.fake_service import DROPPED, Answer, Asked, FakeService, a_job, an_event, fake_service, problem
 
 CONTENT = bytes(range(256)) * 300
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeService, Client]]:
-    monkeypatch.setattr(client_module, "DELAYS", (0.001, 0.001, 0.001))
-    with fake_service() as (service, url), Client(url, "a-key-of-sixteen") as client:
+@pytest.fixture(params=FORMS)
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeService, Client]]:
+    monkeypatch.setattr(pace, "DELAYS", (0.001, 0.001, 0.001))
+    with fake_service() as (service, url), opened(request.param, url, "a-key-of-sixteen") as client:
         yield service, client
 
 
@@ -101,7 +102,7 @@ def test_a_refusal_has_its_places(fake: tuple[FakeService, Client]) -> None:
 
 
 def test_where_nothing_answers_the_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "DELAYS", (0.001,))
+    monkeypatch.setattr(pace, "DELAYS", (0.001,))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

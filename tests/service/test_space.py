@@ -29,10 +29,10 @@ def left(
     return space.still_to_write(roots, read_job(document).resolved, done, saved or {})
 
 
-def numbers(roots: Roots, **groups: Any) -> int:
+def numbers(roots: Roots, stage: str = "sft", **groups: Any) -> int:
     """How many fp32 numbers a checkpoint has, of the model and of the optimiser."""
     config_bytes = (roots.models / "tiny" / "config.json").stat().st_size
-    n_bytes = left(roots, **groups)["sft"].checkpoint_bytes - config_bytes - space.BESIDE_BYTES
+    n_bytes = left(roots, **groups)[stage].checkpoint_bytes - config_bytes - space.BESIDE_BYTES
     assert n_bytes % 4 == 0
     return n_bytes // 4
 
@@ -53,6 +53,25 @@ def test_an_adapter_is_kept_without_the_model(roots: Roots) -> None:
     """Rank 2 on two 4 × 4 matrices in each of two layers: 4 · 2 · (4 + 4) numbers."""
     lora = {"finetuning_type": "lora", "lora_rank": 2, "lora_target": "q_proj,v_proj"}
     assert numbers(roots, finetuning=lora) == 64 + 2 * 64
+
+
+def test_a_reference_or_a_reward_model_is_not_kept_and_a_value_head_is(roots: Roots) -> None:
+    """A head of four weights and a bias, which rm does not train."""
+    write_model(roots.models / "other")
+    info = '{"letters": {"file_name": "letters.jsonl"}, "pairs": {"file_name": "pairs.jsonl", "ranking": true}}'
+    (roots.datasets / "data" / "dataset_info.json").write_text(info)
+    (roots.datasets / "data" / "pairs.jsonl").write_text('{"instruction": "a", "chosen": "b", "rejected": "c"}\n' * ROWS)
+    lora = {"lora_rank": 2, "lora_target": "q_proj,v_proj"}
+    scored = {"reward_model": "other", "reward_model_type": "full"}
+
+    def kept(stage: str, **finetuning: Any) -> int:
+        data = {"template": "chatml", "dataset": "letters" if stage == "ppo" else "pairs"}
+        return numbers(roots, stage, data=data, finetuning={"stage": stage, **finetuning})
+
+    assert kept("dpo", **lora) == kept("dpo", ref_model="other", **lora) == 64 + 2 * 64
+    assert kept("rm", **lora) == 68 + 2 * 68
+    assert kept("ppo", **scored, **lora) == kept("ppo", **scored, ref_model="other", **lora) == 69 + 2 * 69
+    assert kept("dpo", finetuning_type="full") == 420 + 2 * 420, "the copy that it is held against is not kept"
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adafactor"])

@@ -42,6 +42,9 @@ _TOKENIZE = "tests/worker/data/test_tokenize.py"
 
 _FROM_THE_FIRST_UPDATE = f"{_SUPERVISED}::test_a_training_argument_acts_from_its_first_update_on"
 
+_MODELSCOPE = "tests/worker/models/test_modelscope.py"
+_UNSLOTH = "tests/worker/models/test_unsloth.py"
+
 EFFECTS: dict[str, str] = {
     "model.model_name_or_path": f"{_SUPERVISED}::test_the_models_own_name_says_what_is_trained",
     "model.adapter_name_or_path": f"{_MODEL_ARGUMENTS}::test_training_goes_on_with_the_last_adapter_given",
@@ -57,6 +60,8 @@ EFFECTS: dict[str, str] = {
     "model.cache_dir": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
     "model.model_revision": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
     "model.hf_hub_token": f"{_HUB}::test_a_job_trains_a_model_of_the_hub_with_its_cache_dir_and_hf_hub_token",
+    "model.ms_hub_token": f"{_MODELSCOPE}::test_a_job_trains_a_model_of_modelscope_with_its_ms_hub_token",
+    "model.use_unsloth": f"{_UNSLOTH}::test_use_unsloth_loads_the_model_and_makes_the_adapter_with_unsloth",
     "model.split_special_tokens": f"{_TOKENIZE}::test_split_special_tokens_splits_what_a_user_wrote_and_not_the_template",
     "model.disable_gradient_checkpointing": (
         f"{_SUPERVISED}::test_losses_are_the_same_without_gradient_checkpointing_and_the_layers_run_once"

@@ -296,22 +296,22 @@ def test_all_that_is_wrong_with_rules_and_fates_is_said_at_once() -> None:
     document = a_job(
         data={"template": "nope", "dataset": ""},
         finetuning={"num_layer_trainable": 0},
-        model={"use_unsloth": True},
+        evaluation={"download_mode": "force_redownload"},
         steps=[{"name": "one"}, {"name": "one"}],
     )
     assert sorted(pointers_of(document)) == [
         "/data/dataset",
         "/data/template",
+        "/evaluation/download_mode",
         "/finetuning/num_layer_trainable",
         "/finetuning/num_layer_trainable",
-        "/model/use_unsloth",
         "/steps/1/name",
     ]
 
 
 def test_all_that_is_wrong_with_a_flat_document_is_said_at_once_under_flat_pointers() -> None:
-    document = a_flat_job(predict_with_generate=True, template="nope", use_unsloth=True, lora_rank=4, finetuning_type="full")
-    assert sorted(pointers_of(document)) == ["/lora_rank", "/predict_with_generate", "/template", "/use_unsloth"]
+    document = a_flat_job(predict_with_generate=True, template="nope", ppo_logger="wandb", lora_rank=4, finetuning_type="full")
+    assert sorted(pointers_of(document)) == ["/lora_rank", "/ppo_logger", "/predict_with_generate", "/template"]
 
 
 def test_what_a_flat_document_lacks_is_named_flat() -> None:
@@ -548,6 +548,8 @@ def measuring(
 
 ASKED = [{"role": "user", "content": "a"}]
 
+UNSLOTH = {"use_unsloth": True}
+
 BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     rules.template_is_given: [
         (without(a_job(), "data", "template"), "/data/template", "stage sft needs a template"),
@@ -676,6 +678,43 @@ BROKEN: dict[Callable[..., Any], list[tuple[dict[str, Any], str, str]]] = {
     ],
     rules.shifted_groups_have_halves: [
         (a_job(model={"shift_attn": True}, data={"cutoff_len": 7}), "/data/cutoff_len", "need two at least"),
+    ],
+    rules.unsloth_trains_adapters_on_texts: [
+        (a_job(model=UNSLOTH, finetuning=FULL), "/model/use_unsloth", "finetuning_type full has none"),
+        *(
+            (a_job(model=UNSLOTH, finetuning={"stage": stage}), "/model/use_unsloth", f"{stage} trains without it")
+            for stage in ("rm", "dpo")
+        ),
+    ],
+    rules.unsloth_does_its_own: [
+        (a_job(**{**given, "model": UNSLOTH | given.get("model", {})}), pointer, "does not go along with use_unsloth")
+        for given, pointer in (
+            (
+                {"model": {"adapter_name_or_path": "a"}, "finetuning": {"create_new_adapter": True}},
+                "/model/adapter_name_or_path",
+            ),
+            ({"model": {"resize_vocab": True}}, "/model/resize_vocab"),
+            ({"model": {"rope_scaling": "linear"}}, "/model/rope_scaling"),
+            ({"model": {"flash_attn": True}}, "/model/flash_attn"),
+            ({"model": {"shift_attn": True}}, "/model/shift_attn"),
+            ({"model": {"upcast_layernorm": True}}, "/model/upcast_layernorm"),
+            ({"model": {"upcast_lmhead_output": True}}, "/model/upcast_lmhead_output"),
+            ({"data": {"sft_packing": True}}, "/data/sft_packing"),
+            ({"finetuning": {"additional_target": "embed_tokens"}}, "/finetuning/additional_target"),
+        )
+    ],
+    rules.unsloth_quantizes_to_four_bits: [
+        (a_job(model=UNSLOTH | {"quantization_bit": 8}), "/model/quantization_bit", "4 bits or none"),
+        (
+            a_job(model=UNSLOTH | {"quantization_bit": 4, "quantization_type": "fp4"}),
+            "/model/quantization_type",
+            "quantizes to nf4",
+        ),
+        (
+            a_job(model=UNSLOTH | {"quantization_bit": 4, "double_quantization": False}),
+            "/model/double_quantization",
+            "quantizes its scales, too",
+        ),
     ],
     rules.scaled_gradients_are_fp32: [
         (
@@ -924,6 +963,24 @@ CASES = [
     for rule, cases in BROKEN.items()
     for number, case in enumerate(cases)
 ]
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer", "part"),
+    [
+        (a_job(model=UNSLOTH, steps=[{"name": "pt"}, {"name": "sft"}]), "/model/use_unsloth", "a job of its own"),
+        (
+            a_job(steps=[{"name": "pt"}, {"name": "sft", "model": UNSLOTH}]),
+            "/steps/1/model/use_unsloth",
+            "a job of its own",
+        ),
+        (a_job(model=UNSLOTH, resources={"gpus": 0}), "/resources/gpus", "run on a GPU"),
+        (a_job(model=UNSLOTH, resources={"gpus": 2}), "/resources/gpus", "one GPU here"),
+        (a_job(model=UNSLOTH, do="measure", measures={"dataset": "letters"}), "/model/use_unsloth", "no effect here"),
+    ],
+)
+def test_unsloth_has_a_job_and_a_gpu_for_itself_and_makes_new_adapters(document: Any, pointer: str, part: str) -> None:
+    assert [found for found, detail in refusals_of(document) if part in detail] == [pointer]
 
 
 def test_every_rule_stands_in_the_table_and_every_function_of_a_step_in_the_rules() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.specs.roots import OutsideRoot, inside
+from service.specs.roots import OutsideRoot, inside, meets
 
 
 @pytest.fixture
@@ -89,3 +89,11 @@ def test_whatever_the_name_it_is_inside_or_refused(name: str) -> None:
     except OutsideRoot:
         return
     assert path.is_relative_to(root.resolve())
+
+
+def test_folders_meet_where_one_lies_in_the_other(root: Path) -> None:
+    (root.parent / "link").symlink_to(root)
+    tiny = root / "tiny"
+    assert all(meets(one, [other]) for one in (root, tiny, root.parent / "link") for other in (root, tiny, root.parent / "link"))
+    assert not meets(root, [])
+    assert not meets(root, [root.parent / "secret", root.parent / "models-of-another"])

@@ -11,11 +11,15 @@ from bitsandbytes.functional import quantize_4bit
 from transformers import LlamaForCausalLM
 
 from service.library import memory, models, weights
-from service.library.memory import FLOAT, HALF, Memory
+from service.library.check import Roots
+from service.library.held import FLOAT, HALF
+from service.library.memory import Memory
 from service.specs.job import ResolvedStep
 from service.specs.read import read_job
 from worker.information.vocabulary import statistics
 from worker.models.adapters import prepare
+from worker.models.reward_model import RewardModel
+from worker.models.value_head import ValueHead
 
 BATCH, LENGTH = 2, 64
 SHAPE = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4, "num_key_value_heads": 2}
@@ -51,6 +55,17 @@ def estimated(llama: LlamaForCausalLM, folder: Path, step: ResolvedStep, number:
     known = memory.estimate(tensors, model.config, step, trainable, number, n_gpus)
     assert known is not None
     return known
+
+
+def a_step_of(stage: str, finetuning: dict[str, Any], **groups: Any) -> ResolvedStep:
+    document = {
+        "model": {"model_name_or_path": "tiny", "disable_gradient_checkpointing": True},
+        "data": {"dataset": "letters", "template": "alpaca", "cutoff_len": LENGTH},
+        "finetuning": {"stage": stage, **finetuning},
+        "training": {"per_device_train_batch_size": BATCH},
+        **groups,
+    }
+    return read_job(document).resolved.steps[0]
 
 
 def bytes_of(tensors: Iterator[torch.Tensor]) -> int:
@@ -207,3 +222,84 @@ def test_a_model_that_four_gpus_share_is_a_quarter_on_each_and_whole_beside_it_w
     assert shared.optimiser == alone.optimiser // 4
     assert shared.weights == alone.weights // 4 + alone.weights
     assert (shared.activations, shared.logits) == (alone.activations, alone.logits)
+
+
+# -- of the other stages -----------------------------------------------------------------------------------------------
+
+
+def beside(folder: Path, llama: LlamaForCausalLM, **finetuning: Any) -> int | None:
+    """Of a job of one step, whose model is "tiny"."""
+    llama.save_pretrained(folder / "models" / "tiny")
+    document = {
+        "model": {"model_name_or_path": "tiny"},
+        "data": {"dataset": "letters", "template": "alpaca", "cutoff_len": LENGTH},
+        "finetuning": finetuning,
+    }
+    resolved = read_job(document).resolved
+    tensors = weights.tensors_of(models.find(folder / "models", "tiny"))
+    assert tensors is not None
+    return memory.beside_it(Roots(folder / "models", folder, hub=True), resolved, tensors)(resolved.steps[0])
+
+
+def test_models_that_are_asked_beside_a_step_are_counted_as_they_are_held(
+    llama: LlamaForCausalLM, make_llama: Callable[..., LlamaForCausalLM], tmp_path: Path
+) -> None:
+    other = make_llama()
+    other.save_pretrained(tmp_path / "models" / "other")
+    own, others = (sum(p.numel() for p in model.parameters()) for model in (llama, other))
+    packed = sum(p.numel() for name, p in other.named_parameters() if name.endswith("_proj.weight"))
+    scored = {"stage": "ppo", "reward_model": "other", "reward_model_type": "full"}
+    full = {"finetuning_type": "full"}
+    assert beside(tmp_path, llama, stage="dpo") == 0, "an adapter is switched off"
+    assert beside(tmp_path, llama, stage="dpo", **full) == own * FLOAT, "a second copy of what trains"
+    assert beside(tmp_path, llama, stage="dpo", ref_model="other") == others * HALF
+    assert beside(tmp_path, llama, stage="dpo", ref_model="other", **full) == others * HALF
+    eight = beside(tmp_path, llama, stage="dpo", ref_model="other", ref_model_quantization_bit=8)
+    assert eight is not None
+    assert (others - packed) * HALF + packed < eight < others * HALF
+    assert beside(tmp_path, llama, **scored) == others * HALF
+    assert beside(tmp_path, llama, **scored, ref_model="tiny") == (others + own) * HALF
+    assert beside(tmp_path, llama, **scored, **full) == others * HALF + own * FLOAT
+    assert beside(tmp_path, llama, stage="ppo", reward_model="other") == 0, "an adapter is swapped in"
+    assert beside(tmp_path, llama, stage="dpo", ref_model="org/on-a-hub") is None
+
+
+@pytest.mark.parametrize("finetuning", [{"finetuning_type": "full"}, {"finetuning_type": "lora", "lora_rank": 4}])
+def test_a_reward_model_trains_on_two_texts_a_row_and_makes_no_logits(
+    llama: LlamaForCausalLM, tmp_path: Path, finetuning: dict[str, Any]
+) -> None:
+    step = a_step_of("rm", finetuning)
+    known = estimated(llama, tmp_path, step)
+    model = RewardModel(prepare(llama, step.finetuning, gradient_checkpointing=False).train(), ValueHead(64))
+    ids = torch.randint(0, 300, (2 * BATCH, LENGTH))
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    with kept() as found:
+        model(ids, torch.ones_like(ids))
+    activations = sum(size for place, size in found.items() if place not in own)
+    assert activations / FACTOR <= known.activations <= activations * FACTOR, (activations, known.activations)
+    assert known.logits == 0
+
+
+@pytest.mark.parametrize(("stage", "loss", "n_texts"), [("sft", "sigmoid", 1), ("dpo", "sigmoid", 2), ("dpo", "kto", 2)])
+def test_a_pair_is_two_texts(llama: LlamaForCausalLM, tmp_path: Path, stage: str, loss: str, n_texts: int) -> None:
+    one = estimated(llama, tmp_path, a_step({"lora_rank": 4})).activations
+    losses = {"dpo_loss": loss} if stage == "dpo" else {}
+    assert estimated(llama, tmp_path, a_step_of(stage, {"lora_rank": 4, **losses})).activations == n_texts * one
+
+
+def test_the_logits_of_pairs_lie_beside_those_of_the_reference(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    """The policy's and the sum over its words wait for the backward pass while the reference's are there."""
+    numbers = 2 * BATCH * LENGTH * 300
+    dpo = a_step_of("dpo", {"lora_rank": 4})
+    assert estimated(llama, tmp_path, dpo).logits == numbers * 4 * FLOAT
+    assert estimated(llama, tmp_path, dpo, number=HALF).logits == numbers * ((HALF + FLOAT) + (HALF + 2 * FLOAT))
+
+
+def test_ppo_keeps_what_it_writes_with_its_response_behind_a_prompt(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    scored = {"reward_model": "judge", "lora_rank": 4}
+    alone = estimated(llama, tmp_path, a_step({"lora_rank": 4}))
+    known = estimated(llama, tmp_path, a_step_of("ppo", scored, generating={"max_new_tokens": LENGTH}))
+    assert known.activations == 2 * alone.activations
+    assert known.logits == 2 * BATCH * LENGTH * 300 * (FLOAT + 2 * FLOAT)
+    whole = estimated(llama, tmp_path, a_step_of("ppo", scored, generating={"max_new_tokens": 0, "max_length": LENGTH}))
+    assert whole.activations == alone.activations

@@ -26,6 +26,7 @@ class Hub:
     cache: Path
     modelscope: bool = False  # USE_MODELSCOPE_HUB
     token: str | None = None  # a job's own; None leaves it to the operator's, which the libraries read
+    modelscope_token: str | None = None
 
 
 def hub_rows(hub: Hub | None, name: str, entry: DatasetEntry, split: str, streaming: bool) -> Iterator[Row]:
@@ -97,6 +98,7 @@ def _fetch_modelscope(hub: Hub, repository: str, entry: DatasetEntry, split: str
         split=split,
         cache_dir=str(hub.cache),
         use_streaming=streaming,
+        token=hub.modelscope_token,
         trust_remote_code=False,
     )
     return found.to_hf_dataset() if hasattr(found, "to_hf_dataset") else found

@@ -40,14 +40,32 @@ def prepare(
         prepared = _lora(model, finetuning, grown)
     else:
         prepared = METHODS[finetuning.finetuning_type](model, finetuning)
-    for parameter in prepared.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16 if finetuning.lora_bf16_mode else torch.float32)
+    as_trained(prepared, finetuning)
     bridge_saved_modules(prepared, outside)
-    _forget_base_name(prepared)
     if gradient_checkpointing:
         _checkpoint_gradients(prepared)
     return prepared
+
+
+def as_trained(model: Model, finetuning: FinetuningArguments) -> None:
+    """In place: what trains is of the type that it trains in, and an adapter names no base."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16 if finetuning.lora_bf16_mode else torch.float32)
+    _forget_base_name(model)
+
+
+def named_targets(model: PreTrainedModel, finetuning: FinetuningArguments) -> list[str]:
+    """What a new adapter lies on, by name, for a library that knows no "all": every linear layer but the head."""
+    targets = list(finetuning.lora_target or ())
+    _refuse_unknown(
+        model, "lora_target", [target for target in targets if target != "all"], (torch.nn.Linear, torch.nn.Embedding)
+    )
+    if "all" not in targets:
+        return targets
+    head = model.get_output_embeddings()
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    return sorted({name.rpartition(".")[2] for name in linear} | {target for target in targets if target != "all"})
 
 
 def trainable_parameters(model: torch.nn.Module) -> tuple[int, int]:

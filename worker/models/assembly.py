@@ -21,6 +21,7 @@ from worker.models.precision import upcast_head, upcast_layernorms
 from worker.models.quantization import quantization, quantized_with, refuse_unreadable
 from worker.models.saved_adapters import base_config, laid_on, make_room, merged, merged_as_held
 from worker.models.start import Start
+from worker.models.unsloth import with_new_adapter
 
 # Tells the client something that was decided here, in a sentence.
 Tell = Callable[[str], None]
@@ -28,6 +29,8 @@ Tell = Callable[[str], None]
 
 def to_train(start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBase, device: torch.device, tell: Tell) -> Model:
     """The step's model on its device, with the parameters that train."""
+    if step.model.use_unsloth:
+        return with_new_adapter(start, step, tokenizer, device)
     model, grown = _whole(start, step, tokenizer, device, tell)
     if grown and start.continued is not None:
         sentence = (

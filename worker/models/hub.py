@@ -16,7 +16,7 @@ from huggingface_hub.file_download import repo_folder_name
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
 
-_TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
+TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def fetched(name: str, revision: str, cache: Path, token: str | None, pinned: bool = False) -> Path:
@@ -40,7 +40,7 @@ def fetched(name: str, revision: str, cache: Path, token: str | None, pinned: bo
         if getattr(error, "errno", None):
             raise  # a full disk is the disk's
         raise _refused(f"The model {name!r} could not be fetched from the hub: {type(error).__name__}.") from None
-    return _named(name, snapshot, cache)
+    return named(name, snapshot, cache, snapshot.name[:8])
 
 
 def _download(name: str, revision: str, cache: Path, token: str | None, weights: str) -> Path:
@@ -51,7 +51,7 @@ def _download(name: str, revision: str, cache: Path, token: str | None, weights:
             revision=revision,
             cache_dir=cache,
             token=token or False,
-            allow_patterns=[*_TEXTS, weights],
+            allow_patterns=[*TEXTS, weights],
             ignore_patterns=["*/*"],
             endpoint=os.environ.get("HF_ENDPOINT"),
         )
@@ -63,9 +63,9 @@ def _known_commit(name: str, revision: str, cache: Path) -> str | None:
     return ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
 
 
-def _named(name: str, snapshot: Path, cache: Path) -> Path:
+def named(name: str, snapshot: Path, cache: Path, version: str) -> Path:
     """What is said of a model names its folder, and a snapshot's is a hash."""
-    link = cache / "named" / f"{name}@{snapshot.name[:8]}"
+    link = cache / "named" / f"{name}@{version}"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.exists():
         link.unlink(missing_ok=True)

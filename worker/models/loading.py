@@ -40,7 +40,7 @@ def load_tokenizer(path: Path, split_special_tokens: bool = False) -> PreTrained
             trust_remote_code=False,
         )
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} has no usable tokenizer: {_said(error, path)}") from None
+        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} has no usable tokenizer: {said(error, path)}") from None
     if tokenizer.eos_token_id is None:
         sentence = f"The tokenizer of {path.name!r} has no end-of-sequence token, so no text could be ended."
         raise JobFailure(Reason.BAD_MODEL, sentence)
@@ -57,7 +57,7 @@ def load_config(path: Path) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a file of somebody else's can make the libraries raise
-        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {_said(error, path)}") from None
+        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {said(error, path)}") from None
 
 
 def load_model(
@@ -72,7 +72,7 @@ def load_model(
     With "auto" its numbers are of the type that its files have.
     """
     config = load_config(path) if config is None else config
-    _refuse_broken_weights(path)
+    refuse_broken_weights(path)
     special: dict[str, Any] = {}
     if quantization is not None:
         special["quantization_config"] = quantization  # named only where there is one: None would undo the checkpoint's own
@@ -92,7 +92,7 @@ def load_model(
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # whatever a file of somebody else's can make the libraries raise
-        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {_said(error, path)}") from None
+        raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {said(error, path)}") from None
     _refuse_missing_weights(path, sorted(report["missing_keys"]))
     keep_packing(model)
     return model
@@ -128,7 +128,7 @@ def _refuse_unlike_a_model(path: Path) -> None:
     _json_object(path, "config.json")
 
 
-def _refuse_broken_weights(path: Path) -> None:
+def refuse_broken_weights(path: Path) -> None:
     for file in _weight_files(path):
         if not file.is_file():
             raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} lacks the weights file {file.name}.", file=file.name)
@@ -191,7 +191,7 @@ def _broken(path: Path, file: Path, why: str) -> JobFailure:
     return JobFailure(Reason.BAD_MODEL, sentence, file=file.name)
 
 
-def _said(error: Exception, path: Path) -> str:
+def said(error: Exception, path: Path) -> str:
     """The first line of what a library says, without the path on this host."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line.replace(str(path), path.name)[:300]

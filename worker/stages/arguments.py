@@ -47,6 +47,8 @@ def training_arguments(
     values: dict[str, Any] = {name: getattr(training, name) for name in SAME}
     # a float below 1 is a share of all updates; warmup_ratio was refused together with warmup_steps
     values["warmup_steps"] = training.warmup_ratio or training.warmup_steps
+    if training.optim == "adamw_torch":
+        values["optim"] = "adamw_torch_fused"  # the same, in one kernel for each parameter
     values["train_sampling_strategy"] = "group_by_length" if training.group_by_length else "random"
     if not training.fsdp:
         shard_no_more()

@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from service.library.benchmarks import NOT_THE_OPERATORS
 from service.specs.reasons import Reason
-from service.specs.roots import OutsideRoot, inside
+from service.specs.roots import OutsideRoot, inside, meets
 from worker.evaluation.harness import Score, Where, refuse_without_it, scores_of
 from worker.evaluation.results import leave
 from worker.failures import JobFailure
@@ -26,8 +27,8 @@ def ask_the_harness(
     work: StepWork, run: Run, tokenizer: PreTrainedTokenizerBase, models: Sequence[Evaluated], most_tokens: int
 ) -> dict[str, Any]:
     """Model by model; what an earlier attempt was told is not asked again."""
-    refuse_without_it()
     asked, where = work.step.evaluation, _where(work)
+    refuse_without_it()
     task = asked.harness_task or ""
     kept = {row["global_step"]: row["documents"].get("scores") for row in work.measured if row["split"] == SPLIT}
     scores: dict[int | None, list[Score]] = {}
@@ -81,4 +82,7 @@ def _where(work: StepWork) -> Where:
         folder = inside(work.places.datasets_root, work.step.evaluation.task_dir)
     except OutsideRoot as error:
         raise JobFailure(Reason.MISSING_DATA, str(error)) from None
+    # its tasks may hold code, which is run: nothing that a client could have put there
+    if meets(folder, (work.artifacts_root, work.exports_root, work.places.cache_root)):
+        raise JobFailure(Reason.BAD_DATA, NOT_THE_OPERATORS.format(work.step.evaluation.task_dir))
     return Where(folder if folder.is_dir() else None, work.places.cache_root / "lm_eval", work.places.hub is not None)

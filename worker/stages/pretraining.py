@@ -8,6 +8,7 @@ from worker.data.load import load_pretraining
 from worker.models.loading import load_tokenizer
 from worker.run import Run
 from worker.stages.arguments import training_arguments
+from worker.stages.next_token_loss import WithoutLogits, next_token_loss
 from worker.stages.step import StepWork
 from worker.stages.training import (
     begin_measuring,
@@ -31,12 +32,14 @@ def pretraining(work: StepWork, run: Run) -> Path:
     tell_data(run, work, data)
     model = trainable_model(run, work, tokenizer)
     measuring = begin_measuring(run, work, model, tokenizer, data)
+    loss, collate = next_token_loss(model, step.training), collator(work, tokenizer)
     trainer = Trainer(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
         train_dataset=fillable(work, train_dataset(data)),
-        data_collator=collator(work, tokenizer),
+        data_collator=WithoutLogits(collate) if loss else collate,
         processing_class=tokenizer,
+        compute_loss_func=loss,
         callbacks=callbacks(run, work, measuring),
     )
     output = train(run, work, trainer, measuring)

@@ -10,6 +10,7 @@ from worker.data.prepared import Prepared
 from worker.models.loading import load_tokenizer
 from worker.run import Run
 from worker.stages.arguments import training_arguments
+from worker.stages.next_token_loss import WithoutLogits, next_token_loss
 from worker.stages.packed import PackedTrainer, packed_collator, packed_rows, refuse_leaks
 from worker.stages.step import StepWork
 from worker.stages.training import (
@@ -45,12 +46,14 @@ def supervised(work: StepWork, run: Run) -> Path:
     else:
         collate, rows = collator(work, tokenizer), train_dataset(data)
     measuring = begin_measuring(run, work, model, tokenizer, data)
+    loss = next_token_loss(model, step.training)
     trainer = (PackedTrainer if step.data.sft_packing else Trainer)(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
         train_dataset=fillable(work, rows),
-        data_collator=collate,
+        data_collator=WithoutLogits(collate) if loss else collate,
         processing_class=tokenizer,
+        compute_loss_func=loss,
         callbacks=callbacks(run, work, measuring),
     )
     output = train(run, work, trainer, measuring)

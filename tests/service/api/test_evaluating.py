@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from service.app import create_app
 from service.store import leases
 from tests.service.api import made
+from tests.service.api.door import Door
 from tests.worker.stages import benchmarks
 from tests.worker.stages.benchmarks import add_task, an_evaluation
 
@@ -45,6 +47,22 @@ def test_what_is_not_there_is_refused(plain_door: Any, quiz: Path, evaluation: A
     ((found, detail),) = plain_door.refusals(evaluating(**evaluation))
     assert found == pointer
     assert part in detail
+
+
+@pytest.mark.parametrize("written", ["artifacts_root", "exports_root", "cache_root"])
+@pytest.mark.parametrize("task_dir", ["evaluation", "evaluation/mine", "evaluation/mine/deeper", ".", "linked"])
+def test_tasks_that_may_hold_code_are_not_taken_from_where_jobs_write(
+    settings: Any, database: Any, bell: Any, plain_door: Any, quiz: Path, task_dir: str, written: str
+) -> None:
+    mine = settings.datasets_root / "evaluation" / "mine"
+    (mine / "deeper").mkdir(parents=True)
+    (settings.datasets_root / "linked").symlink_to(mine)
+    of_the_harness = evaluating(task="lm_eval:anything", task_dir=task_dir)
+    assert plain_door.post("/jobs?dry_run=true", json=of_the_harness).status_code == 200
+    with Door(create_app(settings.model_copy(update={written: mine}), database, bell)) as door:
+        ((pointer, detail),) = door.refusals(of_the_harness)
+        assert door.post("/jobs?dry_run=true", json=evaluating()).status_code == 200, "a csv of questions holds no code"
+    assert (pointer, "not the operator's alone" in detail) == ("/evaluation/task_dir", True)
 
 
 @pytest.mark.parametrize(

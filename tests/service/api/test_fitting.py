@@ -115,7 +115,7 @@ def test_a_dry_run_answers_the_memory_part_by_part(door, settings):
     assert parts["least"] == parts["peak"] - parts["activations"] - parts["logits"]
 
 
-PARTS = ("weights", "gradients", "optimiser", "activations", "logits", "context")
+PARTS = ("weights", "beside", "gradients", "optimiser", "activations", "logits", "context")
 
 
 def test_where_the_memory_is_not_known_a_dry_run_says_why(door):

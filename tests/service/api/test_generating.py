@@ -239,7 +239,7 @@ def test_where_no_worker_is_or_none_comes_free_the_answer_is_503_and_nothing_is_
             enter(database)
         assert len(bell.rung) == rung + 1, "without a worker none is rung for"
         with database.reading() as session:
-            assert [entry.action for entry in audit.page(session, 10)[0]] == ["generate_text"]
+            assert [entry.action for entry in audit.page(session, 10)[0]].count("generate_text") == 1
 
 
 # -- the reader ---------------------------------------------------------------------------------------------------------

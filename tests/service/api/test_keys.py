@@ -80,6 +80,7 @@ def test_another_owner_s_job_is_as_good_as_none(plain_door, path):
     held = made.claim(plain_door.app.state.database)
     root_of_files = plain_door.app.state.settings.artifacts_root
     made.artifact(plain_door.app.state.database, held, root_of_files, "notes.txt", b"ours")
+    made.checkpoint(plain_door.app.state.database, held, "sft", 3, {"model.safetensors": b"weights"})
     (root_of_files / job_id / "1" / "log.txt").write_text("a line")
     address = path.replace("{job_id}", job_id).replace("{name:path}", "notes.txt").replace("{global_step}", "3")
     methods = [route.methods - {"HEAD"} for router in KEYED for route in router.routes if route.path == path]

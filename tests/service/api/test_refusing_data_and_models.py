@@ -34,8 +34,7 @@ VALUES = [
 
 # Of this machine: what to do instead is said.
 MACHINE = [
-    ({"model": {"use_unsloth": True}}, "/model/use_unsloth", "leave it out"),
-    ({"model": {"ms_hub_token": "secret"}}, "/model/ms_hub_token", "hf_hub_token"),
+    ({"model": {"ms_hub_token": "secret"}}, "/model/ms_hub_token", "FINEBITS_HUB"),
     ({"model": {"hf_hub_token": "secret"}}, "/model/hf_hub_token", "FINEBITS_HUB"),
     ({"model": {"cache_dir": "mine"}}, "/model/cache_dir", "FINEBITS_HUB"),
     ({"model": {"model_revision": "v2"}}, "/model/model_revision", "FINEBITS_HUB"),
@@ -106,10 +105,23 @@ def of_another_base(models: Any) -> None:
     (models / "adapter" / "adapter_config.json").write_text(json.dumps(config))
 
 
+def of_another_family(models: Any) -> None:
+    write_model(models / "tiny", model_type="gpt_neox")
+
+
+def quantized_already(models: Any) -> None:
+    write_model(models / "tiny", quantization_config={"quant_method": "gptq"})
+
+
+def of_few_positions(models: Any) -> None:
+    write_model(models / "tiny", max_position_embeddings=512)
+
+
 def of_a_method_that_is_not_read(models: Any) -> None:
     write_model(models / "tiny", quantization_config={"quant_method": "aqlm"})
 
 
+FAST, AT_FAST = {"model": {"use_unsloth": True}}, "/model/use_unsloth"
 ADAPTED = {"model": {"adapter_name_or_path": "adapter"}}
 AT_MODEL, AT_ADAPTER = "/model/model_name_or_path", "/model/adapter_name_or_path"
 
@@ -123,6 +135,9 @@ AT_MODEL, AT_ADAPTER = "/model/model_name_or_path", "/model/adapter_name_or_path
         (of_another_base, ADAPTED, AT_ADAPTER, "made on 'larger' and does not fit the model 'tiny'"),
         (of_another_base, {"model": {"model_name_or_path": "adapter"}}, AT_MODEL, "is an adapter, not a whole model"),
         (of_a_method_that_is_not_read, {}, AT_MODEL, "is quantized with aqlm"),
+        (of_another_family, FAST, AT_FAST, "this is a gpt_neox one"),
+        (quantized_already, FAST, AT_FAST, "quantized already, which trains without unsloth only"),
+        (of_few_positions, FAST, "/data/cutoff_len", "which has 512, by itself"),
         (lambda models: None, ADAPTED, AT_ADAPTER, "There is no adapter 'adapter'"),
         (lambda models: None, {"model": {"adapter_name_or_path": "org/small"}}, AT_ADAPTER, "is a whole model, not an adapter"),
     ],

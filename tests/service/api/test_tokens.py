@@ -24,7 +24,7 @@ TOKEN = "hf_verysecret"
 
 @pytest.fixture
 def with_key(settings, database, bell):
-    told = settings.model_copy(update={"hub": True, "secret_key": KEY})
+    told = settings.model_copy(update={"hub": True, "modelscope": True, "secret_key": KEY})
     with Door(create_app(told, database, bell)) as opened:
         yield opened
 
@@ -33,6 +33,8 @@ DOCUMENTS = {
     "nested": a_job(model={"hf_hub_token": TOKEN}),
     "in a step": a_job(steps=[{"name": "sft", "model": {"hf_hub_token": TOKEN}}]),
     "flat": a_flat_job(hf_hub_token=TOKEN),
+    "for ModelScope": a_job(model={"ms_hub_token": TOKEN}),
+    "for ModelScope, flat": a_flat_job(ms_hub_token=TOKEN),
 }
 
 
@@ -59,7 +61,10 @@ def test_the_worker_that_holds_the_job_is_given_it(with_key, settings, database,
         placed = Placement(leases.claim(session, ("default",), "worker-1", 60), (), 1.0)
         work = _work(session, WorkerSettings(**own, secret_key=KEY), placed)
         blind = [_work(session, WorkerSettings(**own, secret_key=key), placed) for key in (OTHER_KEY, None)]
-    assert work.tokens == {"sft": TOKEN}
+    for_modelscope = "ms_hub_token" in json.dumps(document)
+    assert work.token("sft", "hf_hub_token") == (None if for_modelscope else TOKEN)
+    assert work.token("sft", "ms_hub_token") == (TOKEN if for_modelscope else None)
+    assert len(work.tokens) == 1
     assert TOKEN not in repr(work)
     assert TOKEN not in json.dumps(work.job)
     assert [other.tokens for other in blind] == [None, None]
@@ -87,6 +92,23 @@ def test_a_token_that_cannot_be_used_or_kept_is_refused(settings, plain_door, be
     assert error["pointer"] == "/model/hf_hub_token"
     assert why in error["detail"]
     assert TOKEN not in answer.text
+
+
+def test_a_token_for_modelscope_is_refused_where_it_is_not_reached(settings, plain_door, bell):
+    app = create_app(settings.model_copy(update={"hub": True, "secret_key": KEY}), plain_door.app.state.database, bell)
+    with Door(app) as door:
+        [(pointer, sentence)] = door.refusals(a_job(model={"ms_hub_token": TOKEN}))
+    assert (pointer, "has not set USE_MODELSCOPE_HUB" in sentence, TOKEN in sentence) == ("/model/ms_hub_token", True, False)
+
+
+def test_a_token_kept_before_there_were_two_hubs_is_read_as_hugging_face_s(with_key, settings, database):
+    job_id = with_key.post("/jobs", json=a_job()).json()["id"]
+    own = {"home": settings.home, "models_root": settings.models_root, "secret_key": KEY}
+    with database.transaction() as session:
+        tokens.keep(session, job_id, {"sft": TOKEN}, KEY)
+        placed = Placement(leases.claim(session, ("default",), "worker-1", 60), (), 1.0)
+        work = _work(session, WorkerSettings(**own), placed)
+    assert (work.token("sft", "hf_hub_token"), work.token("sft", "ms_hub_token")) == (TOKEN, None)
 
 
 @pytest.mark.parametrize("key", ["short", "é" * 44, base64.urlsafe_b64encode(bytes(31)).decode()])

@@ -3,8 +3,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
-from service import client as client_module
 from service.cli.main import app
+from service.clients import pace
 from tests.service.fake_service import FakeService, fake_service
 
 Finebits = Callable[..., Result]
@@ -26,5 +26,5 @@ def finebits(fake: tuple[FakeService, str], monkeypatch: pytest.MonkeyPatch) -> 
     """Runs a command against the fake service; standard output is no terminal."""
     monkeypatch.setenv("FINEBITS_URL", fake[1])
     monkeypatch.delenv("FINEBITS_API_KEY", raising=False)
-    monkeypatch.setattr(client_module, "DELAYS", ())
+    monkeypatch.setattr(pace, "DELAYS", ())
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job
 from tests.worker.stages.benchmarks import an_evaluation, results
 from worker.evaluation.harness import Score, _by_question, _scores
@@ -81,6 +82,17 @@ def test_a_figure_that_is_no_mean_over_questions_has_no_interval_of_ours():
     finding = Score("quiz", "ppl", 12.5, 4, None).finding()
     assert finding.estimate.value == 12.5
     assert "no value of each question" in finding.why_no_interval
+
+
+@pytest.mark.parametrize("task_dir", ["evaluation", "evaluation/mine", "."])
+def test_a_folder_that_jobs_write_into_is_no_folder_of_tasks(host, task_dir):
+    """A task's YAML may name functions, which the harness runs: of a client's it would be the client's code."""
+    (host.datasets / "evaluation" / "mine").mkdir(parents=True)
+    host.artifacts.rmdir()
+    host.artifacts = host.datasets / "evaluation" / "mine"
+    error = host.attempt(of_the_harness(task_dir=task_dir)).error
+    assert error.reason == Reason.BAD_DATA
+    assert error.sentence.startswith(f"{task_dir!r} is not the operator's alone: jobs write there")
 
 
 @needs_harness

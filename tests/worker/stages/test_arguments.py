@@ -59,6 +59,10 @@ def test_an_argument_reaches_the_trainer_under_its_present_name(tmp_path, argume
     assert getattr(translated(tmp_path, **{argument: value}), name) == expected
 
 
+def test_adam_is_the_fused_one(tmp_path):
+    assert translated(tmp_path).optim == OptimizerNames.ADAMW_TORCH_FUSED
+
+
 def test_fp16_reaches_the_trainer(monkeypatch, tmp_path):
     """Here there is no GPU, without which transformers does not take it."""
     seen = {}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from service.specs.reasons import Reason
+from tests.fake_rewards import fake_rewards
 from tests.worker.stages.attempts import a_job, a_ppo_job, a_preference_job, a_pretraining_job, add_judge, changed
 from worker import checkpoints
 from worker.run import Stopped
@@ -127,14 +129,35 @@ def killed_after(update):
 def test_in_every_stage_a_run_that_was_killed_at_any_update_equals_one_that_was_not(host, make_llama, tmp_path, job):
     """All that is told and all that is saved: weights, heads, moments, schedules, generators, the state of ppo."""
     add_judge(host, "judge", make_llama(seed=1))
-    update = random.SystemRandom().randint(3, EVERY[job]["training"]["max_steps"])
+    require_the_same_after_a_kill(host, EVERY[job], tmp_path)
+
+
+@pytest.mark.long
+def test_so_does_ppo_that_an_api_scores(host, tmp_path):
+    with fake_rewards() as server:
+        host.reward_hosts = server.host
+        rewarded = {**NORMALISED, "reward_model": server.url, "reward_model_type": "api"}
+        require_the_same_after_a_kill(host, a_ppo_job(training=OF_PPO, finetuning=rewarded), tmp_path)
+
+
+@pytest.mark.long
+def test_so_does_ppo_that_an_adapter_scores_which_is_swapped_in_on_the_policys_base(host, tmp_path):
+    learned = host.done(a_preference_job(finetuning={"stage": "rm"}, training={"max_steps": 3}, measures={"names": ""}))
+    shutil.copytree(host.folder(learned), host.models / "scorer")
+    shutil.rmtree(host.artifacts / "job-1")
+    rewarded = {**NORMALISED, "reward_model": "scorer", "reward_model_type": "lora"}
+    require_the_same_after_a_kill(host, a_ppo_job(training=OF_PPO, finetuning=rewarded), tmp_path)
+
+
+def require_the_same_after_a_kill(host, job, tmp_path):
+    update = random.SystemRandom().randint(3, job["training"]["max_steps"])
     print(f"killed after update {update}")  # pytest shows it where the test fails
-    whole = host.done(EVERY[job])
+    whole = host.done(job)
     kept = saved_in(host.folder(whole))
     (host.artifacts / "job-1").rename(tmp_path / "whole")
-    first = host.attempt(EVERY[job], when=killed_after(update))
+    first = host.attempt(job, when=killed_after(update))
     assert isinstance(first.error, Killed)
-    second = host.done(EVERY[job], earlier=[first])
+    second = host.done(job, earlier=[first])
     assert second.events("resumed")[0]["data"]["global_step"] == 2 * ((update - 1) // 2)
     require_equal_series(whole, first, second)
     again = saved_in(host.folder(second))

@@ -1,4 +1,4 @@
-"""POST /jobs: what the stages cannot be asked for, as a client is told it. The table is that of arguments.md, section 1."""
+"""POST /jobs: what jobs cannot ask for, as a client is told it. A folder of results that exists is in test_evaluating.py."""
 
 from typing import Any
 
@@ -92,6 +92,73 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "/predict_with_generate",
         "redict",
     ),
+    **{
+        f"predictions by a step of the stage {stage}": (
+            a_job(do="predict", finetuning={"stage": stage}, data=PAIRS if stage in ("rm", "dpo") else {}),
+            "/finetuning/stage",
+            "Predictions answer conversations, as the stage sft reads them",
+        )
+        for stage in ("pt", "rm", "dpo", "ppo")
+    },
+    "a stream without an end": (a_job(data={"streaming": True}), "/data/streaming", "set training.max_steps"),
+    "a share held out of a stream": (
+        a_job(data={"streaming": True, "val_size": 0.1}, training={"max_steps": 9}),
+        "/data/val_size",
+        "a whole number of validation rows",
+    ),
+    "the first rows of a stream": (
+        a_job(data={"streaming": True, "max_samples": 5}, training={"max_steps": 9}),
+        "/data/max_samples",
+        "does not go with streaming",
+    ),
+    "labels that leave a prompt no room": (
+        a_job(data={"cutoff_len": 16, "reserved_label_len": 16}),
+        "/data/reserved_label_len",
+        "must be smaller than cutoff_len",
+    ),
+    "other bits": (a_job(model={"quantization_bit": 3}), "/model/quantization_bit", "4 or 8"),
+    "other bits of an export": (
+        a_job(do="export", model={"export_quantization_bit": 5, "export_quantization_dataset": "letters"}),
+        "/model/export_quantization_bit",
+        "2, 3, 4 or 8",
+    ),
+    "an export of fewer bits with no texts to calibrate on": (
+        a_job(do="export", model={"export_quantization_bit": 4}),
+        "/model/export_quantization_dataset",
+        "needs a data set to calibrate on",
+    ),
+    "an adapter that is exported unmerged in fewer bits": (
+        a_job(
+            steps=[
+                {"name": "sft"},
+                {
+                    "name": "out",
+                    "do": "export",
+                    "model": {
+                        "adapter_name_or_path": "@sft",
+                        "export_quantization_bit": 4,
+                        "export_quantization_dataset": "letters",
+                    },
+                    "export": {"adapter_only": True},
+                },
+            ]
+        ),
+        "/steps/1/model/export_quantization_bit",
+        "works only where the step exports a whole model",
+    ),
+    "probabilities of another number of data sets": (
+        a_job(data={"dataset": "letters,pairs", "mix_strategy": "interleave_under", "interleave_probs": "0.5,0.25,0.25"}),
+        "/data/interleave_probs",
+        "There are 3 probabilities for 2 data sets.",
+    ),
+    "probabilities that are not all there is": (
+        a_job(data={"dataset": "letters,pairs", "mix_strategy": "interleave_under", "interleave_probs": "0.5,0.25"}),
+        "/data/interleave_probs",
+        "add up to 0.75, not to 1",
+    ),
+    "an unknown key of the job": (a_job(modle={}), "/modle", "There is no such argument."),
+    "an unknown key of a group": (a_job(evaluation={"taks": "mmlu"}), "/evaluation/taks", "There is no such argument."),
+    "an unknown key of a step": (a_job(steps=[{"name": "a", "stage": "sft"}]), "/steps/0/stage", "There is no such argument."),
     "other bits of a reference": (
         a_job(finetuning={"stage": "dpo", "ref_model": "tiny", "ref_model_quantization_bit": 3}, data=PAIRS),
         "/finetuning/ref_model_quantization_bit",
@@ -145,7 +212,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_stage_cannot_do_is_refused_in_its_place(plain_door: Any, case: str) -> None:
+def test_what_cannot_be_asked_for_is_refused_in_its_place(plain_door: Any, case: str) -> None:
     document, pointer, part = REFUSED[case]
     found = plain_door.refusals(document)
     assert pointer in [at for at, sentence in found if part in sentence], found

@@ -1,0 +1,107 @@
+# Written from service/clients/asynchronous/operators.py by `python -m docs.generate_client`; do not edit it here.
+"""What operators ask: workers, keys, owners, the audit log, webhooks, and how the service is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+
+from service.clients.answers import AuditEntry, Delivery, Key, Measure, NewWebhook, Owner, ShownKey, Webhook, Worker
+from service.clients.requests import path
+from service.clients.synchronous.connection import Connection
+
+
+class Operators(Connection):
+    """What can be asked of the service itself."""
+
+    def workers(self) -> list[Worker]:
+        """All that have reported: status, slots, what runs, last heartbeat."""
+        return self._all(Worker, "/workers")
+
+    def worker(self, name: str) -> Worker:
+        return self._get(Worker, path("workers", name))
+
+    def drain(self, name: str, now: bool = False) -> Worker:
+        """The worker takes no new jobs; with `now` those that run save a checkpoint and go on elsewhere."""
+        params = {"now": "true"} if now else {}
+        return self._ask(Worker, "POST", path("workers", name, "drain"), again=True, params=params)
+
+    def undrain(self, name: str) -> Worker:
+        return self._ask(Worker, "POST", path("workers", name, "undrain"), again=True)
+
+    def create_key(
+        self, owner: str, scopes: list[str] | None = None, name: str | None = None, expires_in_days: float | None = None
+    ) -> ShownKey:
+        """A key, which is told this once. `scopes`: read and submit, where nothing is said."""
+        wanted = {"owner": owner, "scopes": scopes, "name": name, "expires_in_days": expires_in_days}
+        return self._create(ShownKey, "/keys", {key: value for key, value in wanted.items() if value is not None})
+
+    def keys(self, owner: str | None = None) -> list[Key]:
+        """Every key, the newest first, those that are revoked among them."""
+        return self._all(Key, "/keys", owner=owner)
+
+    def revoke_key(self, key_id: str) -> Key:
+        return self._ask(Key, "DELETE", path("keys", key_id), again=True)
+
+    def owners(self) -> list[Owner]:
+        """Everybody, with what they may use and what they use."""
+        return self._all(Owner, "/owners")
+
+    def owner(self, name: str) -> Owner:
+        return self._get(Owner, path("owners", name))
+
+    def change_owner(self, name: str, quota: dict[str, Any]) -> Owner:
+        """Another quota; what is not named stays, and null is the service's own."""
+        return self._ask(Owner, "PATCH", path("owners", name), json=quota)
+
+    def audit(self, owner: str | None = None, page_size: int = 100) -> Iterator[AuditEntry]:
+        """Who changed what, when and from where, the newest first; page after page."""
+        return self._listing(AuditEntry, "/audit", owner=owner, limit=page_size)
+
+    def create_webhook(self, url: str, events: list[str], description: str | None = None) -> NewWebhook:
+        """Has events posted to a URL from now on. Its secret is told this once."""
+        wanted: dict[str, Any] = {"url": url, "events": events}
+        return self._create(NewWebhook, "/webhooks", wanted | ({"description": description} if description else {}))
+
+    def webhooks(self) -> list[Webhook]:
+        return self._all(Webhook, "/webhooks")
+
+    def webhook(self, webhook_id: str) -> Webhook:
+        return self._get(Webhook, path("webhooks", webhook_id))
+
+    def change_webhook(self, webhook_id: str, changes: dict[str, Any]) -> Webhook:
+        """Another url, other events, a description, or `enabled`, as a merge patch."""
+        return self._ask(Webhook, "PATCH", path("webhooks", webhook_id), json=changes)
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._response("DELETE", path("webhooks", webhook_id))
+
+    def rotate_webhook(self, webhook_id: str) -> NewWebhook:
+        """Another secret, told this once. For a day the one before signs, too."""
+        return self._ask(NewWebhook, "POST", path("webhooks", webhook_id, "rotate"))
+
+    def test_webhook(self, webhook_id: str) -> Delivery:
+        """Sends it a message of the type webhook.test."""
+        return self._ask(Delivery, "POST", path("webhooks", webhook_id, "test"))
+
+    def deliveries(self, webhook_id: str, page_size: int = 50) -> Iterator[Delivery]:
+        """What it was told and is being told, the newest first, with every try; page after page."""
+        return self._listing(Delivery, path("webhooks", webhook_id, "deliveries"), limit=page_size)
+
+    def delivery(self, webhook_id: str, delivery_id: str) -> Delivery:
+        return self._get(Delivery, path("webhooks", webhook_id, "deliveries", delivery_id))
+
+    def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
+        """Sends a message again, under the same id."""
+        return self._ask(Delivery, "POST", path("webhooks", webhook_id, "deliveries", delivery_id, "replay"))
+
+    def measures(self, in_jobs: bool | None = None) -> list[Measure]:
+        """The catalogue of measures: names, units, definitions, sources. `in_jobs`: only those that a job may name."""
+        return self._all(Measure, "/measures", in_jobs=in_jobs)
+
+    def is_ready(self) -> bool:
+        """Whether the service can take jobs now; False also where it does not answer."""
+        try:
+            return (self._http.get("/readyz")).status_code == 200
+        except httpx2.TransportError:
+            return False

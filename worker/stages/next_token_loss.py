@@ -1,0 +1,101 @@
+"""The loss of pt and sft, with logits only where a token is trained.
+
+A transformers model makes the logits of every position, of prompts and padding too, and keeps them for the backward pass. Beside
+a small model or a wide vocabulary that is most of an update's memory, and much of its time. Here the trainer asks the model for
+its last hidden states instead, and the head is applied to those that a label follows.
+
+Shapes: B texts of T tokens, N of which are trained; D width, V vocabulary.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from service.specs.training import TrainingArguments
+from worker import ranks
+from worker.data.tokenize import MASKED
+from worker.models.adapters import Model
+from worker.probes.token import evaluating, hf_model_of
+
+Batch = dict[str, Any]
+
+# Trained tokens whose logits are made at once; the gradient of a chunk is taken before the next is made.
+CHUNK = 256
+# What a model is called with so that it makes its hidden states and, since it must make some, the logits of one position.
+INSTEAD_OF_LOGITS = {"output_hidden_states": True, "logits_to_keep": 1}
+
+
+@dataclass(frozen=True)
+class WithoutLogits:
+    """A collator's batch for a model that is to make no logits."""
+
+    batch_of: Callable[[Sequence[Batch]], Batch]
+
+    def __call__(self, rows: Sequence[Batch]) -> Batch:
+        return self.batch_of(rows) | INSTEAD_OF_LOGITS
+
+
+@dataclass(frozen=True)
+class NextTokenLoss:
+    """The sum of -log p of the trained tokens, over how many of them an update has; the mean of a batch that stands alone."""
+
+    head: torch.nn.Module
+
+    def __call__(
+        self, outputs: Any, labels_BT: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        following_BT = labels_BT[:, 1:]
+        trained_BT = following_BT != MASKED
+        hidden_ND = outputs.hidden_states[-1][:, :-1][trained_BT]
+        targets_N = following_BT[trained_BT]
+        count = len(targets_N) if num_items_in_batch is None else num_items_in_batch
+        return self._sum(hidden_ND, targets_N) / count
+
+    def _sum(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+        if len(targets_N) > CHUNK and hidden_ND.dtype == torch.float32 and _is_plain(self.head):
+            options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None, acc_policy="accurate")
+            weight_VD: Any = self.head.weight
+            bias_V: Any = self.head.bias
+            return F.linear_cross_entropy(hidden_ND, weight_VD, targets_N, linear_bias=bias_V, reduction="sum", options=options)
+        return F.cross_entropy(self.head(hidden_ND).float(), targets_N, reduction="sum")
+
+
+def next_token_loss(model: Model, training: TrainingArguments) -> NextTokenLoss | None:
+    """None where the loss is another than that of the next token, the model's logits are more than its head's, or ranks share the
+    model: the head's weight is whole only within its forward pass."""
+    if ranks.n_ranks() > 1:
+        return None
+    whole = hf_model_of(model)
+    if training.label_smoothing_factor or getattr(whole.config, "output_router_logits", False):
+        return None
+    if "logits_to_keep" not in inspect.signature(whole.forward).parameters:
+        return None
+    loss = NextTokenLoss(whole.get_output_embeddings())
+    return loss if _is_as_the_models_own(loss, model) else None
+
+
+@torch.no_grad()
+def _is_as_the_models_own(loss: NextTokenLoss, model: Model) -> bool:
+    """On a few tokens. Some families scale or cap their logits, or add to their loss."""
+    device = next(model.parameters()).device
+    rows = model.get_input_embeddings().weight.shape[0]
+    ids_BT = torch.randint(rows, (2, 16), generator=torch.Generator().manual_seed(0)).to(device)
+    with evaluating(model):
+        own = model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss
+        made = loss(model(input_ids=ids_BT, use_cache=False, **INSTEAD_OF_LOGITS), ids_BT)
+    tolerance = 1e-5 if own.dtype == torch.float32 and next(model.parameters()).dtype == torch.float32 else 1e-2
+    return bool((made - own).abs() <= tolerance * (1 + own.abs()))
+
+
+def _is_plain(head: torch.nn.Module) -> bool:
+    """A linear layer in fp32 that does what its weight says: without an adapter, a hook or autocast."""
+    return (
+        type(head) is torch.nn.Linear
+        and head.weight.dtype == torch.float32
+        and not head._forward_hooks
+        and not torch.is_autocast_enabled(head.weight.device.type)
+    )
