@@ -1,4 +1,4 @@
-"""The embedded default's database and files, copied out and back. (PostgreSQL has pg_dump for this.)
+"""The embedded default's database, key and files, copied out and back. (PostgreSQL has pg_dump for this.)
 
 The database first, then the files: a row is written after its files are whole, so every file that the copy of the database names
 is in the copy of the files, whatever goes on meanwhile.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from service import home_key
 from service.places import Places
 
 DATABASE, ARTIFACTS = "finebits.db", "artifacts"
@@ -37,6 +38,8 @@ def save(places: Places, folder: Path) -> None:
         closing(sqlite3.connect(folder / DATABASE)) as copy,
     ):
         now.backup(copy)
+    if (key := places.home / home_key.NAME).exists():
+        shutil.copy2(key, folder / home_key.NAME)
     if places.artifacts_root.exists() and not places.artifacts_url:
         shutil.copytree(places.artifacts_root, folder / ARTIFACTS, symlinks=True)
 
@@ -51,6 +54,9 @@ def restore(places: Places, folder: Path) -> None:
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / ARTIFACTS).exists():
         shutil.copytree(folder / ARTIFACTS, places.artifacts_root, symlinks=True, dirs_exist_ok=True)
+    if (folder / home_key.NAME).exists():
+        places.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copy2(folder / home_key.NAME, places.home / home_key.NAME)
     shutil.copy2(folder / DATABASE, database)  # last: it makes the copy one that a service would start on
 
 

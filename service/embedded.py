@@ -27,9 +27,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
+from service import home_key
 from service.client import Client
+from service.home_key import kept_key
 from service.settings import Settings
 from service.store import schema
 from service.store.session import Database
@@ -141,7 +143,7 @@ def running(settings: Settings, api: Sequence[str] = API, worker: Sequence[str] 
         for folder in (settings.home / "logs", settings.home / "broker", settings.models_root, settings.datasets_root, *kept):
             _private_folder(folder)
         socket_path = stack.enter_context(_socket_path(settings))
-        service = Embedded(_settled(settings, socket_path))
+        service = Embedded(_settled(_with_secret_key(settings), socket_path))
         watchdog = stack.enter_context(_watchdog(lock))
         stack.callback(service.stop)
         _start(service, watchdog, socket_path, api, worker)
@@ -234,6 +236,20 @@ def _socket_path(settings: Settings) -> Iterator[Path | None]:
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def _with_secret_key(settings: Settings) -> Settings:
+    """Jobs may bring tokens here, and webhooks be signed, without anything that has to be set first."""
+    if settings.secret_key is not None:
+        return settings
+    try:
+        return Settings(**{**dict(settings), "secret_key": kept_key(settings.home)})
+    except ValidationError:
+        file = settings.home / home_key.NAME
+        sentence = "holds no key any more. Put back the one that it held; or move it away, and lose the secrets that are stored."
+        raise EmbeddedError(f"{file} {sentence}") from None
+    except OSError as error:
+        raise EmbeddedError(f"{settings.home / home_key.NAME} cannot be used: {os.strerror(error.errno or 0)}.") from None
 
 
 def _settled(settings: Settings, socket_path: Path | None) -> Settings:

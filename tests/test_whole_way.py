@@ -147,8 +147,14 @@ def begun(client: Client, job_id: str) -> list[str]:
     return [event["data"]["step"] for event in client.events(job_id) if event["kind"] == "step_started"]
 
 
-def test_what_a_job_made_can_be_had_whole_or_in_part(service: Embedded, client: Client, tmp_path: Path) -> None:
-    job = ended(client, client.submit(short("sft-lora.json"))["id"])
+def test_a_data_set_sent_in_pieces_is_trained_on_by_name_and_what_was_made_can_be_had_whole_or_in_part(
+    service: Embedded, client: Client, tmp_path: Path
+) -> None:
+    document = short("sft-lora.json")
+    document["data"]["dataset"] = sent_in_pieces(service, client, tmp_path / "mine.jsonl", n_rows=40)
+    job = ended(client, client.submit(document)["id"])
+    (loaded,) = [event["data"] for event in client.events(job["id"]) if event["kind"] == "data_loaded"]
+    assert loaded["rows"] == 36, "40 less the tenth that is held out"
     (adapter,) = [
         artifact
         for artifact in client.artifacts(job["id"])
@@ -160,6 +166,17 @@ def test_what_a_job_made_can_be_had_whole_or_in_part(service: Embedded, client: 
     part = httpx2.get(url, headers={"Range": "bytes=8-15"})
     assert (part.status_code, part.content) == (206, got.read_bytes()[8:16])
     assert [point["global_step"] for point in client.checkpoints(job["id"])] == [3, 6]
+
+
+def sent_in_pieces(service: Embedded, client: Client, file: Path, n_rows: int) -> str:
+    """The name and the version of what was sent."""
+    rows = json.loads((EXAMPLES / "data" / "instructions.json").read_text(encoding="utf-8"))[:n_rows]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    upload = client.begin_upload("mine", file)
+    headers = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    first = httpx2.patch(service.url + upload["url"], content=file.read_bytes()[:1000], headers=headers)
+    assert (first.status_code, first.headers["Upload-Offset"]) == (204, "1000")
+    return f"mine@{client.send(upload, file)['version']}"
 
 
 def test_what_was_trained_predicts_and_is_asked_and_a_client_that_goes_has_it_stop(client: Client, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
-"""Removes the files that the store of jobs has given up, from the artifact store and from this host."""
+"""Removes the files that the store of jobs has given up, from the artifact store and from this host, and what was never received
+whole."""
 
 import logging
 
 from service.storage.errors import StorageError
 from service.storage.folder import Folder
+from service.storage.keeping import clear_incoming
 from service.storage.opening import open_storage
 from service.store import removals
+from service.store.datasets import UPLOAD_SECONDS
 from service.store.session import Database
 from worker.settings import WorkerSettings
 
@@ -17,12 +20,14 @@ class CleanUp:
 
     def __init__(self, settings: WorkerSettings):
         self._storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
+        self._root = settings.artifacts_root
         self._here = Folder(settings.artifacts_root)
         self._is_elsewhere = bool(settings.artifacts_url)
         self._dropped: set[str] = set()
 
     def once(self, database: Database) -> None:
         """What a store that is away, or a file that cannot be removed, leaves is tried again the next time."""
+        clear_incoming(self._root, UPLOAD_SECONDS)
         while self._remove_some(database):
             pass
 

@@ -8,10 +8,8 @@ import fcntl
 import hashlib
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,13 +68,6 @@ class Arriving:
         """Of all that has come: known, where one process of the service took it all, else read."""
         size, digest = self._hashes.get(name, (-1, None))
         return digest.hexdigest() if digest is not None and size == self.offset(name) else sha256_of(self.path(name))
-
-    def drop_older(self, seconds: float) -> None:
-        """What nobody has gone on with for so long, or a process that died has left."""
-        for path in self._folder.glob("*-*") if self._folder.is_dir() else ():
-            with suppress(FileNotFoundError):  # another process is at it, too
-                if path.is_file() and time.time() - path.stat().st_mtime > seconds:
-                    path.unlink()
 
     def forget(self, name: str) -> None:
         with self._lock:

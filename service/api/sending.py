@@ -30,7 +30,7 @@ from service.settings import Settings
 from service.specs.dataset_names import is_name
 from service.specs.refusals import Refusal, SpecRefused
 from service.storage.errors import Away
-from service.storage.keeping import keep
+from service.storage.keeping import clear_incoming, keep
 from service.storage.storage import Storage
 from service.store import datasets, files
 from service.store.errors import NotFound
@@ -76,7 +76,7 @@ def create_sending(
 ) -> SendingView:
     """Opens an upload, which is kept for a week. Its bytes are sent with PATCH to its `url`, in as many pieces as you like."""
     _refuse_size(wanted.size, settings)
-    arriving.drop_older(datasets.UPLOAD_SECONDS)
+    clear_incoming(settings.artifacts_root, datasets.UPLOAD_SECONDS)
     file_name = _checked(name, wanted.file_name, wanted.entry, settings)
     with acting.transaction() as session:
         upload = datasets.begin_upload(session, owner, name, file_name, wanted.entry, wanted.size, wanted.sha256)

@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import keys
+from service.cli import keys, webhooks
 from service.cli.backup import backup
 from service.cli.cancel import cancel
 from service.cli.checkpoints import checkpoints
@@ -58,3 +58,4 @@ COMMANDS = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")

@@ -4,8 +4,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.storage.errors import Away
@@ -13,6 +14,9 @@ from service.storage.folder import Folder
 from service.storage.storage import Storage
 
 INCOMING = ".incoming"  # under the artifact root, so that a file is moved into place and not copied
+
+# Whoever still receives something in a folder, or reads it, has written there since.
+ABANDONED_SECONDS = 86_400.0
 
 
 @contextmanager
@@ -27,6 +31,24 @@ def incoming(root: Path) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_incoming(root: Path, files_seconds: float) -> None:
+    """Removes what a process that died was receiving: folders that nobody wrote to for a day, and files for `files_seconds`.
+
+    Any number of processes may do so at once.
+    """
+    for path in (root / INCOMING).glob("*"):
+        with suppress(OSError):  # another process is at it, too
+            if path.is_dir() and _idle_seconds(path) > ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file() and _idle_seconds(path) > files_seconds:
+                path.unlink()
+
+
+def _idle_seconds(path: Path) -> float:
+    """Since it, or what is in it, was written to. Its folder's own time is that of the last file that came or went."""
+    return time.time() - max(one.stat().st_mtime for one in (path, *path.rglob("*")))
 
 
 def keep(storage: Storage, root: Path, file: Path, key: str, sha256: str | None = None) -> tuple[int, str]:

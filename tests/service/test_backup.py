@@ -4,6 +4,7 @@ import pytest
 
 from service import backup
 from service.backup import BackupError
+from service.home_key import kept_key
 from service.places import Places
 from service.store import schema
 from service.store.session import Database
@@ -22,6 +23,7 @@ def places(tmp_path: Path) -> Places:
 
 
 def test_what_was_saved_is_restored(places: Places, tmp_path: Path) -> None:
+    key = kept_key(places.home)
     backup.save(places, tmp_path / "kept")
     other = Places(home=tmp_path / "other")
     backup.restore(other, tmp_path / "kept")
@@ -29,6 +31,8 @@ def test_what_was_saved_is_restored(places: Places, tmp_path: Path) -> None:
     assert schema.is_current(database)
     database.close()
     assert (other.artifacts_root / "weights").read_bytes() == b"0123"
+    assert kept_key(other.home) == key, "the secrets of the database could not be read"
+    assert (other.home / "secret.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_backup_is_never_mixed_with_another(places: Places, tmp_path: Path) -> None:

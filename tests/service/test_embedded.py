@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from service import embedded
 from service.client import Client, Problem
@@ -252,3 +253,21 @@ def test_the_children_are_given_secrets_and_not_stars(tmp_path: Path) -> None:
     key, api_key = "A" * 43 + "=", "sixteen characters"
     given = embedded._environment(in_home(tmp_path, secret_key=key, api_key=api_key))
     assert (given["FINEBITS_SECRET_KEY"], given["FINEBITS_API_KEY"]) == (key, api_key)
+
+
+def test_a_home_makes_a_key_for_secrets_once_and_keeps_it_from_others(tmp_path: Path) -> None:
+    first = embedded._with_secret_key(in_home(tmp_path)).secret_key
+    assert first is not None
+    assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
+    assert embedded._with_secret_key(in_home(tmp_path)).secret_key == first
+    given = SecretStr("A" * 43 + "=")
+    assert embedded._with_secret_key(in_home(tmp_path, secret_key=given)).secret_key == given
+    assert embedded._environment(embedded._with_secret_key(in_home(tmp_path)))["FINEBITS_SECRET_KEY"] == first.get_secret_value()
+
+
+def test_a_key_that_was_spoilt_is_said_and_no_other_is_made(tmp_path: Path) -> None:
+    """With another key, what was encrypted would be lost."""
+    (tmp_path / "secret.key").write_text("half of it")
+    with pytest.raises(EmbeddedError, match="holds no key any more"), running(in_home(tmp_path), API, WORKER):
+        pass
+    assert (tmp_path / "secret.key").read_text() == "half of it"

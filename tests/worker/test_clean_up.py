@@ -1,5 +1,7 @@
 """The files that are to go, removed by a sweep from the store and from the hosts; whatever breaks off is done by the next."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,21 @@ def test_a_store_that_is_away_is_asked_again_by_the_next_sweep(
     assert (files(store), left(database)) == (["job-a/1/w"], (["job-a"], []))
     clean_up.once(database)
     assert (files(store), left(database)) == ([], ([], ["job-a"]))
+
+
+@ON_SQLITE
+def test_what_a_process_that_died_was_receiving_goes_after_a_day_and_what_comes_stays(database: Database, tmp_path: Path) -> None:
+    root, day = tmp_path / "artifacts", 86_400
+    write(root, ".incoming/tmpdead/file", ".incoming/tmplive/file", ".incoming/sending-old", ".incoming/sending-begun", "job-a/w")
+    for path, idle in {
+        "tmpdead": 2 * day,
+        "tmpdead/file": 1.5 * day,
+        "tmplive": 9 * day,
+        "sending-old": 8 * day,
+        "sending-begun": 6 * day,
+    }.items():
+        at = time.time() - idle
+        os.utime(root / ".incoming" / path, (at, at))
+    CleanUp(WorkerSettings(artifacts_root=root)).once(database)
+    assert files(root) == [".incoming/sending-begun", ".incoming/tmplive/file", "job-a/w"]
+    assert not (root / ".incoming/tmpdead").exists()
