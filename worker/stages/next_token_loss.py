@@ -80,8 +80,14 @@ def _is_as_the_models_own(loss: NextTokenLoss, model: Model) -> bool:
     rows = model.get_input_embeddings().weight.shape[0]
     ids_BT = torch.randint(rows, (2, 16), generator=torch.Generator().manual_seed(0)).to(device)
     with evaluating(model):
-        own = model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss
-        made = loss(model(input_ids=ids_BT, use_cache=False, **INSTEAD_OF_LOGITS), ids_BT)
+        outputs = model(
+            input_ids=ids_BT,
+            attention_mask=torch.ones_like(ids_BT),
+            labels=ids_BT,
+            output_hidden_states=True,
+            use_cache=False,
+        )
+    own, made = outputs.loss, loss(outputs, ids_BT)
     tolerance = 1e-5 if own.dtype == torch.float32 and next(model.parameters()).dtype == torch.float32 else 1e-2
     return bool((made - own).abs() <= tolerance * (1 + own.abs()))
 

@@ -118,4 +118,4 @@ def test_the_stages_make_no_logits_but_those_that_train(host, monkeypatch, job):
         lambda self, outputs, *a, **k: seen.append(outputs.logits.shape[1]) or own(self, outputs, *a, **k),
     )
     host.done(job | {"measures": {"names": ""}})
-    assert seen[1:] == [1], "once to compare, and once for the update"
+    assert seen[1:] == [1], "all of them once to compare, and one for the update"
