@@ -1,12 +1,13 @@
-"""Beside LLaMA-Factory: whether the same model, data, seed, template and arguments give the same losses; how fast, in what memory.
+"""Beside LLaMA-Factory: the losses of the same model, data, seed, template and arguments, the speed, and the memory.
 
     python benchmarks/peer.py --peer /path/to/its/venv/bin/llamafactory-cli [--repeats 3 --only agreement]
 
 Both sides train in fp32 on one thread of the CPU, each in a process of its own: ours through the pipeline that a worker's child
-runs (sides/ours.py), the peer through the function behind its command (sides/theirs.py). Losses are in nats. Speeds are of 9.7 million
-parameters at 512 tokens, from the first update that a side tells of to the last; tokens/s are medians, the sides in turn. The
-processor's own seconds count, so that others at work here do not; those of the clock stand beside them. Memory is the most that
-the process held, libraries included. docs/explanation/peer.md has the figures, and how to install the peer.
+runs (sides/ours.py), the peer through the function behind its command (sides/theirs.py). Losses are in nats. Speeds are of 9.7
+million parameters at 512 tokens, from the first update that a side tells of to the last; tokens/s are medians, the sides in turn.
+The processor's own seconds count, so that others at work here do not; those of the clock stand beside them. Memory is the most
+that the process held, and how much of that came after its libraries. docs/explanation/peer.md has the figures, and how to install
+the peer.
 
 Exits with 1 where a loss differs.
 """
@@ -73,6 +74,7 @@ class Told:
 
     updates: list[dict[str, float]]
     held_out: dict[str, float]
+    libraries_bytes: int  # resident before anything of the training was loaded
     peak_bytes: int
 
     def tokens_per_second(self, seconds: str) -> float:
@@ -130,7 +132,8 @@ def of_predicted_tokens() -> float:
 
 def speed(sides: "Sides", repeats: int) -> None:
     print(f"\nMedians of {repeats}, ours / LLaMA-Factory = ratio; memory: the most of all.\n")
-    print("| training | tokens/s of the processor | tokens/s of the clock | peak memory, MB |\n|---|---|---|---|")
+    print("| training | tokens/s of the processor | tokens/s of the clock | peak memory, MB | without libraries, MB |")
+    print("|---|---|---|---|---|")
     for case in SPEED:
         both: tuple[list[Told], list[Told]] = ([], [])
         for _ in range(repeats):
@@ -138,7 +141,8 @@ def speed(sides: "Sides", repeats: int) -> None:
             both[1].append(sides.theirs(case))
         rates = (ratio(*(medians(told, clock) for told in both)) for clock in ("cpu_seconds", "wall_seconds"))
         memory = ratio(*(max(one.peak_bytes for one in told) / 2**20 for told in both))
-        print(f"| {case.name} | {' | '.join(rates)} | {memory} |")
+        added = ratio(*(max(one.peak_bytes - one.libraries_bytes for one in told) / 2**20 for told in both))
+        print(f"| {case.name} | {' | '.join(rates)} | {memory} | {added} |", flush=True)
 
 
 def medians(told: list[Told], seconds: str) -> float:

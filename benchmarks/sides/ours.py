@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.specs import flat
-from service.specs.read import read_job
-from worker.pipeline import run as run_pipeline
-from worker.run import Run
-from worker.work import Work
+# torch takes it along where it is there, and on a CPU only our tests install it
+sys.modules["triton"] = None  # type: ignore[assignment]
+
+from service.specs import flat  # noqa: E402
+from service.specs.read import read_job  # noqa: E402
+from worker.pipeline import run as run_pipeline  # noqa: E402
+from worker.run import Run  # noqa: E402
+from worker.work import Work  # noqa: E402
 
 
 class Clock:
@@ -37,10 +40,12 @@ class Clock:
 
 def main() -> None:
     asked_file, told_file = map(Path, sys.argv[1:])
+    libraries_bytes = resident_bytes("VmRSS")
     asked = json.loads(asked_file.read_text())
     clock = Clock()
     run_pipeline(work(asked), Run(clock, Path(asked["folder"])))
-    told_file.write_text(json.dumps({"updates": clock.updates, "held_out": clock.held_out, "peak_bytes": peak_bytes()}))
+    memory = {"libraries_bytes": libraries_bytes, "peak_bytes": resident_bytes("VmHWM")}
+    told_file.write_text(json.dumps({"updates": clock.updates, "held_out": clock.held_out} | memory))
 
 
 def work(asked: dict[str, Any]) -> Work:
@@ -63,10 +68,10 @@ def work(asked: dict[str, Any]) -> Work:
     )
 
 
-def peak_bytes() -> int:
-    """The most memory that this process had resident. Not getrusage's, which begins with its parent's."""
+def resident_bytes(row: str) -> int:
+    """VmRSS: what this process holds; VmHWM: the most that it ever did. Not getrusage's, which begins with its parent's."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{row}:"))
 
 
 if __name__ == "__main__":

@@ -30,15 +30,17 @@ class Clock(TrainerCallback):
 
 def main() -> None:
     asked_file, told_file = map(Path, sys.argv[1:])
+    libraries_bytes = resident_bytes("VmRSS")
     clock = Clock()
     run_exp(json.loads(asked_file.read_text()), [clock])
-    told_file.write_text(json.dumps({"updates": clock.updates, "held_out": clock.held_out, "peak_bytes": peak_bytes()}))
+    memory = {"libraries_bytes": libraries_bytes, "peak_bytes": resident_bytes("VmHWM")}
+    told_file.write_text(json.dumps({"updates": clock.updates, "held_out": clock.held_out} | memory))
 
 
-def peak_bytes() -> int:
-    """The most memory that this process had resident. Not getrusage's, which begins with its parent's."""
+def resident_bytes(row: str) -> int:
+    """VmRSS: what this process holds; VmHWM: the most that it ever did. Not getrusage's, which begins with its parent's."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{row}:"))
 
 
 if __name__ == "__main__":

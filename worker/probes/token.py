@@ -257,13 +257,13 @@ def head_of(model: Model, tokenizer_size: int) -> Head:
     weight_VD, bias_V = effective_weight(hf_model.get_output_embeddings())
     config = hf_model.config.get_text_config()
     softcap = getattr(config, "final_logit_softcapping", None)
-    return Head(weight_VD, bias_V, _logit_scale(config), softcap, vocabulary=tokenizer_size)
+    return Head(weight_VD, bias_V, logit_scale(config), softcap, vocabulary=tokenizer_size)
 
 
 # -- the head ----------------------------------------------------------------------------------------------------------
 
 
-def _logit_scale(config: Any) -> float:
+def logit_scale(config: Any) -> float:
     """What the model multiplies its logits by. Cohere, Falcon-H1 and Muse multiply; Granite's `logits_scaling` divides."""
     scale = 1.0
     for name in ("logit_scale", "lm_head_multiplier", "output_multiplier"):

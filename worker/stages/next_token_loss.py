@@ -19,7 +19,7 @@ from service.specs.training import TrainingArguments
 from worker import ranks
 from worker.data.tokenize import MASKED
 from worker.models.adapters import Model
-from worker.probes.token import evaluating, hf_model_of
+from worker.probes.token import evaluating, hf_model_of, logit_scale
 
 Batch = dict[str, Any]
 
@@ -56,12 +56,13 @@ class NextTokenLoss:
         return self._sum(hidden_ND, targets_N) / count
 
     def _sum(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
-        if len(targets_N) > CHUNK and hidden_ND.dtype == torch.float32 and _is_plain(self.head):
-            options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None, acc_policy="accurate")
-            weight_VD: Any = self.head.weight
-            bias_V: Any = self.head.bias
-            return F.linear_cross_entropy(hidden_ND, weight_VD, targets_N, linear_bias=bias_V, reduction="sum", options=options)
-        return F.cross_entropy(self.head(hidden_ND).float(), targets_N, reduction="sum")
+        plain = _plain(self.head)
+        if plain is None or hidden_ND.dtype != torch.float32 or len(targets_N) <= CHUNK:
+            return F.cross_entropy(self.head(hidden_ND).float(), targets_N, reduction="sum")
+        options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None, acc_policy="accurate")
+        return F.linear_cross_entropy(
+            hidden_ND, plain.weight, targets_N, linear_bias=plain.bias, reduction="sum", options=options
+        )
 
 
 def next_token_loss(model: Model, training: TrainingArguments) -> NextTokenLoss | None:
@@ -70,32 +71,41 @@ def next_token_loss(model: Model, training: TrainingArguments) -> NextTokenLoss 
     if ranks.n_ranks() > 1:
         return None
     whole = hf_model_of(model)
-    if training.label_smoothing_factor or getattr(whole.config, "output_router_logits", False):
-        return None
-    if "logits_to_keep" not in inspect.signature(whole.forward).parameters:
+    if training.label_smoothing_factor or _does_more(whole):
         return None
     loss = NextTokenLoss(whole.get_output_embeddings())
     return loss if _is_as_the_models_own(loss, model) else None
 
 
+def _does_more(whole: Any) -> bool:
+    """What a model says of itself; that a loss is the same on a few tokens of half precision would not rule it out."""
+    config = whole.config.get_text_config()
+    transforms = logit_scale(config) != 1 or getattr(config, "final_logit_softcapping", None) is not None
+    adds = getattr(config, "output_router_logits", False)
+    return transforms or adds or "logits_to_keep" not in inspect.signature(whole.forward).parameters
+
+
 @torch.no_grad()
 def _is_as_the_models_own(loss: NextTokenLoss, model: Model) -> bool:
-    """On a few tokens. Some families scale or cap their logits, or add to their loss."""
+    """On a few tokens: a family may do to its logits what its config does not say."""
     device = next(model.parameters()).device
     rows = model.get_input_embeddings().weight.shape[0]
     ids_BT = torch.randint(rows, (2, 16), generator=torch.Generator().manual_seed(0)).to(device)
     with evaluating(model):
-        own = model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss
-        made = loss(model(input_ids=ids_BT, use_cache=False, **INSTEAD_OF_LOGITS), ids_BT)
+        outputs = model(
+            input_ids=ids_BT,
+            attention_mask=torch.ones_like(ids_BT),
+            labels=ids_BT,
+            output_hidden_states=True,
+            use_cache=False,
+        )
+    own, made = outputs.loss, loss(outputs, ids_BT)
     tolerance = 1e-5 if own.dtype == torch.float32 and next(model.parameters()).dtype == torch.float32 else 1e-2
     return bool((made - own).abs() <= tolerance * (1 + own.abs()))
 
 
-def _is_plain(head: torch.nn.Module) -> bool:
-    """A linear layer in fp32 that does what its weight says: without an adapter, a hook or autocast."""
-    return (
-        type(head) is torch.nn.Linear
-        and head.weight.dtype == torch.float32
-        and not head._forward_hooks
-        and not torch.is_autocast_enabled(head.weight.device.type)
-    )
+def _plain(head: torch.nn.Module) -> torch.nn.Linear | None:
+    """The head if it is a linear layer in fp32 that does what its weight says: without an adapter, a hook or autocast."""
+    if type(head) is not torch.nn.Linear or head.weight.dtype != torch.float32 or head._forward_hooks:
+        return None
+    return None if torch.is_autocast_enabled(head.weight.device.type) else head

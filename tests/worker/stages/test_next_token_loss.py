@@ -4,7 +4,16 @@ import copy
 
 import pytest
 import torch
-from transformers import CohereConfig, CohereForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from service.specs.finetuning import FinetuningArguments
 from service.specs.training import TrainingArguments
@@ -82,16 +91,27 @@ def test_other_losses_than_that_of_the_next_token_are_left_to_the_trainer(make_l
     assert next_token_loss(make_llama(), TrainingArguments(label_smoothing_factor=0.1)) is None
 
 
-def test_models_that_do_more_to_their_logits_than_their_head_make_them_themselves():
-    scaled = CohereForCausalLM(CohereConfig(**SMALL, logit_scale=0.25))
-    assert next_token_loss(scaled, PLAIN) is None
-    unscaled = CohereForCausalLM(CohereConfig(**SMALL, logit_scale=1.0))
-    assert next_token_loss(unscaled, PLAIN) is not None
+@pytest.mark.parametrize(("scale", "used"), [(0.25, False), (1.0, True)])
+def test_models_that_scale_their_logits_make_them_themselves(scale, used):
+    assert (next_token_loss(CohereForCausalLM(CohereConfig(**SMALL, logit_scale=scale)), PLAIN) is not None) == used
+
+
+@pytest.mark.parametrize(("cap", "used"), [(30.0, False), (None, True)])
+def test_models_that_cap_their_logits_make_them_themselves(cap, used):
+    shape = SMALL | {"num_key_value_heads": 2, "head_dim": 8}
+    assert (next_token_loss(Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=cap)), PLAIN) is not None) == used
+
+
+def test_models_whose_head_does_more_than_their_config_says_make_their_logits_themselves(make_llama):
+    model = make_llama()
+    model.lm_head.register_forward_hook(lambda module, args, logits: logits * torch.linspace(0, 2, logits.shape[-2])[:, None])
+    assert next_token_loss(model, PLAIN) is None
 
 
 def test_models_whose_loss_has_more_terms_make_it_themselves():
     experts = {"num_local_experts": 2, "num_experts_per_tok": 1, "num_key_value_heads": 2}
-    assert next_token_loss(MixtralForCausalLM(MixtralConfig(**SMALL, **experts, output_router_logits=True)), PLAIN) is None
+    model = MixtralForCausalLM(MixtralConfig(**SMALL, **experts, output_router_logits=True))
+    assert next_token_loss(model.to(torch.bfloat16), PLAIN) is None, "so coarse that a few tokens would not tell"
 
 
 def test_gpt2_is_trained_so_too():
@@ -118,4 +138,4 @@ def test_the_stages_make_no_logits_but_those_that_train(host, monkeypatch, job):
         lambda self, outputs, *a, **k: seen.append(outputs.logits.shape[1]) or own(self, outputs, *a, **k),
     )
     host.done(job | {"measures": {"names": ""}})
-    assert seen[1:] == [1], "once to compare, and once for the update"
+    assert seen[1:] == [1], "all of them once to compare, and one for the update"
