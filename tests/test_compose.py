@@ -77,6 +77,7 @@ def test_no_secret_stands_in_the_files() -> None:
     must_be_asked_for = {name for name in named if re.search("PASSWORD|KEY|SECRET|TOKEN|_URL", name)}
     assert must_be_asked_for >= {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "FINEBITS_API_KEY", "FINEBITS_DATABASE_URL"}
     elsewhere = {"FINEBITS_ARTIFACTS_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    elsewhere |= {"FINEBITS_REQUIRE_KEY", "FINEBITS_GENERATE_MAX_TOKENS"}  # which are none
     elsewhere |= {"FINEBITS_MLFLOW_URL", "FINEBITS_WANDB_URL", "FINEBITS_TRACES_URL", "WANDB_API_KEY", "MLFLOW_TRACKING_TOKEN"}
     for name in elsewhere:  # which there may not be
         assert named[name] == f"${{{name}:-}}"

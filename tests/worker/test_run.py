@@ -20,6 +20,7 @@ SAID = {
     "checkpoint": lambda run: run.checkpoint("sft", 10, ROOT / "job" / "1" / "sft" / "checkpoint-10", 0.5, 2.5, [{"name": "f"}]),
     "measurement": lambda run: run.measurement("sft", None, "validation", {"nll": [1.5]}, [{"value": None}]),
     "artifact": lambda run: run.artifact("sft/loss.png", ROOT / "job" / "1" / "sft" / "loss.png", 7, "abc"),
+    "piece": lambda run: run.piece(0, "the "),
     "step_finished": lambda run: run.step_finished(1, "sft", ROOT / "job" / "1" / "sft" / "checkpoint-10", {"updates": 10}),
     "succeeded": lambda run: run.succeeded(),
     "failed": lambda run: run.failed(Reason.BAD_ROW, "Row 3 is bad.", {"row": 3}),
@@ -34,7 +35,7 @@ def a_run() -> tuple[Run, list]:
 
 def test_everything_that_can_be_said_is_said_here():
     methods = {name for name, _ in inspect.getmembers(Run, inspect.isfunction) if not name.startswith("_")}
-    assert methods - {"check"} == set(SAID)
+    assert methods - {"check", "remind"} == set(SAID)
 
 
 def test_every_message_has_a_writer_and_every_writer_a_message():

@@ -99,6 +99,8 @@ def _is_as_the_models_own(loss: NextTokenLoss, model: Model) -> bool:
             output_hidden_states=True,
             use_cache=False,
         )
+    if outputs.hidden_states is None:
+        return False
     own, made = outputs.loss, loss(outputs, ids_BT)
     tolerance = 1e-5 if own.dtype == torch.float32 and next(model.parameters()).dtype == torch.float32 else 1e-2
     return bool((made - own).abs() <= tolerance * (1 + own.abs()))

@@ -17,7 +17,7 @@ from worker.failures import JobFailure
 from worker.models.loading import load_tokenizer
 from worker.probes import memorization
 from worker.probes.finding import Finding
-from worker.stages import probing
+from worker.stages import probing, supervised
 
 SHORT = {"max_steps": 1}
 
@@ -98,6 +98,7 @@ def test_a_probe_runs_only_when_one_of_its_measures_is_named(host, monkeypatch):
         return forward(self, *arguments, **options)
 
     monkeypatch.setattr(LlamaModel, "forward", spy)
+    monkeypatch.setattr(supervised, "next_token_loss", lambda *_: None)  # which wants the last states, too
     host.done(a_job(measures=named("cross_entropy", "entropy_p50"), training=SHORT))
     assert not any(passes)
     host.done(a_job(measures=named("effective_rank"), training=SHORT))

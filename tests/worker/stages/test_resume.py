@@ -191,6 +191,9 @@ def same(one, other):
     return bool(np.array_equal(one, other))
 
 
+THE_BEST = {"versus_best": None, "versus_leader": None}
+
+
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
 def test_a_run_that_was_interrupted_equals_one_that_was_not(host, whole_and_joined, interruption):
     whole, weights, first, second = whole_and_joined(SFT, INTERRUPTIONS[interruption])
@@ -204,7 +207,7 @@ def test_a_run_that_was_interrupted_equals_one_that_was_not(host, whole_and_join
         assert rows == expected
     else:  # a stop makes a checkpoint more, and what is best may be that one
         for place, row in expected.items():
-            assert {**rows[place], "versus_best": None} == {**row, "versus_best": None}
+            assert {**rows[place], **THE_BEST} == {**row, **THE_BEST}
 
 
 @pytest.mark.parametrize(

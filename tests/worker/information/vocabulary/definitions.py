@@ -135,6 +135,11 @@ def furthest_off(statistics, expected, names):
     return errors
 
 
+# A quotient by a deviation that is near 0 where the model is sure: the digits that it loses are not the sums'.
+QUOTIENTS = {"min_k_plus_plus": 10}
+
+
 def assert_close(statistics, expected, names, tolerance=2e-5):
-    off = {name: f"{error:.1e}" for name, error in furthest_off(statistics, expected, names).items() if not error <= tolerance}
+    errors = furthest_off(statistics, expected, names)
+    off = {name: f"{error:.1e}" for name, error in errors.items() if not error <= tolerance * QUOTIENTS.get(name, 1)}
     assert not off
