@@ -24,7 +24,9 @@ pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SHORT = {"max_steps": 6, "save_steps": 3, "logging_steps": 2, "per_device_train_batch_size": 4}
 # All but the one that asks a server of its own: tests/examples/test_ppo.py runs that one.
-FILES = sorted({path.name for path in EXAMPLES.iterdir() if path.suffix in (".json", ".yaml")} - {"ppo-api.yaml"})
+FILES = sorted(
+    {path.name for path in EXAMPLES.iterdir() if path.suffix in (".json", ".yaml")} - {"ppo-api.yaml", "evaluate.json"}
+)
 # What each stage tells of its updates beside the loss.
 REWARDS = {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"}
 SERIES = {
@@ -103,6 +105,17 @@ def test_every_example_succeeds(client: Client, file: str) -> None:
         require_learned(step["stage"], rows)
         for name in {"loss", *SERIES[step["stage"]]}:
             assert client.series(job["id"], name, step["name"])["step"] == [2, 4, 6], name
+
+
+def test_the_example_that_evaluates_says_how_many_questions_it_answered_rightly(client: Client) -> None:
+    job = ended(client, client.submit(json.loads((EXAMPLES / "evaluate.json").read_text(encoding="utf-8")))["id"])
+    assert job["state"] == "succeeded", f"{job['reason']}: {job['sentence']}\n{client.logs(job['id'])[-2000:]}"
+    (row,) = client.metrics(job["id"])
+    accuracy = row["measures"]["accuracy"]
+    low, high = accuracy["interval"]
+    assert 0 <= low <= accuracy["value"] <= high <= 1
+    names = {artifact["name"] for artifact in client.artifacts(job["id"])}
+    assert {name.rpartition("/")[2] for name in names} >= {"results.json", "questions.jsonl"}
 
 
 def require_learned(stage: str, rows: dict[str | int, Any]) -> None:
@@ -265,7 +278,8 @@ def test_a_guard_stops_a_step_that_over_fits_keeps_the_best_and_the_best_is_meas
     (guarded,) = [event for event in events if event["kind"] == "guarded"]
     assert guarded["data"]["then"] == "stop"
     kept = int(job["steps"][0]["output"].rpartition("-")[2])
-    assert kept == best
+    assert kept == client.checkpoints(job["id"], rank_by="cross_entropy")[0]["global_step"]
+    assert kept <= best, "the first that is as good as the best, within a standard error"
     measured = {row["checkpoint"]: row for row in rows if row["step"] == "later"}
     assert [row["of"] and row["of"]["checkpoint"] for row in measured.values()] == [None, kept, 12]
     assert measured[1]["of"]["job_id"] == job["id"]
