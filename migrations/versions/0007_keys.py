@@ -14,7 +14,6 @@ DOCUMENT = sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "post
 # For whoever sees the jobs of all owners: name, table, columns
 OF_ALL = (
     ("ix_jobs_of_all", "jobs", ["created_at", "id"]),
-    ("ix_jobs_state_of_all", "jobs", ["state", "created_at", "id"]),
     ("ix_job_labels_of_all", "job_labels", ["name", "value", "created_at", "job_id"]),
 )
 
@@ -72,6 +71,9 @@ def upgrade() -> None:
     op.create_index("ix_gpu_use_owner", "gpu_use", ["owner", "ended_at"], unique=False)
     for name, table, columns in OF_ALL:
         op.create_index(name, table, columns, unique=False)
+    seen = sa.text("created_at > 0")
+    columns = ["state", "created_at", "id"]
+    op.create_index("ix_jobs_state_of_all", "jobs", columns, unique=False, postgresql_where=seen, sqlite_where=seen)
     _refuse_changes()
 
 
@@ -94,6 +96,7 @@ def _refuse_changes() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_jobs_state_of_all", table_name="jobs")
     for name, table, _ in reversed(OF_ALL):
         op.drop_index(name, table_name=table)
     for table in ("gpu_use", "quotas", "audit", "api_keys"):

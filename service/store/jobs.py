@@ -9,7 +9,20 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from service.specs.job import ResolvedJob
@@ -213,8 +226,10 @@ def _listing(
 def _listed_by(owner: str, label: tuple[str, str] | None = None) -> tuple[Select[str, int], tuple[Any, Any]]:
     """The owner's jobs, and what they are in order of: with a label its own rows, which an index has in that order."""
     if label is None:
-        every = select(Job.id, Job.version).where(belongs(Job.owner, owner))
-        return every, (Job.created_at, Job.id)
+        whose = (
+            Job.created_at > literal_column("0") if owner == EVERYBODY else Job.owner == owner
+        )  # as ix_jobs_state_of_all has it
+        return select(Job.id, Job.version).where(whose), (Job.created_at, Job.id)
     labelled = select(Job.id, Job.version).join(JobLabel, JobLabel.job_id == Job.id)
     its_own = (belongs(JobLabel.owner, owner), JobLabel.name == label[0], JobLabel.value == label[1])
     return labelled.where(*its_own), (JobLabel.created_at, JobLabel.job_id)

@@ -98,7 +98,15 @@ class Job(Base):
         CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
         Index("ix_jobs_created", "owner", "created_at", "id"),
         Index("ix_jobs_of_all", "created_at", "id"),
-        Index("ix_jobs_state_of_all", "state", "created_at", "id"),
+        # true of every row, so that only who says it too is served: SQLite would take this index before the partial ones below
+        Index(
+            "ix_jobs_state_of_all",
+            "state",
+            "created_at",
+            "id",
+            postgresql_where=text("created_at > 0"),
+            sqlite_where=text("created_at > 0"),
+        ),
         Index(
             "ix_jobs_waiting",
             "queue",
