@@ -156,5 +156,9 @@ def take_the_place_of_training() -> None:
     torch.OutOfMemoryError = MemoryError  # type: ignore[attr-defined]
     torch.set_num_threads = lambda n: None  # type: ignore[attr-defined]
     pipeline.run = run  # type: ignore[attr-defined]
-    sys.modules |= {"torch": torch, "worker.pipeline": pipeline}
+    launching, ranks = ModuleType("worker.launching"), ModuleType("worker.ranks")
+    launching.Ranks = object  # type: ignore[attr-defined]
+    ranks.part = lambda: None  # type: ignore[attr-defined]
+    ranks.is_about_a_peer = lambda error: False  # type: ignore[attr-defined]
+    sys.modules |= {"torch": torch, "worker.pipeline": pipeline, "worker.launching": launching, "worker.ranks": ranks}
     import worker.child  # noqa: F401
