@@ -82,7 +82,8 @@ class AsyncResults(AsyncConnection):
 
     async def measured_checkpoints(self, job_id: str, rank_by: str | None = None) -> list[dict[str, Any]]:
         """What the job's steps that measure took, in the order of their lists, or the one to choose by a measure first."""
-        return (await self._get(CheckpointList, path("jobs", job_id, "checkpoints"), rank_by=rank_by))["measured"]
+        listed = await self._get(CheckpointList, path("jobs", job_id, "checkpoints"), rank_by=rank_by)
+        return listed.get("measured", [])  # a service before these steps were listed says none
 
     async def front(self, job_id: str) -> list[FrontPoint]:
         """The checkpoints beside which no other of their step gains as much with as little drift."""

@@ -83,7 +83,8 @@ class Results(Connection):
 
     def measured_checkpoints(self, job_id: str, rank_by: str | None = None) -> list[dict[str, Any]]:
         """What the job's steps that measure took, in the order of their lists, or the one to choose by a measure first."""
-        return (self._get(CheckpointList, path("jobs", job_id, "checkpoints"), rank_by=rank_by))["measured"]
+        listed = self._get(CheckpointList, path("jobs", job_id, "checkpoints"), rank_by=rank_by)
+        return listed.get("measured", [])  # a service before these steps were listed says none
 
     def front(self, job_id: str) -> list[FrontPoint]:
         """The checkpoints beside which no other of their step gains as much with as little drift."""
