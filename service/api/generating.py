@@ -6,7 +6,6 @@ gone, or has all of it, the job goes too.
 
 import time
 from collections.abc import AsyncIterator
-from itertools import chain
 from typing import Annotated, Any
 
 from anyio import CancelScope, sleep
@@ -19,23 +18,20 @@ from starlette.concurrency import run_in_threadpool
 from service.api.access import Whose
 from service.api.acting import TheTrace
 from service.api.bodies import RawBody, read_json
-from service.api.collaborators import TheDatabase, TheDispatch, TheSettings
+from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheSettings
 from service.api.errors import BadParameter, Gone, NoSuchThing, NoWorkerFree
-from service.api.fitting import Fitting
 from service.api.problems import declared
+from service.api.reading import Reading
 from service.api.schema import GENERATION_BODY
-from service.library.check import Roots, check
-from service.settings import Settings
 from service.specs import generation
 from service.specs.checkpoint_names import CheckpointName
 from service.specs.generation import Generation
 from service.specs.job import ResolvedJob
-from service.specs.read import read_job, refusal_of
+from service.specs.read import refusal_of
 from service.specs.refusals import Refusal, SpecRefused
 from service.specs.rules import REWARDS_WRITE_NOTHING
 from service.store import checkpoints, generations, jobs, workers
-from service.store.audit import Trace
-from service.store.generations import Reading
+from service.store.generations import Reading as Text
 from service.store.session import Database
 from service.store.states import ENDED, State
 from service.store.tables import Job
@@ -83,10 +79,10 @@ class Reader:
         with CancelScope(shield=True):
             await run_in_threadpool(self._leave)
 
-    async def _look(self) -> Reading | None:
+    async def _look(self) -> Text | None:
         return await run_in_threadpool(self._read)
 
-    def _read(self) -> Reading | None:
+    def _read(self) -> Text | None:
         if time.monotonic() - self._kept_at > READER_SECONDS / 3:
             with self._database.transaction() as session:
                 generations.still_read(session, self.job_id, READER_SECONDS)
@@ -107,12 +103,15 @@ async def begun(
     database: TheDatabase,
     dispatch: TheDispatch,
     settings: TheSettings,
+    well: TheFoundWell,
+    lately: TheLately,
     trace: TheTrace,
     step: Annotated[str | None, Query(description="A step of the job; needed where several have that checkpoint.")] = None,
 ) -> AsyncIterator[Reader]:
     """A reader whose job a worker has taken; once the answer is sent, or broken off, the job is left."""
     document = read_json(raw) if raw.strip() else {}
-    written = await run_in_threadpool(_submitted, database, settings, owner, trace, job_id, global_step, step, document)
+    reading = Reading(settings, database, well, lately, trace)
+    written = await run_in_threadpool(_submitted, reading, owner, job_id, global_step, step, document)
     reader = Reader(database, written.owner, written.id)
     try:
         dispatch.ring(written.queue)
@@ -141,16 +140,14 @@ async def generate_text(reader: Annotated[Reader, Depends(begun)]) -> AsyncItera
 # -- the job ------------------------------------------------------------------------------------------------------------
 
 
-def _submitted(
-    database: Database, settings: Settings, owner: str, trace: Trace, job_id: str, number: int, step: str | None, document: Any
-) -> Job:
+def _submitted(reading: Reading, owner: str, job_id: str, number: int, step: str | None, document: Any) -> Job:
+    database = reading.database
     with database.reading() as session:
         making = jobs.get(session, owner, job_id)
         made_in = jobs.resolved(making)
         name = _checkpoint(session, job_id, made_in, number, step)
         _refuse_without_workers(session, made_in.resources.queue)
-    new = _read(name, made_in, document, making.owner, settings, database)
-    new = new._replace(trace=trace, default_quota=settings.quota)
+    new = _read(name, made_in, document, making.owner, reading)
     with database.transaction() as session:
         job = jobs.create_all(session, [new])[0]
         generations.begin(session, job.id, READER_SECONDS)
@@ -182,22 +179,16 @@ def _refuse_without_workers(session: Session, queue: str) -> None:
         raise _no_worker_free(f"No worker takes jobs of the queue {queue} now.")
 
 
-def _read(
-    name: CheckpointName, made_in: ResolvedJob, document: Any, owner: str, settings: Settings, database: Database
-) -> jobs.New:
+def _read(name: CheckpointName, made_in: ResolvedJob, document: Any, owner: str, reading: Reading) -> jobs.New:
     """The job that the request is. Raises SpecRefused with the places in the request's own body."""
-    asked = _asked(document)
-    if wrong := generation.refusals(asked, settings.generate_max_tokens):
+    asked, most_tokens = _asked(document), reading.settings.generate_max_tokens
+    if wrong := generation.refusals(asked, most_tokens):
         raise SpecRefused(wrong)
-    written = generation.document_of(name, asked, made_in, settings.generate_max_tokens)
-    roots = Roots(settings.models_root, settings.datasets_root, settings.hub, modelscope=settings.modelscope)
-    fitting = Fitting(database, roots, written)
     try:
-        read = read_job(written, lambda spec, resolved: chain(check(roots, spec, resolved), fitting(spec, resolved)))
+        return reading.new_job(owner, generation.document_of(name, asked, made_in, most_tokens))
     except SpecRefused as refused:
         moved = [Refusal(generation.place_in(refusal.place), refusal.detail) for refusal in refused.refusals]
         raise SpecRefused(dict.fromkeys(moved)) from None
-    return jobs.New(owner, written, read, settings.secret_key, settings.artifacts_ttl_seconds, fitting.least_gpu_bytes)
 
 
 def _asked(document: Any) -> Generation:
@@ -210,7 +201,7 @@ def _asked(document: Any) -> Generation:
 # -- how it ends --------------------------------------------------------------------------------------------------------
 
 
-def _end(reading: Reading | None) -> ServerSentEvent:
+def _end(reading: Text | None) -> ServerSentEvent:
     if reading is not None and reading.state == State.SUCCEEDED:
         return ServerSentEvent(event="done", data=reading.summary)
     if reading is not None and reading.state in ENDED:
