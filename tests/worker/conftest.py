@@ -1,12 +1,15 @@
 """A tokenizer and models small enough to be made on the spot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from service.store.session import Database
+from tests.running import Running, write_datasets
 
 SENTENCES = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.",
@@ -49,3 +52,21 @@ def make_llama() -> Callable[..., LlamaForCausalLM]:
         return LlamaForCausalLM(LlamaConfig(**{"vocab_size": 300, "max_position_embeddings": 256, **shape, **config}))
 
     return make
+
+
+@pytest.fixture
+def running(
+    tmp_path: Path,
+    database: Database,
+    broker_url: str,
+    make_llama: Callable[..., LlamaForCausalLM],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Iterator[Running]:
+    """Folders with a tiny model and data, and workers that a test starts itself."""
+    make_llama().save_pretrained(tmp_path / "models" / "tiny")
+    tokenizer.save_pretrained(tmp_path / "models" / "tiny")
+    write_datasets(tmp_path / "datasets" / "data")
+    service = Running(tmp_path, database, broker_url)
+    service.wipe_broker()
+    yield service
+    service.stop()

@@ -3,37 +3,16 @@
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from service.app import create_app
 from service.settings import Settings
-from service.store.session import Database
-from tests.running import Running, job, write_datasets
+from tests.running import Running, job
 from tests.servers import S3
 from tests.service.api.door import Bell, Door
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def running(
-    tmp_path: Path,
-    database: Database,
-    broker_url: str,
-    make_llama: Callable[..., LlamaForCausalLM],
-    tokenizer: PreTrainedTokenizerBase,
-) -> Iterator[Running]:
-    make_llama().save_pretrained(tmp_path / "models" / "tiny")
-    tokenizer.save_pretrained(tmp_path / "models" / "tiny")
-    write_datasets(tmp_path / "datasets" / "data")
-    service = Running(tmp_path, database, broker_url)
-    service.wipe_broker()
-    yield service
-    service.stop()
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -6,34 +6,14 @@ Two jobs with the same spec give the same curves, so each disturbed job is compa
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from service.store import slots, workers
-from service.store.session import Database
-from tests.running import Running, job, write_datasets
+from tests.running import Running, job
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def running(
-    tmp_path: Path,
-    database: Database,
-    broker_url: str,
-    make_llama: Callable[..., LlamaForCausalLM],
-    tokenizer: PreTrainedTokenizerBase,
-) -> Iterator[Running]:
-    make_llama().save_pretrained(tmp_path / "models" / "tiny")
-    tokenizer.save_pretrained(tmp_path / "models" / "tiny")
-    write_datasets(tmp_path / "datasets" / "data")
-    service = Running(tmp_path, database, broker_url)
-    service.wipe_broker()
-    yield service
-    service.stop()
 
 
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
