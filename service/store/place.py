@@ -8,7 +8,7 @@ from functools import cache
 from math import isinf
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, literal_column, select
+from sqlalchemy import Select, bindparam, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from service.specs.quota import UNLIMITED, Quota
@@ -66,13 +66,14 @@ def _before(session: Session, kind: Waiting, waiting: Waiting, most: int) -> int
 
 @cache
 def _alike(by_age: bool) -> Select[Any]:
-    """Counts the ready jobs of a kind up to :most, without :itself; `by_age` only those that are no younger than :until."""
+    """Counts the ready jobs of a kind up to :most, without :itself; `by_age` only those that the line has before it."""
     names = ("queue", "priority", "owner", "gpus", "gpu_permille", "gpu_gb", "spec_version")
     alike: Select[Any] = select(literal_column("1")).where(
         line.is_ready(Job), *(getattr(Job, name) == bindparam(name) for name in names), Job.id != bindparam("itself")
     )
     if by_age:
-        alike = alike.where(Job.created_at <= bindparam("until"))
+        older = Job.created_at < bindparam("until")
+        alike = alike.where(Job.created_at <= bindparam("until"), or_(older, Job.id < bindparam("itself")))
     return select(func.count()).select_from(alike.limit(bindparam("most")).subquery())
 
 

@@ -41,9 +41,9 @@ def test_the_position_is_that_of_the_claims_own_order(database: Database) -> Non
 
 def test_the_start_is_when_enough_slots_are_free(database: Database) -> None:
     me = enter(database, cpus=2)
-    for _ in range(2):
-        submit(database)
-    first, second, third = (submit(database) for _ in range(3))
+    for age in range(2):
+        submit(database, created_at=age)
+    first, second, third = (submit(database, created_at=age) for age in range(2, 5))
     early, late = place_all(database, me)
     assert place_of(database, first) == Place(1, None, "The jobs that run do not say yet when they end.")
     renew(database, early.held, {"position": 1, "steps": 1, "eta_seconds": 100})
@@ -51,6 +51,11 @@ def test_the_start_is_when_enough_slots_are_free(database: Database) -> None:
     assert [position(database, job_id) for job_id in (first, second, third)] == [1, 2, 3]
     assert 350 < start(database, second) - start(database, first) < 450
     assert place_of(database, third) == Place(3, None, "How long the jobs before it take is known only when they run.")
+
+
+def test_of_jobs_of_one_moment_each_has_a_place_of_its_own(database: Database) -> None:
+    alike = sorted(submit(database, created_at=7) for _ in range(3))
+    assert [position(database, job_id) for job_id in alike] == [1, 2, 3]
 
 
 def test_a_job_that_no_worker_could_begin_now_says_so(database: Database) -> None:
