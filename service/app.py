@@ -40,6 +40,7 @@ from service.api.arriving import Arriving
 from service.api.body_limit import BodyLimit
 from service.api.client_address import ClientAddress
 from service.api.cut_off import CutOff
+from service.api.first_answer import Again, again
 from service.api.following import Following
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
@@ -137,6 +138,7 @@ def create_app(
     if settings.trusted_proxies:
         app.add_middleware(ClientAddress, proxies=settings.trusted_proxies)
     problems.install(app)
+    app.add_exception_handler(Again, again)
     schema.install(app)
     return app
 

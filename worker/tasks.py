@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import datasets, files, generations, leases, limits, retention, scheduling, uploads, workers
+from service.store import datasets, files, generations, idempotency, leases, limits, retention, scheduling, uploads, workers
 from service.store.errors import WorkerIsThere, WorkerReplaced
 from service.store.session import Database
 from service.store.workers import Orders
@@ -86,6 +86,7 @@ class Worker:
             uploads.expire(session)
             generations.forget(session)
             datasets.expire_uploads(session)
+            idempotency.forget(session)
             unheard = leases.unheard(session, queues, 3 * self._settings.sweep_seconds)
         with self._database.transaction() as session:
             scheduling.tell_unreadable(session, queues)

@@ -54,8 +54,9 @@ class Code(StrEnum):
     IN_USE = "in_use"  # jobs that have not ended need it; `jobs` says which
     OFFSET_CONFLICT = "offset_conflict"  # the piece begins elsewhere than the file ends; `offset` says where it does
     PRECONDITION_FAILED = "precondition_failed"  # If-Match names another version than the job has now
-    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another body
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another request
     IDEMPOTENCY_BUSY = "idempotency_busy"  # the key is being answered now; ask again
+    ANSWER_LOST = "answer_lost"  # the key was answered with a secret that is not kept
     BAD_CURSOR = "bad_cursor"  # `after` is not of this list
     LEASE_LOST = "lease_lost"  # the attempt no longer holds the job
     WORKER_CONFLICT = "worker_conflict"  # another worker is registered under that name
@@ -75,6 +76,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.StaleVersion: (412, Code.PRECONDITION_FAILED),
     store.IdempotencyMismatch: (422, Code.IDEMPOTENCY_MISMATCH),
     store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
+    store.AnswerLost: (409, Code.ANSWER_LOST),
     store.BadCursor: (422, Code.BAD_CURSOR),
     store.LeaseLost: (409, Code.LEASE_LOST),
     store.WebhookDisabled: (409, Code.STATE_CONFLICT),

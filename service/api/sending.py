@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.access import Owner
-from service.api.acting import Acting, TheActing
+from service.api.acting import Acting, TheActing, TheDoing
 from service.api.arriving import Arriving, OtherOffset, TooMuch
 from service.api.collaborators import TheArriving, TheDatabase, TheSettings, TheStorage
 from service.api.dataset_views import VersionView, version_view
@@ -64,14 +64,14 @@ class SendingView(BaseModel):
     url: str
 
 
-@router.post("/datasets/{name}/uploads", status_code=201, responses=declared(400, 413, 422))
+@router.post("/datasets/{name}/uploads", status_code=201, responses=declared(400, 409, 413, 422))
 def create_sending(
     name: str,
     wanted: NewSending,
     response: Response,
     owner: Owner,
     settings: TheSettings,
-    acting: TheActing,
+    acting: TheDoing,
     arriving: TheArriving,
 ) -> SendingView:
     """Opens an upload, which is kept for a week. Its bytes are sent with PATCH to its `url`, in as many pieces as you like."""
@@ -81,8 +81,8 @@ def create_sending(
     with acting.transaction() as session:
         upload = datasets.begin_upload(session, owner, name, file_name, wanted.entry, wanted.size, wanted.sha256)
         acting.subject = f"{name}/{upload.id}"
-    view = _view(upload, arriving)
-    response.headers["Location"] = view.url
+        view = acting.answer(_view(upload, arriving))
+        response.headers["Location"] = view.url
     return view
 
 

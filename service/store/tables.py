@@ -546,15 +546,20 @@ class Removal(Base):
 
 
 class IdempotencyKey(Base):
-    """The first answer to a key: within a day the same key and body are given it again."""
+    """What a key made: within a day the same key and request are told of it again. A job as it stands, or the first answer."""
 
     __tablename__ = "idempotency_keys"
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    subject: Mapped[str | None]  # what was made that is no job, or was done to one
+    answer: Mapped[dict[str, Any] | None] = mapped_column(Document)  # status, headers and body, where none is secret
+    sealed: Mapped[str | None]  # the same, encrypted, where one is; neither: it was secret, and no secrets are kept
     created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_idempotency_keys_age", "created_at"),)
 
 
 class Webhook(Base):
