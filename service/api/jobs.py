@@ -83,7 +83,10 @@ def list_jobs(
     state: State | None = None,
     label: Annotated[list[str], Query(description="key:value; several must all hold.")] = [],  # noqa: B006
 ) -> Response:
-    """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind."""
+    """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind.
+
+    What `generate` writes for a reader is a job of its own while he reads, and is not listed.
+    """
     owner, database, rendered, _ = looking(request)
     labels = dict(map(_label, label))
     with database.glancing() as connection:

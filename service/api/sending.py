@@ -21,7 +21,6 @@ from service.api.arriving import Arriving, OtherOffset, TooMuch
 from service.api.collaborators import TheArriving, TheDatabase, TheSettings, TheStorage
 from service.api.dataset_views import VersionView, version_view
 from service.api.errors import BadParameter, OffsetConflict
-from service.api.openai.files import TRAINED_ON
 from service.api.problems import declared
 from service.library import datasets as library
 from service.library import uploads
@@ -34,6 +33,7 @@ from service.storage.keeping import clear_incoming, keep
 from service.storage.storage import Storage
 from service.store import datasets, files
 from service.store.errors import NotFound
+from service.store.files import TRAINED_ON
 from service.store.session import Database
 from service.store.tables import DatasetUpload
 

@@ -158,12 +158,6 @@ class Job(Base):
             postgresql_where=text("state = 'paused'"),
             sqlite_where=text("state = 'paused'"),
         ),
-        Index(
-            "ix_jobs_finished",
-            "finished_at",
-            postgresql_where=text("finished_at IS NOT NULL"),
-            sqlite_where=text("finished_at IS NOT NULL"),
-        ),
     )
 
 
@@ -281,15 +275,6 @@ class Attempt(Base):
     outcome: Mapped[str | None] = mapped_column(String(16))  # the state it ended in, or released, or lost
     reason: Mapped[str | None] = mapped_column(String(40))
     sentence: Mapped[str | None]
-
-    __table_args__ = (
-        Index(
-            "ix_attempts_finished",
-            "finished_at",
-            postgresql_where=text("finished_at IS NOT NULL"),
-            sqlite_where=text("finished_at IS NOT NULL"),
-        ),
-    )
 
 
 class Event(Base):
@@ -451,6 +436,12 @@ class File(Base):
 
     __table_args__ = (
         Index("ix_files_listed", "owner", "created_at", "id"),
+        Index(
+            "ix_files_uncounted",
+            "created_at",
+            postgresql_where=text("rows IS NULL AND purpose = 'fine-tune'"),
+            sqlite_where=text("rows IS NULL AND purpose = 'fine-tune'"),
+        ),
         Index(
             "ix_files_expiring",
             "expires_at",
@@ -643,6 +634,43 @@ class AuditEntry(Base):
     request_id: Mapped[str]
 
     __table_args__ = (Index("ix_audit_owner", "owner", "id"),)
+
+
+class RefusedEntry(Base):
+    """Requests that were refused: all that are alike on one day are one row, however many come."""
+
+    __tablename__ = "refusals"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    day: Mapped[int]  # since 1970, UTC
+    owner: Mapped[str]  # of the key; empty where it is none
+    key: Mapped[str]
+    action: Mapped[str]
+    client: Mapped[str]  # the address; empty: of more addresses than a day has rows for
+    status: Mapped[int]
+    code: Mapped[str] = mapped_column(String(64))
+    times: Mapped[int] = mapped_column(BigInteger)
+    first_at: Mapped[float]
+    last_at: Mapped[float]
+    subject: Mapped[str]  # of the last
+    request_id: Mapped[str]  # of the last
+
+    __table_args__ = (
+        Index("ix_refusals_alike", "day", "owner", "key", "action", "client", "status", "code", unique=True),
+        Index("ix_refusals_owner", "owner", "id"),
+    )
+
+
+class Count(Base):
+    """A part of a count: what is counted is the sum of its rows. Added to in the transaction of what it counts."""
+
+    __tablename__ = "counts"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    what: Mapped[str] = mapped_column(String(64))
+    label: Mapped[str] = mapped_column(String(64))
+    second: Mapped[str] = mapped_column(String(64))
+    n: Mapped[int] = mapped_column(BigInteger)
 
 
 class QuotaRow(Base):

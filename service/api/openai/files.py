@@ -28,12 +28,12 @@ from service.storage.keeping import keep
 from service.storage.storage import Storage
 from service.store import files, removals
 from service.store.errors import StoreError
+from service.store.files import TRAINED_ON
 from service.store.session import Database
 from service.store.tables import File
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
-TRAINED_ON = "fine-tune"
 PURPOSES = (TRAINED_ON, "assistants", "batch", "vision", "user_data", "evals")
 LONGEST_SECONDS = 10 * 366 * 86_400
 
