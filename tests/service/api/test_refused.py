@@ -1,7 +1,6 @@
 """Who was refused what: noted of every request that may not, and of every change that was not made."""
 
 import logging
-import threading
 
 import pytest
 from sqlalchemy import update
@@ -105,8 +104,8 @@ SCOPE = {"method": "POST", "route": type("Route", (), {"name": "create_key"}), "
 
 
 def test_what_cannot_be_written_waits_and_is_written_once(plain_door, monkeypatch, caplog):
+    monkeypatch.setattr(RefusedRequests, "_write", lambda requests: None)
     requests = RefusedRequests(plain_door.app.state.database)
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
     requests.note(SCOPE, 401, "unauthorized")
     with plain_door.app.state.database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE refusals RENAME TO elsewhere")
@@ -123,7 +122,7 @@ def test_what_cannot_be_written_waits_and_is_written_once(plain_door, monkeypatc
 
 def test_a_flood_from_many_addresses_is_held_in_little_memory(plain_door, monkeypatch):
     monkeypatch.setattr(refused, "MOST_APART", 10)
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
+    monkeypatch.setattr(RefusedRequests, "_write", lambda requests: None)
     requests = RefusedRequests(plain_door.app.state.database)
     for number in range(1000):
         requests.note({**SCOPE, "client": (f"2001:db8::{number:x}", 1)}, 401, "unauthorized")
