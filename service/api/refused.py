@@ -37,7 +37,7 @@ class RefusedRequests:
         """A request that is answered so. Of those that look only whoever may not is noted; of those that change, each."""
         route = scope.get("route")
         is_told = status in (401, 403) or (400 <= status < 500 and scope["method"] in _CHANGING)
-        if route is None or not is_told:
+        if route is None or status == 405 or not is_told:  # no operation is meant
             return
         caller = scope.get("state", {}).get("caller")
         owner, key = ("", "") if caller is None else (caller.owner, caller.key)

@@ -61,7 +61,7 @@ def test_a_change_that_was_not_made_is_noted_and_a_look_in_vain_is_not(plain_doo
     for _ in range(3):
         plain_door.post("/jobs/job-1/cancel")
     job_id = plain_door.submit()
-    plain_door.post(f"/jobs/{job_id}/resume")
+    plain_door.post(f"/jobs/{job_id}/retry")
     plain_door.get("/jobs/job-1")
     plain_door.get("/jobs?limit=0")
     plain_door.post("/nowhere")
@@ -71,7 +71,7 @@ def test_a_change_that_was_not_made_is_noted_and_a_look_in_vain_is_not(plain_doo
         ("create_job", "invalid_job"): 1,
         ("create_job", "malformed_body"): 1,
         ("cancel_job", "not_found"): 3,
-        ("resume_job", "state_conflict"): 1,
+        ("retry_job", "state_conflict"): 1,
     }
     assert found["cancel_job", "not_found"].subject == "job-1"
 
