@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -173,6 +173,11 @@ def _of_counts(counts: dict[str, Counts]) -> Iterator[Metric]:
     failures = dict.fromkeys(((str(State.FAILED), str(reason)) for reason in Reason), 0)
     ends = {(str(State.SUCCEEDED), ""): 0, (str(State.CANCELLED), ""): 0, **failures} | counts[Tally.JOBS_ENDED]
     yield _counter("finebits_jobs_ended", "Jobs that ended.", ["state", "reason"], sorted(ends.items()))
+    begun, waited = counts[Tally.JOBS_BEGUN], counts[Tally.SECONDS_WAITED]
+    waits = SummaryMetricFamily("finebits_queue_wait_seconds", "What jobs waited until they began first.", labels=["queue"])
+    for place, n in sorted(begun.items()):
+        waits.add_metric([place[0]], count_value=n, sum_value=waited.get(place, 0))
+    yield waits
     outcomes = {outcome: 0 for outcome in (*map(str, ENDED), "released", "lost")}
     outcomes |= {outcome: n for (outcome, _), n in counts[Tally.ATTEMPTS_ENDED].items()}
     told = "Attempts that ended; lost: a lease ran out, or the training process was killed."

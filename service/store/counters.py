@@ -6,7 +6,7 @@ other, in an order that nobody keeps. The sweep folds many rows into few, in one
 
 from collections import Counter
 from enum import StrEnum
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy import Table, delete, func, insert, select
 from sqlalchemy.orm import Session
@@ -25,6 +25,8 @@ class Tally(StrEnum):
     JOBS_ENDED = "jobs_ended"  # state, reason
     ATTEMPTS_ENDED = "attempts_ended"  # outcome
     LEASES_LOST = "leases_lost"  # of workers that were not heard of in time
+    JOBS_BEGUN = "jobs_begun"  # queue; by their first attempts
+    SECONDS_WAITED = "seconds_waited"  # queue; of those, until it
     WRITES_FENCED = "writes_fenced"  # of workers that no longer held their job
 
 
@@ -32,7 +34,17 @@ _INSERT = insert(cast(Table, Count.__table__))
 
 
 def add(session: Session, what: Tally, label: str = "", second: str = "", n: int = 1) -> None:
-    session.execute(_INSERT, [{"what": str(what), "label": label, "second": second, "n": n}])
+    session.execute(_INSERT, [_row(what, label, second, n)])
+
+
+def add_wait(session: Session, queue: str, seconds: float) -> None:
+    """Of a job that begins for the first time."""
+    rows = [_row(Tally.JOBS_BEGUN, queue), _row(Tally.SECONDS_WAITED, queue, n=round(seconds))]
+    session.execute(_INSERT, rows)
+
+
+def _row(what: Tally, label: str = "", second: str = "", n: int = 1) -> dict[str, Any]:
+    return {"what": str(what), "label": label, "second": second, "n": n}
 
 
 def totals(session: Session) -> dict[str, Counts]:

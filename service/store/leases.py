@@ -83,6 +83,8 @@ def _begin(session: Session, queues: Sequence[str], worker: str, lease_seconds: 
     forget_hold(session, moved)
     held = Claim(job_id, moved.attempt, worker)
     session.execute(insert(Attempt).values(job_id=job_id, number=held.attempt, worker=worker, started_at=now()))
+    if moved.attempt == 1:
+        counters.add_wait(session, moved.queue, max(0.0, (moved.started_at or 0.0) - moved.created_at))
     events.add(session, job_id, Kind.STARTED, f"Attempt {held.attempt} began on {worker}.", {"worker": worker})
     return held
 

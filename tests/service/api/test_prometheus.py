@@ -96,6 +96,8 @@ def test_jobs_queues_attempts_workers_and_gpus_are_told(own_door: Door, store: D
     assert [value(found, "finebits_jobs", state=state) for state in ("queued", "running", "paused")] == [2, 1, 0]
     assert value(found, "finebits_queue_depth", queue="default") == 2
     assert value(found, "finebits_queue_oldest_wait_seconds", queue="default") is not None
+    assert value(found, "finebits_queue_wait_seconds_count", queue="default") == 1
+    assert value(found, "finebits_queue_wait_seconds_sum", queue="default") in (0, 1)
     assert value(found, "finebits_workers", status="up") == 1
     assert value(found, "finebits_worker_jobs", worker="worker-1") == 1
     assert value(found, "finebits_worker_tokens_per_second", worker="worker-1") == 1000.5

@@ -1,21 +1,29 @@
 """Counts that never fall: raised in the commit of what they count, folded, and left by whatever is cleaned up."""
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from service.specs.reasons import Reason
 from service.store import counters, leases, wishes
+from service.store.clock import now
 from service.store.counters import WORTH_FOLDING, Counts, Tally
 from service.store.errors import LeaseLost
 from service.store.session import Database
-from service.store.tables import Count
+from service.store.tables import Count, Job
 from tests.service.store.stored import cancel, expire, hold, submit, take
 from tests.service.store.threads import at_once
 
+WAITS = ("jobs_begun", "seconds_waited")
 
-def totals(database: Database) -> dict[str, Counts]:
+
+def counted(database: Database) -> dict[str, Counts]:
     with database.reading() as session:
         return {what: counts for what, counts in counters.totals(session).items() if counts}
+
+
+def totals(database: Database) -> dict[str, Counts]:
+    """Of what ended."""
+    return {what: counts for what, counts in counted(database).items() if what not in WAITS}
 
 
 def add(database: Database, times: int, label: str = "lost") -> None:
@@ -31,10 +39,23 @@ def fold(database: Database) -> int:
         return session.scalar(select(func.count()).select_from(Count)) or 0
 
 
-def test_nothing_is_counted_where_nothing_ended(database: Database) -> None:
-    hold(database)
+def test_what_waits_and_runs_is_not_counted_but_what_it_waited_is(database: Database) -> None:
+    submit(database, created_at=1.0e9)
+    with database.transaction() as session:
+        session.execute(update(Job).values(created_at=now() - 90))
+    held = take(database)
+    assert held is not None
     submit(database)
-    assert totals(database) == {}
+    found = counted(database)
+    assert 90 <= found["seconds_waited"]["default", ""] < 120
+    expire(database, held)
+    with database.transaction() as session:
+        leases.rescue(session)
+    assert take(database) is not None  # a second attempt waited for nothing
+    again = counted(database)
+    assert {what: again[what] for what in WAITS} == {what: found[what] for what in WAITS}
+    assert found["jobs_begun"] == {("default", ""): 1}
+    assert not totals(database).keys() - {"attempts_ended", "leases_lost"}
 
 
 def test_each_end_of_a_job_and_of_an_attempt_is_counted_by_how_it_came(database: Database) -> None:

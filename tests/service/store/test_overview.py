@@ -53,6 +53,7 @@ def test_what_ended_is_counted(database: Database) -> None:
         with database.transaction() as session:
             leases.fail(session, held, Reason.BAD_ROW, "Bad.")
     counts = seen(database).counts
+    assert counts["jobs_begun"] == {("default", ""): 2}
     assert (counts["jobs_ended"], counts["attempts_ended"]) == ({("failed", "bad_row"): 2}, {("failed", ""): 2})
     assert (counts["leases_lost"], counts["writes_fenced"]) == ({}, {})
 
