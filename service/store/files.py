@@ -3,7 +3,6 @@
 The bytes come first, then the row; a file that nobody may have any more is removed by the sweep, as what jobs made is.
 """
 
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -19,10 +18,6 @@ from service.store.references import is_needed, live_references, named_in
 from service.store.tables import File, Job
 
 ROOT = "files"  # under the artifact root
-
-
-def new_id() -> str:
-    return f"file-{secrets.token_hex(12)}"
 
 
 def folder_of(file_id: str) -> str:

@@ -23,6 +23,7 @@ from service.specs.refusals import Refusal, SpecRefused
 from service.storage.keeping import keep
 from service.storage.storage import Storage
 from service.store import files
+from service.store.ids import new_id
 from service.store.tables import File
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -86,7 +87,7 @@ def look(path: Path, name: str, purpose: str, param: str) -> dict[str, Any]:
 
 def store(storage: Storage, root: Path, path: Path, name: str) -> dict[str, Any]:
     """Moves a file that came into the artifact store; what its row says of that."""
-    file_id = files.new_id()
+    file_id = new_id("file")
     key = f"{files.folder_of(file_id)}/{stored_name(name)}"
     size, sha256 = keep(storage, root, path, key)
     return {"file_id": file_id, "path": key, "size": size, "sha256": sha256}
