@@ -34,6 +34,7 @@ from service.storage.storage import Storage
 from service.store import datasets, files
 from service.store.errors import NotFound
 from service.store.files import TRAINED_ON
+from service.store.ids import new_id
 from service.store.session import Database
 from service.store.tables import DatasetUpload
 
@@ -230,7 +231,7 @@ def _kept(
     version = datasets.version_of(sha256, document)
     with database.reading() as session:
         is_there = bool(datasets.versions(session, upload.owner, upload.name, version))
-    file_id = files.new_id()
+    file_id = new_id("file")
     key = f"{files.folder_of(file_id)}/{upload.file_name}"
     size = path.stat().st_size if is_there else keep(storage, root, path, key, sha256)[0]
     acting.subject = f"{upload.name}@{version}"

@@ -3,7 +3,6 @@
 The bytes come first, then the row; a file that nobody may have any more is removed by the sweep, as what jobs made is.
 """
 
-import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
@@ -21,10 +20,6 @@ from service.store.tables import File, Job
 ROOT = "files"  # under the artifact root
 
 TRAINED_ON = "fine-tune"  # the purpose of those that are data sets
-
-
-def new_id() -> str:
-    return f"file-{secrets.token_hex(12)}"
 
 
 def folder_of(file_id: str) -> str:

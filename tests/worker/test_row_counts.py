@@ -12,6 +12,7 @@ import pytest
 
 from service.library.errors import LibraryError
 from service.store import files
+from service.store.ids import new_id
 from service.store.session import Database
 from worker.data.counting import rows_of
 from worker.row_counts import RowCounts
@@ -55,7 +56,7 @@ def test_columnar_files_are_counted(tmp_path: Path) -> None:
 
 
 def keep(database: Database, root: Path, name: str, content: str, rows: int | None = None, purpose: str = "fine-tune") -> str:
-    file_id = files.new_id()
+    file_id = new_id("file")
     path = f"{files.folder_of(file_id)}/{name}"
     (root / path).parent.mkdir(parents=True)
     (root / path).write_text(content)

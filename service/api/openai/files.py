@@ -29,6 +29,7 @@ from service.storage.storage import Storage
 from service.store import files, removals
 from service.store.errors import StoreError
 from service.store.files import TRAINED_ON
+from service.store.ids import new_id
 from service.store.session import Database
 from service.store.tables import File
 
@@ -95,7 +96,7 @@ def look(path: Path, name: str, purpose: str, param: str) -> dict[str, Any]:
 
 def store(storage: Storage, root: Path, path: Path, name: str, sha256: str | None = None) -> dict[str, Any]:
     """Moves a file that came into the artifact store; what its row says of that."""
-    file_id = files.new_id()
+    file_id = new_id("file")
     key = f"{files.folder_of(file_id)}/{stored_name(name)}"
     size, sha256 = keep(storage, root, path, key, sha256)
     return {"file_id": file_id, "path": key, "size": size, "sha256": sha256}
