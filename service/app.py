@@ -41,10 +41,12 @@ from service.api.arriving import Arriving
 from service.api.body_limit import BodyLimit
 from service.api.client_address import ClientAddress
 from service.api.cut_off import CutOff
+from service.api.first_answer import Again, again
 from service.api.following import Following
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
 from service.api.openai import files, fine_tuning, models, uploads
+from service.api.refused import RefusedRequests
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
 from service.api.shutdown import on_stop
@@ -121,6 +123,7 @@ def create_app(
     app.state.keyring = access.Keyring(database)
     app.state.following = Following(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
+    app.state.refused = RefusedRequests(database)
     app.state.exposition = prometheus.Exposition(database)
     app.state.deliverer = _deliverer(settings, database)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
@@ -141,6 +144,7 @@ def create_app(
     if settings.trusted_proxies:
         app.add_middleware(ClientAddress, proxies=settings.trusted_proxies)
     problems.install(app)
+    app.add_exception_handler(Again, again)
     schema.install(app)
     return app
 
@@ -157,6 +161,7 @@ def _living(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> Lifespan[
             with on_stop(app.state.following.close):
                 yield
             app.state.new_jobs.close()
+            await to_thread.run_sync(app.state.refused.close)
             if app.state.deliverer is not None:
                 app.state.deliverer.close()
 

@@ -84,7 +84,7 @@ class Keyring:
         if known is None:
             raise _unauthorized("This is not a key of the service.", ', error="invalid_token"')
         if known.why_not is not None:
-            raise _unauthorized(known.why_not, ', error="invalid_token"')
+            raise _unauthorized(known.why_not, ', error="invalid_token"', Caller(known.owner, known.id, frozenset()))
         if is_use_due:
             self._note_use(known)
         caller = Caller(known.owner, known.id, known.scopes)
@@ -118,12 +118,15 @@ class Keyring:
 
 async def let_in(request: Request) -> None:
     """Before anything is looked at: finds whose request it is, and whether it may. Raises Unauthorized and Forbidden."""
-    caller = await _caller(request)
+    try:
+        caller = request.state.caller = await _caller(request)
+    except Unauthorized as error:
+        request.state.caller = error.caller  # whose key it was, for the log of what was refused
+        raise
     needed = scope_of(request.scope["route"].name)
     if not caller.may(needed):
         has = ", ".join(sorted(caller.scopes)) or "none"
         raise Forbidden(f"This needs a key with the scope {needed}; this one has {has}.")
-    request.state.caller = caller
 
 
 async def _caller(request: Request) -> Caller:
@@ -155,8 +158,10 @@ def _is_old(at: float) -> bool:
     return time.monotonic() - at > KEY_SECONDS
 
 
-def _unauthorized(sentence: str, error: str) -> Unauthorized:
-    return Unauthorized(sentence, {"WWW-Authenticate": f'Bearer realm="finebits"{error}'})
+def _unauthorized(sentence: str, error: str, caller: Caller | None = None) -> Unauthorized:
+    refusal = Unauthorized(sentence, {"WWW-Authenticate": f'Bearer realm="finebits"{error}'})
+    refusal.caller = caller
+    return refusal
 
 
 def _of_caller(take: Callable[[Caller], Any]) -> Any:

@@ -30,10 +30,11 @@ from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
 from service.specs.version import SPEC_VERSION
-from service.store import audit, events, gpu_use, quotas, references, slots, tokens, webhooks
+from service.store import audit, counters, events, gpu_use, quotas, references, slots, tokens, webhooks
 from service.store.audit import Trace
 from service.store.bulk import insert_all
 from service.store.clock import now
+from service.store.counters import Tally
 from service.store.errors import BadCursor, NotFound
 from service.store.events import Kind
 from service.store.ids import new_id
@@ -42,15 +43,19 @@ from service.store.labels import note as note_labels
 from service.store.need import need_of
 from service.store.owners import EVERYBODY, belongs
 from service.store.states import ENDED, State, sources
-from service.store.tables import Job, JobLabel
+from service.store.tables import Generation, Job, JobLabel
 
 _JOBS = cast(Table, Job.__table__)
 
 # What a client that follows its jobs asks again and again, made once for the same reason.
 _IS_ITS = or_(bindparam("owner") == EVERYBODY, _JOBS.c.owner == bindparam("owner"))
+_IS_LISTED = _JOBS.c.id.not_in(select(Generation.job_id))  # what is written for a reader goes with him, and is no news to anybody
 _VERSION = select(_JOBS.c.version).where(_JOBS.c.id == bindparam("job_id"), _IS_ITS)
 _NEWEST_OF_ALL = (
-    select(_JOBS.c.id, _JOBS.c.version).order_by(_JOBS.c.created_at.desc(), _JOBS.c.id.desc()).limit(bindparam("most"))
+    select(_JOBS.c.id, _JOBS.c.version)
+    .where(_IS_LISTED)
+    .order_by(_JOBS.c.created_at.desc(), _JOBS.c.id.desc())
+    .limit(bindparam("most"))
 )
 _NEWEST = _NEWEST_OF_ALL.where(_JOBS.c.owner == bindparam("owner"))
 
@@ -191,7 +196,10 @@ def listing(
     state: State | None = None,
     labels: dict[str, str] | None = None,
 ) -> tuple[list[Listed], bool]:
-    """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive."""
+    """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive.
+
+    A text that is written for a reader is a job, too, for as long as he reads, and is not among them.
+    """
     if not labels and state is None and after is None:
         newest, whose = (_NEWEST_OF_ALL, {}) if owner == EVERYBODY else (_NEWEST, {"owner": owner})
         found = session.execute(newest, {"most": limit + 1, **whose}).all()
@@ -205,6 +213,7 @@ def _listing(
 ) -> Select[str, int]:
     asked = [*labels.items()]
     wanted, order = _listed_by(owner, *asked[:1])
+    wanted = wanted.where(_IS_LISTED)
     for name, value in asked[1:]:
         wanted = wanted.where(has_label(name, value))
     if state is not None:
@@ -253,6 +262,7 @@ def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bo
         slots.free(session, job_id)
         gpu_use.settle(session, job_id)
     if moved is not None and to in ENDED:
+        counters.add(session, Tally.JOBS_ENDED, str(to), moved.reason or "")
         webhooks.announce_end(session, moved)
     return moved
 

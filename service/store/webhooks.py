@@ -21,7 +21,7 @@ from service.store.errors import NotFound, WebhookDisabled
 from service.store.ids import new_id
 from service.store.sealed import opened, seal
 from service.store.states import State
-from service.store.tables import Job, Webhook, WebhookDelivery
+from service.store.tables import Generation, Job, Webhook, WebhookDelivery
 
 # How long an event is tried for.
 PATIENCE_SECONDS = 24 * 3600
@@ -44,7 +44,9 @@ OF_KIND: dict[str, Event] = {"alert": "fine_tuning.job.alert", "checkpoint_saved
 
 
 def announce_end(session: Session, job: Job) -> None:
-    """That a job has come to its end."""
+    """That a job has come to its end. Of a text that is written for a reader nobody else is told."""
+    if session.scalar(select(Generation.job_id).where(Generation.job_id == job.id)) is not None:
+        return
     told = {"job": job.id, "name": job.name, "state": job.state, "reason": job.reason, "sentence": job.sentence}
     _announce(session, job.owner, OF_STATE[State(job.state)], told)
 
