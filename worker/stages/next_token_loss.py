@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 
 from service.specs.training import TrainingArguments
-from worker import ranks
 from worker.data.tokenize import MASKED
 from worker.models.adapters import Model
 from worker.probes.token import evaluating, hf_model_of, logit_scale
@@ -66,12 +65,13 @@ class NextTokenLoss:
 
 
 def next_token_loss(model: Model, training: TrainingArguments) -> NextTokenLoss | None:
-    """None where the loss is another than that of the next token, the model's logits are more than its head's, or ranks share the
-    model: the head's weight is whole only within its forward pass."""
-    if ranks.n_ranks() > 1:
-        return None
+    """None where the loss is another than that of the next token, the model's logits are more than its head's, or ranks hold the
+    model in parts: the head's weight is whole only within its forward pass.
+
+    Ranks that each have the model average gradients as these are ready, the head's with all that it is used for.
+    """
     whole = hf_model_of(model)
-    if training.label_smoothing_factor or _does_more(whole):
+    if training.fsdp or training.label_smoothing_factor or _does_more(whole):
         return None
     loss = NextTokenLoss(whole.get_output_embeddings())
     return loss if _is_as_the_models_own(loss, model) else None

@@ -36,7 +36,7 @@ def pretraining(work: StepWork, run: Run) -> Path:
     trainer = Trainer(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=fillable(work, train_dataset(data)),
+        train_dataset=fillable(train_dataset(data)),
         data_collator=WithoutLogits(collate) if loss else collate,
         processing_class=tokenizer,
         compute_loss_func=loss,

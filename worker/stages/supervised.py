@@ -50,7 +50,7 @@ def supervised(work: StepWork, run: Run) -> Path:
     trainer = (PackedTrainer if step.data.sft_packing else Trainer)(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=fillable(work, rows),
+        train_dataset=fillable(rows),
         data_collator=WithoutLogits(collate) if loss else collate,
         processing_class=tokenizer,
         compute_loss_func=loss,

@@ -91,6 +91,10 @@ def test_other_losses_than_that_of_the_next_token_are_left_to_the_trainer(make_l
     assert next_token_loss(make_llama(), TrainingArguments(label_smoothing_factor=0.1)) is None
 
 
+def test_a_model_that_ranks_hold_in_parts_makes_its_logits_itself(make_llama):
+    assert next_token_loss(make_llama(), TrainingArguments(fsdp=True)) is None
+
+
 @pytest.mark.parametrize(("scale", "used"), [(0.25, False), (1.0, True)])
 def test_models_that_scale_their_logits_make_them_themselves(scale, used):
     assert (next_token_loss(CohereForCausalLM(CohereConfig(**SMALL, logit_scale=scale)), PLAIN) is not None) == used
