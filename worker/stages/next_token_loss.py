@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from service.specs.training import TrainingArguments
 from worker.data.tokenize import MASKED
@@ -75,6 +76,17 @@ def next_token_loss(model: Model, training: TrainingArguments) -> NextTokenLoss 
         return None
     loss = NextTokenLoss(whole.get_output_embeddings())
     return loss if _is_as_the_models_own(loss, model) else None
+
+
+def keep_last_activations(model: Model) -> None:
+    """The last layer's are needed again as soon as the loss is known. With no logits to be held beside them they are kept, where
+    the other layers' are computed anew: what is held at most is the same, and a pass through one layer is saved.
+    """
+    layers = [
+        layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing
+    ]
+    for layer in layers[-1:]:
+        layer.gradient_checkpointing = False
 
 
 def _does_more(whole: Any) -> bool:
