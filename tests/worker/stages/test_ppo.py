@@ -132,8 +132,7 @@ def test_ppo_target_says_which_way_the_coefficient_goes(host):
 
 def test_accumulated_batches_are_one_batch(host):
     def run(**sizes):
-        job = a_ppo_job(training={"max_steps": 1, "optim": "sgd", **sizes}, generating={"do_sample": False})
-        job["generating"] = {"do_sample": False, "max_new_tokens": 6}
+        job = a_ppo_job(training={"max_steps": 1, "optim": "sgd", **sizes})
         job["finetuning"]["ppo_epochs"] = 1
         job["finetuning"]["ppo_buffer_size"] = 1
         return host.weights(host.done(job | {"measures": {"names": ""}}))
