@@ -127,9 +127,10 @@ def test_ranks_that_share_a_model_train_what_one_process_does(host, tmp_path, st
 
 
 @pytest.mark.long
-def test_three_ranks_do_too(host):
-    three = Ranked(host, STAGES["sft"], n_ranks=3).ended_well()
-    require_equal_curves(host.done(accumulated(STAGES["sft"], 3)), three)
+@pytest.mark.parametrize("stage", ["sft", "dpo short", "rm uneven", "ppo"])
+def test_three_ranks_do_too(host, stage):
+    three = Ranked(host, STAGES[stage], n_ranks=3).ended_well()
+    require_equal_curves(host.done(accumulated(STAGES[stage], 3)), three)
 
 
 @pytest.mark.long
