@@ -29,7 +29,7 @@ STAGES = {
     "sft accumulated": a_job(training=EIGHT | {"gradient_accumulation_steps": 2}),
     "sft short": a_job(training=SHORT, data=SEVEN),
     "sft uneven": a_job(training=UNEVEN, data=ELEVEN),
-    "sft with padding": a_job(training=EIGHT, data={"ignore_pad_token_for_loss": False}),
+    "sft with padding": a_job(training=EIGHT, data={"ignore_pad_token_for_loss": False} | ELEVEN),
     "sft grouped": a_job(training=EIGHT | {"group_by_length": True}),
     "sft packed": a_job(training=EIGHT, data={"sft_packing": True}),
     "sft packed short": a_job(training=SHORT, data={"sft_packing": True, "ignore_pad_token_for_loss": False}),
