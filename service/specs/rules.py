@@ -803,10 +803,8 @@ def several_gpus_train(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     """They hold the rows of an update between them; what else a job does takes one."""
     if (spec.resources.gpus or 0) <= 1:
         return
-    place = ("resources", "gpus")
-    if any(step.finetuning.stage == "ppo" and step.do == "train" for step in job.steps):
-        yield Refusal(place, "The stage ppo takes one GPU: post its step as a job of its own, and the others with several.")
     if not any(step.do == "train" for step in job.steps):
+        place = ("resources", "gpus")
         yield Refusal(place, "Several GPUs have no effect here: no step trains, and to measure or to look at data takes one.")
 
 
