@@ -22,6 +22,7 @@ from worker.export.publishing import RECORD, publish, refuse_taken
 from worker.export.text import Text, drawn, of_examples
 from worker.export.tokenizer import write_tokenizer
 from worker.failures import JobFailure
+from worker.interruption import interruptible
 from worker.models import value_head
 from worker.models.assembly import frozen, to_write
 from worker.models.dtype import compute_dtype
@@ -73,23 +74,26 @@ def _write(work: StepWork, run: Run) -> Path:
     disk.require(work.artifacts_root, work.checkpoint_bytes, work.kept_free_bytes, "The export")
     tokenizer = load_tokenizer(work.model)
     add_template_tokens(run, work, tokenizer)
-    calibration = calibration_of(work, tokenizer)
+    with interruptible(run):
+        calibration = calibration_of(work, tokenizer)
     folder = work.folder / f"{checkpoints.PREFIX}-{NUMBER}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        dtype = _write_weights(work, tokenizer, folder)
-        write_tokenizer(tokenizer, _template(work), folder)
-        run.check()
+        with interruptible(run):
+            dtype = _write_weights(work, tokenizer, folder)
+            write_tokenizer(tokenizer, _template(work), folder)
         run.progress(phase="certifying")
         text = _text(work, run, tokenizer)
         certified = partial(_certified, work, tokenizer, folder, text)
-        found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
+        with interruptible(run):
+            found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
         if calibration is not None:
             found = quantized(work, run, folder, calibration, certified)
             dtype = f"{work.step.model.export_quantization_bit} bits (GPTQ)"
-        _write_beside(work, tokenizer, folder, dtype, found)
-        files = checkpoints.seal(folder)
+        with interruptible(run):
+            _write_beside(work, tokenizer, folder, dtype, found)
+            files = checkpoints.seal(folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
