@@ -24,8 +24,7 @@ from worker.export.tokenizer import write_tokenizer
 from worker.failures import JobFailure
 from worker.interruption import interruptible
 from worker.models import value_head
-from worker.models.assembly import frozen, to_write
-from worker.models.dtype import compute_dtype
+from worker.models.assembly import computes_in, frozen, to_write
 from worker.models.loading import load_tokenizer, refuse_small_vocabulary
 from worker.models.start import SavedAdapter, Start
 from worker.probes.report import report
@@ -127,18 +126,17 @@ def _only_adapter(start: Start) -> SavedAdapter:
 def _certified(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path, text: Text, limits: Limits) -> Certificate:
     """Whatever it was trained in, it is compared in what it computes with."""
     step, device = work.step, torch.device("cpu" if work.use_cpu else "cuda")
-    dtype = compute_dtype(device) if step.finetuning.finetuning_type == "lora" else torch.float32
     of_adapter = replace(work.start.as_trained, continued=SavedAdapter(work.name, folder))
     return certify(
-        lambda: frozen(work.start.as_trained, step, tokenizer, device),
+        lambda: frozen(work.start.as_trained, step, tokenizer, device, sparing=True),
         folder,
         tokenizer,
         text,
         device,
-        dtype,
+        computes_in(step, device),
         limits,
         step.training.per_device_eval_batch_size,
-        (lambda: frozen(of_adapter, step, tokenizer, device)) if step.export.adapter_only else None,
+        (lambda: frozen(of_adapter, step, tokenizer, device, sparing=True)) if step.export.adapter_only else None,
     )
 
 
