@@ -4,6 +4,7 @@ Both models read the same text, and answer each token of it with a distribution.
 a wrong merge, a rounding, a shard that is damaged, all of it is in the numbers. Shapes: N scored tokens, D documents.
 """
 
+import ctypes
 import gc
 import math
 from collections.abc import Callable
@@ -124,6 +125,7 @@ def certify(
     it are left its hidden states at the tokens that count, and its head. A folder that is quantized is loaded as it is. `load` is
     for what is no whole model, such as an adapter.
     """
+    _free_memory()
     base = _set_apart(Base.of(reference(), text.documents, len(tokenizer), batch_documents))
     _free_memory()
     written = _again(load or (lambda: loaded(folder, tokenizer, device, dtype)))
@@ -247,5 +249,8 @@ def _finite(value: Any) -> Any:
 
 def _free_memory() -> None:
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed for the next who asks
+    if trim is not None:
+        trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -13,8 +13,8 @@ from torch.nn.functional import linear
 
 HALF = (torch.bfloat16, torch.float16)
 
-# Numbers of a weight that are wide at once: 32 MB. A head has many times that.
-_AT_ONCE = 2**23
+# Numbers of a weight that are wide at once: 8 MB. A head has many times that.
+_AT_ONCE = 2**21
 # Norms and biases stay wide: what they take is nothing.
 _SMALL = 2**16
 
@@ -37,13 +37,13 @@ def widen(model: torch.nn.Module) -> None:
 
 
 def _linear(layer: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    made = states.new_empty(*states.shape[:-1], layer.out_features)
     rows = max(1, _AT_ONCE // layer.in_features)
-    bias = None if layer.bias is None else layer.bias.float().split(rows)
-    parts = [
-        linear(states, weight.float(), None if bias is None else bias[place])
-        for place, weight in enumerate(layer.weight.split(rows))
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    for start in range(0, layer.out_features, rows):
+        some = slice(start, start + rows)
+        bias = None if layer.bias is None else layer.bias[some].float()
+        made[..., some] = linear(states, layer.weight[some].float(), bias)
+    return made
 
 
 def _widen_while_it_acts(module: torch.nn.Module) -> None:
