@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from service.specs import extras
 from service.specs.job import ResolvedJob
 from service.specs.quota import UNLIMITED, Quota
 from service.specs.read import ReadJob
@@ -127,6 +128,7 @@ def _row(new: New) -> dict[str, Any]:
         "artifacts_ttl_seconds": resources.artifacts_ttl_seconds or new.artifacts_ttl_seconds,
         **need_of(resources, new.least_gpu_bytes).columns,
         "spec_version": SPEC_VERSION,
+        "extras": ",".join(extras.of_job(new.read.resolved)),
         "attempt": 0,
         "lost": 0,
         "retries": 0,

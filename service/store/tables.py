@@ -66,6 +66,7 @@ class Job(Base):
     gpus: Mapped[int] = mapped_column(server_default="-1")  # how many it asks for; -1: one where the worker has one
     gpu_permille: Mapped[int] = mapped_column(server_default="1000")  # of a GPU's memory: sums of thousandths are exact
     gpu_gb: Mapped[int] = mapped_column(server_default="0")  # that it needs of a GPU at the least; 0: not known
+    extras: Mapped[str] = mapped_column(String(120), default="", server_default=text("''"))  # its worker must have them: a,b
 
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token
     worker: Mapped[str | None]
@@ -116,6 +117,7 @@ class Job(Base):
             "gpu_permille",
             "gpu_gb",
             "spec_version",
+            "extras",
             "created_at",
             "id",
             postgresql_where=text("state = 'queued'"),
