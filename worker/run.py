@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from service.specs.reasons import Reason
+from service.specs.tokens import without
 from service.tracing import OFF, Tracing
 from worker.deliveries import Deliveries
 from worker.work import SavedCheckpoint
@@ -50,6 +51,7 @@ class Run:
         self.traces: Tracing = OFF
         self.deliveries: Deliveries | None = None  # None: the files are where they stay
         self.grace_seconds = 120.0
+        self.secrets: tuple[str, ...] = ()  # are said as stars, whatever they stand in
 
     def check(self) -> None:
         """Raises Stopped when it was asked for. For the time before and after training, which has its own callback."""
@@ -171,5 +173,17 @@ class Run:
         return str(path.relative_to(self._artifacts_root))
 
     def _send(self, message: str, **values: Any) -> None:
+        said = _without(values, self.secrets) if self.secrets else values
         with self._sending:
-            self._pipe.send_bytes(orjson.dumps({"message": message, **values}, option=orjson.OPT_SERIALIZE_NUMPY))
+            self._pipe.send_bytes(orjson.dumps({"message": message, **said}, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _without(value: Any, secrets: Sequence[str]) -> Any:
+    """The same with stars in place of the secrets in every text."""
+    if isinstance(value, str):
+        return without(value, secrets)
+    if isinstance(value, dict):
+        return {key: _without(one, secrets) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(one, secrets) for one in value]
+    return value

@@ -22,6 +22,7 @@ from service.api import errors as api
 from service.api.etags import quoted
 from service.api.openai import errors as openai
 from service.library.errors import LibraryError
+from service.specs.redaction import redacted
 from service.specs.refusals import SpecRefused
 from service.storage import errors as storage
 from service.store import errors as store
@@ -151,6 +152,9 @@ def problem(
 ) -> Response:
     """The answer to a request that goes wrong."""
     request_id = scope.get("state", {}).get("request_id", "")
+    # what was sent is said again in many a sentence: no credential that stood in the wrong place
+    detail = redacted(detail)
+    errors = [{name: redacted(text) for name, text in error.items()} for error in list(errors)[:MOST_ERRORS]]
     if openai.is_here(scope["path"]):
         members["error"] = openai.error_of(status, code, detail, errors)
         headers = {**openai.headers_of(status, code == Code.IDEMPOTENCY_BUSY), **(headers or {})}
@@ -159,10 +163,10 @@ def problem(
         "title": code.replace("_", " ").capitalize(),
         "status": status,
         "detail": detail,
-        "instance": scope["path"],
+        "instance": redacted(scope["path"]),
         "code": code,
         "request_id": request_id,
-        "errors": list(errors)[:MOST_ERRORS],
+        "errors": errors,
         **members,
     }
     # set here too: the answer to an unexpected error is sent from outside the middleware that sets it on all others
