@@ -10,17 +10,19 @@ from typing import Any
 
 STARS = "**********"
 
-# Each with what stays of it. The shapes are those of keys of this service and of its webhooks, and of Hugging Face's, OpenAI's,
-# GitHub's and AWS's.
+# Each with what stays of it; all take a time that grows with the text alone. The shapes are those of keys of this service and of
+# its webhooks, and of Hugging Face's, OpenAI's, GitHub's and AWS's.
 _SHAPES = (
     (re.compile(r"\b((?:bearer|basic) )[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1{STARS}"),
     (re.compile(r"\b(fb_[a-z2-7]{8}_)[a-z2-7]{32}"), rf"\1{STARS}"),
     (re.compile(r"\b(hf_|api_org_|ghp_)[A-Za-z0-9]{16,}"), rf"\1{STARS}"),
     (re.compile(r"\b(whsec_|sk-|github_pat_)[A-Za-z0-9_/+=-]{16,}"), rf"\1{STARS}"),
     (re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"), rf"\1{STARS}"),
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#@\"']+@", re.IGNORECASE), rf"\1{STARS}@"),
+    (re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)[^\s/?#@\"']{1,500}@", re.IGNORECASE), rf"\1{STARS}@"),
     (
-        re.compile(r"([?&][^=&\s\"']*(?:key|token|secret|passw|pwd|signature|auth|cred)[^=&\s\"']*=)[^&\s\"'#]+", re.IGNORECASE),
+        re.compile(
+            r"([?&][^=&\s\"']{0,40}(?:key|token|secret|passw|pwd|signature|auth|cred)[^=&\s\"']{0,40}=)[^&\s\"'#]+", re.IGNORECASE
+        ),
         rf"\1{STARS}",
     ),
 )

@@ -76,3 +76,9 @@ def test_a_token_in_its_own_place_is_taken():
 def test_a_token_is_no_name_or_label_that_a_job_is_given_later(changes):
     with pytest.raises(SpecRefused, match="looks like a key or a token"):
         read_changes(changes)
+
+
+@pytest.mark.parametrize("text", ["a", "a.", "a://", "?a", "&key", "bearer ", "hf_", "://a@"])
+def test_a_long_text_is_read_in_a_time_that_grows_with_its_length(text):
+    """Twice as much takes about twice as long; what tries every two places would take four times, and here for hours."""
+    redacted(text * (1_000_000 // len(text)))
