@@ -22,8 +22,8 @@ FAMILY = Family(
         "such a body is refused.",
         "A field of a form was kept in memory however long it was, up to FINEBITS_MAX_FILE_BYTES, and parts were not counted; a "
         "form without an end was taken. Forms are read part by part now, with bounds.",
-        "A request with both Content-Length and Transfer-Encoding left the connection open for what stood behind it; it is refused, "
-        "and the connection closed.",
+        "A request with both Content-Length and Transfer-Encoding left the connection open for what stood behind it; it is "
+        "refused, and the connection closed.",
         "POST /datasets/{name}/inspect, .../generate and .../drain read JSON whatever type it was sent as; they ask for it now.",
     ),
 )
