@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from service.specs.redaction import redacted
 from service.specs.tokens import without
 
 MOST_BYTES = 64_000_000
@@ -17,7 +18,7 @@ LEFT_OUT = b"[Finebits: the log grew too long, and lines between here and there 
 def speak_into(log: Path, secrets: Collection[str] = ()) -> None:
     """From now on standard output and standard error of this process, C libraries' too, are the log.
 
-    What Python writes there has stars in place of the secrets, whatever library says them.
+    What Python writes there has stars in place of the secrets, and of what looks like one, whatever library says it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -36,7 +37,7 @@ class _Discreet(io.TextIOWrapper):
         self._secrets = tuple(secrets)
 
     def write(self, text: str) -> int:
-        super().write(without(text, self._secrets))
+        super().write(redacted(without(text, self._secrets)))
         return len(text)
 
 

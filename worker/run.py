@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from service.specs.reasons import Reason
+from service.specs.redaction import redacted
 from service.specs.tokens import without
 from service.tracing import OFF, Tracing
 from worker.deliveries import Deliveries
@@ -61,7 +62,7 @@ class Run:
             self.deliveries.check()
 
     def event(self, kind: str, message: str, **data: Any) -> None:
-        self._send("event", kind=kind, text=message, data=data)
+        self._send("event", kind=kind, text=redacted(message), data=data)
 
     def progress(self, **values: Any) -> None:
         """What `GET /jobs/{id}` shows as progress; values stay until they are set again."""
@@ -148,7 +149,7 @@ class Run:
         self._end(outcome="succeeded")
 
     def failed(self, reason: Reason, sentence: str, details: dict[str, Any]) -> None:
-        self._end(outcome="failed", reason=str(reason), sentence=sentence, details=details)
+        self._end(outcome="failed", reason=str(reason), sentence=redacted(sentence), details=details)
 
     def stopped(self) -> None:
         self._end(outcome="stopped")

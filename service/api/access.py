@@ -130,7 +130,8 @@ async def let_in(request: Request) -> None:
 async def _caller(request: Request) -> Caller:
     settings: Settings = request.app.state.settings
     keyring: Keyring = request.app.state.keyring
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    sent = request.headers.getlist("authorization")
+    scheme, _, given = (sent[0] if len(sent) == 1 else "").partition(" ")
     if settings.api_key is None and not settings.require_key and not await _is_closed(keyring):
         refuse_other_sites(request)
         return ANYONE
