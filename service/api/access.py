@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from service.api.errors import Forbidden, Unauthorized
+from service.api.same_site import refuse_other_sites
 from service.api.scopes import scope_of
 from service.settings import Settings
 from service.specs.scopes import Scope
@@ -132,8 +133,10 @@ async def let_in(request: Request) -> None:
 async def _caller(request: Request) -> Caller:
     settings: Settings = request.app.state.settings
     keyring: Keyring = request.app.state.keyring
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    sent = request.headers.getlist("authorization")
+    scheme, _, given = (sent[0] if len(sent) == 1 else "").partition(" ")
     if settings.api_key is None and not settings.require_key and not await _is_closed(keyring):
+        refuse_other_sites(request)
         return ANYONE
     if scheme.lower() != "bearer" or not given:
         raise _unauthorized("Send the key as `Authorization: Bearer <key>`.", "")

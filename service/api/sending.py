@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from service.api.access import Owner
 from service.api.acting import Acting, TheActing, TheDoing
 from service.api.arriving import Arriving, OtherOffset, TooMuch
+from service.api.bodies import keys_come_once
 from service.api.collaborators import TheArriving, TheDatabase, TheSettings, TheStorage
 from service.api.dataset_views import VersionView, version_view
 from service.api.errors import BadParameter, OffsetConflict
@@ -65,7 +66,9 @@ class SendingView(BaseModel):
     url: str
 
 
-@router.post("/datasets/{name}/uploads", status_code=201, responses=declared(400, 409, 413, 422))
+@router.post(
+    "/datasets/{name}/uploads", status_code=201, responses=declared(400, 409, 413, 422), dependencies=[Depends(keys_come_once)]
+)
 def create_sending(
     name: str,
     wanted: NewSending,

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from service.specs.base import CommaList, Group
 
@@ -92,6 +92,11 @@ class RLHFArguments(Group):
     reward_model_type: Literal["lora", "full", "api"] = Field(
         default="lora",
         description="The type of the reward model in PPO training. Lora model only supports lora training.",
+    )
+    reward_api_key: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="What the reward API is asked with, as `Authorization: Bearer <key>`; kept encrypted, and never shown again.",
     )
 
 

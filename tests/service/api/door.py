@@ -42,7 +42,7 @@ class Door(TestClient):
     """Every answer has a request id; every one that is not good is a problem document, declared for its route."""
 
     def __init__(self, app: Any):
-        super().__init__(app, raise_server_exceptions=False)
+        super().__init__(app, "http://localhost", raise_server_exceptions=False)
         self.declared = _declared()
 
     def request(self, method: str, url: Any, **options: Any) -> Any:  # type: ignore[override]
