@@ -1,8 +1,10 @@
 """A service that is worth asking: two owners with keys of every scope, jobs in every state, and what they made."""
 
 import base64
+import hashlib
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +39,8 @@ KEYS = {
 }
 
 # What is written into everything that is whose it is, and may be in no answer to the other.
-MARKS = {"ann": "mark-of-ann-7c1f", "bob": "mark-of-bob-e09d"}
+# Made here: what stands in the source the fuzzer finds, and sends.
+MARKS = {owner: hashlib.sha256(owner.encode()).hexdigest()[:16] for owner in ("ann", "bob")}
 
 WORKER = "worker-1"
 
@@ -48,13 +51,15 @@ class World:
 
     app: Any
     keys: dict[str, str]
-    jobs: dict[str, list[str]]  # by owner
+    names: dict[str, list[Any]]  # what there is, by the first part of a path and the name of its parameter
+    bodies: dict[str, list[Any]]  # that are accepted, by operation, where the document has no examples of them
+    queries: dict[str, dict[str, Any]]  # that they need
 
 
 @contextmanager
-def a_world(folder: Path) -> Iterator[World]:
+def a_world(folder: Path, database_url: str | None = None) -> Iterator[World]:
     settings = _settings(folder)
-    database = Database(f"sqlite:///{folder}/fuzz.db")
+    database = Database(database_url or f"sqlite:///{folder}/fuzz.db")
     schema.upgrade(database)
     bell = Bell()
     app = create_app(settings, database, bell)
@@ -62,9 +67,17 @@ def a_world(folder: Path) -> Iterator[World]:
     try:
         _register(database)
         given = {name: _key(database, *what) for name, what in KEYS.items()}
-        jobs = {owner: _lived(app, database, given[owner], owner) for owner in MARKS}
-        bell.on_ring = _working_off(database, settings.artifacts_root)
-        yield World(app, given, jobs)
+        names: dict[str, list[Any]] = defaultdict(list)
+        for owner in MARKS:
+            for name, made in _lived(app, database, given[owner], owner):
+                names[name].append(made)
+        names |= {
+            "workers name": [WORKER],
+            "owners owner": [*MARKS, "root"],
+            "datasets name": [*names["datasets name"], "letters"],
+        }
+        bell.on_ring = _working_off(database)
+        yield World(app, given, names, _bodies(), QUERIES)
     finally:
         database.close()
 
@@ -84,6 +97,8 @@ def _settings(folder: Path) -> Settings:
         reward_hosts="rewards.example:8000",
         generate_wait_seconds=0,
         max_file_bytes=10_000_000,
+        rate_limit=0,
+        failed_sign_ins_per_minute=0,
     )
 
 
@@ -119,25 +134,64 @@ def _key(database: Database, owner: str, scopes: tuple[Scope, ...]) -> str:
         return keys.create(session, owner, scopes, f"{MARKS.get(owner, owner)}")[1]
 
 
-def _lived(app: Any, database: Database, key: str, owner: str) -> list[str]:
-    """Jobs of an owner that have come to different ends, with what they left; data sets, a file and a webhook."""
+def _lived(app: Any, database: Database, key: str, owner: str) -> Iterator[tuple[str, Any]]:
+    """Jobs of an owner that have come to different ends, with what they left; data sets, files, uploads and a webhook. Gives the
+    names of all of it.
+    """
     mark, root = MARKS[owner], app.state.settings.artifacts_root
     door = Door(app)  # without its lifespan, which is the fuzzer's to begin
     door.headers = {"authorization": f"Bearer {key}"}
-    ids = []
     for end in ("succeeded", "failed", "running", "pause", "cancel", "queued"):
-        ids.append(door.submit({**a_job(), "name": mark, "labels": {"whose": mark}}))
+        job_id = door.submit({**a_job(), "name": mark, "labels": {"whose": mark}})
+        yield "jobs job_id", job_id
+        yield "v1 fine_tuning_job_id", f"ft{job_id}"
         if end in ("succeeded", "failed", "running"):
-            _work(database, root, _claim(database, ids[-1]), end, mark)
+            _work(database, root, _claim(database, job_id), end, mark)
         elif end != "queued":
-            assert door.post(f"/jobs/{ids[-1]}/{end}").status_code == 200
-    rows = json.dumps([{"instruction": "a", "output": mark}]).encode()
-    assert door.put(f"/datasets/own-{owner}", params={"file_name": "a.json"}, content=rows).status_code == 201
-    chat = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]}) + "\n"
-    file = {"file": (f"{mark}.jsonl", chat.encode())}
-    assert door.post("/v1/files", data={"purpose": "fine-tune"}, files=file).status_code == 200
-    assert door.post("/webhooks", json={"url": "https://example.com/h", "description": mark}).status_code == 201
-    return ids
+            assert door.post(f"/jobs/{job_id}/{end}").status_code == 200
+    yield "jobs name", "notes.txt"
+    yield "jobs global_step", 2
+    yield from (("v1 name", model["id"]) for model in door.get("/v1/models").json()["data"])
+    yield "datasets name", _made(door.put(f"/datasets/own-{owner}", params=QUERIES["put_dataset"], content=_rows(mark)))["name"]
+    sending = {"file_name": "a.json", "size": 100}
+    yield "datasets upload_id", _made(door.post(f"/datasets/own-{owner}/uploads", json=sending))["id"]
+    file = {"file": ("a.jsonl", _chat(mark))}
+    yield "v1 file_id", _made(door.post("/v1/files", data={"purpose": "fine-tune"}, files=file))["id"]
+    upload = {"bytes": 100, "filename": f"{mark}.jsonl", "mime_type": "text/jsonl", "purpose": "fine-tune"}
+    yield "v1 upload_id", _made(door.post("/v1/uploads", json=upload))["id"]
+    hook = _made(door.post("/webhooks", json={"url": "https://example.com/h", "description": mark}))
+    yield "webhooks webhook_id", hook["id"]
+    yield "webhooks delivery_id", _made(door.post(f"/webhooks/{hook['id']}/test"))["id"]
+
+
+def _made(response: Any) -> dict[str, Any]:
+    assert response.is_success, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+def _rows(mark: str) -> bytes:
+    return json.dumps([{"instruction": "a", "output": mark}]).encode()
+
+
+def _chat(mark: str) -> bytes:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
+    return json.dumps({"messages": messages}).encode() + b"\n"
+
+
+QUERIES = {"put_dataset": {"file_name": "a.json"}}
+
+
+def _bodies() -> dict[str, list[Any]]:
+    model = {"model": "tiny", "training_file": "letters", "method": {"type": "supervised"}}
+    return {
+        "create_fine_tuning_job": [model, {**model, "seed": 3, "suffix": "x"}],
+        "put_dataset": [_rows("b"), b"[]", _rows("c") + b"]"],
+        "create_file": [{"file": _chat("b"), "purpose": purpose} for purpose in ("user_data", "batch")],
+        "add_upload_part": [{"data": _chat("b")}],
+        "create_sending": [{"file_name": "a.json", "size": 10}],
+        "continue_sending": [b"[", b"[]"],
+    }
 
 
 def _claim(database: Database, job_id: str) -> Claim:
@@ -154,7 +208,7 @@ def _work(database: Database, root: Path, held: Claim, end: str, mark: str) -> N
     made.measure(database, held, step, 2, cross_entropy=2.5)
     made.points(database, held, step, {1: 3.0, 2: 2.0})
     made.checkpoint(database, held, step, 2, {"model.safetensors": b"weights"})
-    made.artifact(database, held, root, f"{mark}.txt", mark.encode() * 5)
+    made.artifact(database, held, root, "notes.txt", mark.encode() * 5)
     (root / held.job_id / str(held.attempt) / "log.txt").write_text(f"{mark}\nanother line\n")
     if end == "succeeded":
         made.finish_step(database, held, step)
@@ -164,7 +218,7 @@ def _work(database: Database, root: Path, held: Claim, end: str, mark: str) -> N
             leases.fail(session, held, Reason.BAD_ROW, mark)
 
 
-def _working_off(database: Database, root: Path) -> Any:
+def _working_off(database: Database) -> Any:
     """Every second job that comes is done at once, and every text that somebody waits for."""
     rings = iter(range(1, 10**9))
     awaited = select(Job.id).join(Generation, Generation.job_id == Job.id).where(Job.state == State.QUEUED)
