@@ -1,7 +1,7 @@
 """`python -m tests.audit`: looks for known vulnerabilities in what constraints.txt installs, and writes a bill of materials.
 
-The bill is CycloneDX's, of the environment that this runs in. Advisories are asked of OSV, package by package, by pip-audit. If they
-cannot be asked, nothing is known, and that is said: it ends with 2 then, and with 1 where something was found.
+The bill is CycloneDX's, of the environment that this runs in. Advisories are asked of OSV, one by one, by pip-audit: where
+nobody can be asked, nothing is known, and that is said. It ends with 2 then, and with 1 where something was found.
 """
 
 import argparse

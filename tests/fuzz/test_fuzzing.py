@@ -37,7 +37,7 @@ def test_each_operation_is_asked_and_nothing_is_wrong(world: World) -> None:
 
 # What an operation says that it should not, and what is said of it.
 WRONG = {
-    "a status that is not declared": (Response(status_code=418), "Undocumented HTTP status code"),
+    "a status that is not declared": (Response(status_code=418), "Undocumented status code"),
     "another schema": (Response(b'{"data": 3}', media_type="application/json"), "Response violates schema"),
     "another type": (Response(b"hello", media_type="text/plain"), "Undocumented Content-Type"),
     "a crash": (Response(b"", 500), "Server error"),
