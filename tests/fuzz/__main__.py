@@ -10,10 +10,14 @@ import random
 import sys
 import tempfile
 import time
+from itertools import cycle
 from pathlib import Path
 
 from tests.fuzz.fuzzing import Found, Watched, at_the_borders, in_chains
 from tests.fuzz.world import KEYS, a_world
+
+# Requests in chains from one seed: what is drawn later is close to what was drawn before.
+AT_A_TIME = 250
 
 
 def main(arguments: list[str]) -> int:
@@ -27,10 +31,12 @@ def main(arguments: list[str]) -> int:
         for asked_by in KEYS:
             at_the_borders(watched, world, asked_by, asked.seed, until - time.monotonic())
             print(f"at the borders, as {asked_by}: {watched.found.requests} requests so far", flush=True)
-        n_chained = max(asked.chained, asked.requests - watched.found.requests)
-        for asked_by in KEYS:
-            in_chains(watched, world, asked_by, asked.seed, n_chained // len(KEYS) + 1, until - time.monotonic())
-            print(f"in chains, as {asked_by}: {watched.found.requests} requests so far", flush=True)
+        until_requests = watched.found.requests + max(asked.chained, asked.requests - watched.found.requests)
+        for number, asked_by in enumerate(cycle(KEYS)):
+            if watched.found.requests >= until_requests or time.monotonic() > until:
+                break
+            in_chains(watched, world, asked_by, asked.seed + number, AT_A_TIME, until - time.monotonic())
+        print(f"in chains: {watched.found.requests} requests so far", flush=True)
     print(told(watched.found, time.monotonic() - began_at))
     if watched.found.requests < asked.requests:
         print(f"The time was up after {watched.found.requests} requests of {asked.requests}: allow more --seconds.")

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import schemathesis
-from schemathesis import Case, HookContext, SerializationContext, engine
+from schemathesis import Case, HookContext, Response, SerializationContext, engine
 from schemathesis.config import SchemathesisConfig
+from schemathesis.core.failures import Failure, ServerError
 from schemathesis.engine import events
 from schemathesis.engine.recorder import RecordedScenario
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Asked
 
+from service.api.problems import Code
 from service.specs.scopes import Scope
 from tests.fuzz.world import KEYS, MARKS, World
 
@@ -165,10 +167,11 @@ def _schema(watched: Watched, world: World, asked_by: str, seed: int, phases: Se
     document = world.app.openapi()
     left_out = [{"include-operation-id": name, "enabled": False} for name in without]
     valid = [{"include-operation-id": name, "generation": {"mode": "positive"}} for name in _only_named(document)]
-    config = _config(world.keys[asked_by], seed, phases, [*left_out, *valid])
+    config = _config(world.key_for(asked_by), seed, phases, [*left_out, *valid])
     schema = schemathesis.openapi.from_dict(document, config=config)
     schema.app = watched
     schema.hook("map_case")(_nearer(document, world))
+    schema.hook("filter_failure")(_is_wrong)
     watched.begin(asked_by)
     return schema
 
@@ -222,12 +225,12 @@ def _nearer(document: dict[str, Any], world: World) -> Callable[[HookContext, Ca
         if case.meta is None or not case.meta.generation.mode.is_positive:
             return case
         drawn = random.Random(repr((case.operation.label, case.path_parameters, case.query, case.body)))
+        operation_id = case.operation.definition.raw["operationId"]
         first = case.operation.path.split("/")[1]
         for name in case.path_parameters if drawn.random() < 0.8 else ():
-            if known := world.names.get(f"{first} {name}"):
+            if known := world.names.get(f"{operation_id} {name}") or world.names.get(f"{first} {name}"):
                 case.path_parameters[name] = drawn.choice(known)
-        operation_id = case.operation.definition.raw.get("operationId")
-        if operation_id in bodies and bodies[operation_id] and drawn.random() < 0.5:
+        if bodies[operation_id] and drawn.random() < 0.5:
             case.body = copy.deepcopy(drawn.choice(bodies[operation_id]))
             case.query.update(world.queries.get(operation_id, {}))
         return case
@@ -238,6 +241,12 @@ def _nearer(document: dict[str, Any], world: World) -> Callable[[HookContext, Ca
 def _examples(operation: dict[str, Any]) -> list[Any]:
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     return [example["value"] for example in content.get("examples", {}).values()]
+
+
+def _is_wrong(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
+    """That no worker is free to write a text at once is an answer, and so it is declared."""
+    is_refusal = response.status_code == 503 and response.json()["code"] == Code.NO_WORKER_FREE
+    return not (isinstance(failure, ServerError) and is_refusal)
 
 
 def _faults(recorder: RecordedScenario, asked_by: str) -> Iterator[Fault]:

@@ -50,10 +50,14 @@ class World:
     """An application with its real middleware over a real database, and the keys that open it, by who asks."""
 
     app: Any
-    keys: dict[str, str]
+    database: Database
     names: dict[str, list[Any]]  # what there is, by the first part of a path and the name of its parameter
     bodies: dict[str, list[Any]]  # that are accepted, by operation, where the document has no examples of them
     queries: dict[str, dict[str, Any]]  # that they need
+
+    def key_for(self, asked_by: str) -> str:
+        """A new one: who may revoke keys has perhaps revoked the last."""
+        return _key(self.database, *KEYS[asked_by])
 
 
 @contextmanager
@@ -66,18 +70,14 @@ def a_world(folder: Path, database_url: str | None = None) -> Iterator[World]:
     app.state.deliverer = None  # nothing is posted to addresses that were drawn at random
     try:
         _register(database)
-        given = {name: _key(database, *what) for name, what in KEYS.items()}
         names: dict[str, list[Any]] = defaultdict(list)
         for owner in MARKS:
-            for name, made in _lived(app, database, given[owner], owner):
+            for name, made in _lived(app, database, _key(database, *KEYS[owner]), owner):
                 names[name].append(made)
-        names |= {
-            "workers name": [WORKER],
-            "owners owner": [*MARKS, "root"],
-            "datasets name": [*names["datasets name"], "letters"],
-        }
+        names |= {"workers name": [WORKER], "get_owner owner": [*MARKS], "change_owner owner": ["carol"]}
+        names["datasets name"].append("letters")
         bell.on_ring = _working_off(database)
-        yield World(app, given, names, _bodies(), QUERIES)
+        yield World(app, database, names, _bodies(), QUERIES)
     finally:
         database.close()
 
@@ -170,13 +170,13 @@ def _made(response: Any) -> dict[str, Any]:
     return made
 
 
-def _rows(mark: str) -> bytes:
-    return json.dumps([{"instruction": "a", "output": mark}]).encode()
+def _rows(mark: str) -> str:
+    return json.dumps([{"instruction": "a", "output": mark}])
 
 
-def _chat(mark: str) -> bytes:
+def _chat(mark: str) -> str:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
-    return json.dumps({"messages": messages}).encode() + b"\n"
+    return json.dumps({"messages": messages}) + "\n"
 
 
 QUERIES = {"put_dataset": {"file_name": "a.json"}}
@@ -186,11 +186,12 @@ def _bodies() -> dict[str, list[Any]]:
     model = {"model": "tiny", "training_file": "letters", "method": {"type": "supervised"}}
     return {
         "create_fine_tuning_job": [model, {**model, "seed": 3, "suffix": "x"}],
-        "put_dataset": [_rows("b"), b"[]", _rows("c") + b"]"],
+        "put_dataset": [_rows("b"), "[]", _rows("c") + "]"],
         "create_file": [{"file": _chat("b"), "purpose": purpose} for purpose in ("user_data", "batch")],
         "add_upload_part": [{"data": _chat("b")}],
         "create_sending": [{"file_name": "a.json", "size": 10}],
-        "continue_sending": [b"[", b"[]"],
+        "continue_sending": ["[", "[]"],
+        "create_upload": [{"bytes": 10, "filename": "a", "mime_type": "text/plain", "purpose": "batch"}],
     }
 
 
