@@ -9,12 +9,15 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
-from starlette.concurrency import run_in_threadpool
 
-from service.api.errors import Forbidden, Unauthorized
+from service.api.client_address import address_of
+from service.api.errors import Forbidden, TooManyRequests, Unauthorized
+from service.api.rates import Rates
 from service.api.same_site import refuse_other_sites
 from service.api.scopes import scope_of
 from service.settings import Settings
@@ -31,6 +34,9 @@ KEY_SECONDS = 3.0
 
 # What is kept of keys at most: one that was sent and is none is not kept at all.
 MOST_KEYS = 10_000
+
+# Threads that look keys up: of their own, so that endpoints that take long keep nobody from being let in, nor guesses endpoints.
+LOOKING_UP = 2
 
 # For OpenAPI. The header is read by hand: each of the framework's dependencies costs every request what five lines do not.
 SCHEME = {
@@ -70,6 +76,12 @@ class Keyring:
         self._database = database
         self._callers: dict[bytes, tuple[float, Caller]] = {}
         self._is_closed: tuple[float, bool] | None = None
+        self.threads = CapacityLimiter(LOOKING_UP)
+
+    def whose(self, sha256: bytes) -> str | None:
+        """The id of a key that opened something once. Whether it still does is another question."""
+        known = self._callers.get(sha256)
+        return None if known is None else known[1].key
 
     def look_up(self, sha256: bytes) -> Caller | None:
         """Without asking the database."""
@@ -89,10 +101,13 @@ class Keyring:
         if is_use_due:
             self._note_use(known)
         caller = Caller(known.owner, known.id, known.scopes)
+        self.keep(sha256, caller, asked_at)
+        return caller
+
+    def keep(self, sha256: bytes, caller: Caller, asked_at: float) -> None:
         if len(self._callers) >= MOST_KEYS:
             self._callers.clear()
         self._callers[sha256] = (asked_at, caller)
-        return caller
 
     def is_closed(self) -> bool | None:
         """Whether a key was ever made, without asking the database; None where that is not known."""
@@ -133,23 +148,65 @@ async def let_in(request: Request) -> None:
 async def _caller(request: Request) -> Caller:
     settings: Settings = request.app.state.settings
     keyring: Keyring = request.app.state.keyring
-    sent = request.headers.getlist("authorization")
-    scheme, _, given = (sent[0] if len(sent) == 1 else "").partition(" ")
     if settings.api_key is None and not settings.require_key and not await _is_closed(keyring):
         refuse_other_sites(request)
         return ANYONE
-    if scheme.lower() != "bearer" or not given:
+    sent = request.headers.getlist("authorization")
+    authorization = sent[0] if len(sent) == 1 else ""
+    sha256 = sha256_in(authorization)
+    if sha256 is None:
         raise _unauthorized("Send the key as `Authorization: Bearer <key>`.", "")
-    sha256 = hashlib.sha256(given.encode("latin-1", "replace")).digest()
-    if settings.api_key is not None and _is_operators(sha256, settings.api_key.get_secret_value()):
-        return OPERATOR
     known = keyring.look_up(sha256)
-    return known if known is not None else await run_in_threadpool(keyring.find, sha256, given)
+    if known is not None:
+        return known
+    if keyring.whose(sha256) is not None:
+        return await _opened(settings, keyring, sha256, _given(authorization))
+    return await _signed_in(request, settings, keyring, sha256, _given(authorization))
+
+
+async def _signed_in(request: Request, settings: Settings, keyring: Keyring, sha256: bytes, given: str) -> Caller:
+    """With a key that this process has not seen open anything. Those that open nothing count against the address: one that has
+    sent too many is refused unlooked, so that nobody can try keys, or load the database with them.
+    """
+    sign_ins: Rates = request.app.state.sign_ins
+    address = address_of(request.scope)
+    wait_seconds = await sign_ins.take(address)
+    if wait_seconds > 0:
+        detail = "Too many keys that open nothing came from this address; this one was not looked at. Try it again in a while."
+        raise TooManyRequests(detail, {"Retry-After": str(ceil(wait_seconds))})
+    opens_nothing = False
+    try:
+        return await _opened(settings, keyring, sha256, given)
+    except Unauthorized:
+        opens_nothing = True
+        raise
+    finally:
+        if not opens_nothing:
+            await sign_ins.give_back(address)
+
+
+async def _opened(settings: Settings, keyring: Keyring, sha256: bytes, given: str) -> Caller:
+    """Raises Unauthorized."""
+    if settings.api_key is not None and _is_operators(sha256, settings.api_key.get_secret_value()):
+        keyring.keep(sha256, OPERATOR, time.monotonic())
+        return OPERATOR
+    return await to_thread.run_sync(keyring.find, sha256, given, limiter=keyring.threads)
 
 
 async def _is_closed(keyring: Keyring) -> bool:
     known = keyring.is_closed()
-    return known if known is not None else await run_in_threadpool(keyring.find_whether_closed)
+    return known if known is not None else await to_thread.run_sync(keyring.find_whether_closed, limiter=keyring.threads)
+
+
+def sha256_in(authorization: str) -> bytes | None:
+    """Of the bearer key in that header; None where it has none."""
+    given = _given(authorization)
+    return hashlib.sha256(given.encode("latin-1", "replace")).digest() if given else None
+
+
+def _given(authorization: str) -> str:
+    scheme, _, given = authorization.partition(" ")
+    return given if scheme.lower() == "bearer" else ""
 
 
 def _is_operators(sha256: bytes, key: str) -> bool:

@@ -50,6 +50,7 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"  # no bearer key, or another
     FORBIDDEN = "forbidden"  # the key has not the scope that this needs
     QUOTA_REACHED = "quota_reached"  # the owner has as much as its quota allows; Retry-After says when to ask again
+    RATE_LIMITED = "rate_limited"  # too many requests of one key or address; Retry-After says when to ask again
     NOT_FOUND = "not_found"  # no such address, job, file or part of a job
     METHOD_NOT_ALLOWED = "method_not_allowed"  # the address is there, the method is not; `Allow` says which are
     GONE = "gone"  # the file was there, and is no more
@@ -88,6 +89,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.WorkerReplaced: (409, Code.WORKER_CONFLICT),
     api.Unauthorized: (401, Code.UNAUTHORIZED),
     api.Forbidden: (403, Code.FORBIDDEN),
+    api.TooManyRequests: (429, Code.RATE_LIMITED),
     api.UnreadableBody: (400, Code.MALFORMED_BODY),
     api.UnreadableRange: (400, Code.MALFORMED_REQUEST),
     api.UnsupportedMediaType: (415, Code.UNSUPPORTED_MEDIA_TYPE),

@@ -41,6 +41,8 @@ from service.store.tables import DatasetUpload
 
 router = APIRouter(tags=["data"])
 
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+
 SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -107,7 +109,7 @@ def get_sending(
     response_model=VersionView,
     status_code=201,
     responses={204: {"description": "More is to come."}, **declared(400, 404, 409, 413, 422)},
-    openapi_extra={"requestBody": {"content": {"application/offset+octet-stream": {}}}},
+    openapi_extra={"requestBody": {"content": {"application/offset+octet-stream": BYTES}}},
 )
 async def continue_sending(
     name: str,
@@ -144,7 +146,7 @@ def delete_sending(name: str, upload_id: str, owner: Owner, acting: TheActing, a
     response_model=VersionView,
     status_code=201,
     responses=declared(400, 404, 409, 413, 422),
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BYTES}}},
 )
 async def put_dataset(
     name: str,
