@@ -20,6 +20,8 @@ SCOPES: dict[str, Scope] = {
     # what they made
     "get_metrics": Scope.READ,
     "get_series": Scope.READ,
+    "get_surprisal": Scope.READ,
+    "compare_jobs": Scope.READ,
     "list_checkpoints": Scope.READ,
     "list_artifacts": Scope.READ,
     "get_artifact": Scope.READ,

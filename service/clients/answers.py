@@ -505,6 +505,7 @@ class Measure(TypedDict):
     in_jobs: bool
     default: bool
     better: Literal["lower", "higher"] | None
+    formula: str | None  # In LaTeX; null of a measure that words say better.
 
 
 class NotebookPlace(TypedDict):
