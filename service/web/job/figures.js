@@ -3,7 +3,7 @@
 const NATS = "nats/token";
 const SERIES_UNITS = { learning_rate: "per update", tokens_per_second: "tokens/s", tokens: "tokens", grad_norm: "2-norm" };
 
-const human = (name) => name.replaceAll("_", " ");
+const human = (name) => name.replaceAll("_", " ").replace("cross entropy", "cross-entropy").replace(/^kl /, "KL ");
 
 // What the loss of a stage is counted in; one of several parts has no unit.
 const lossUnit = (stage) => ({ pt: NATS, sft: NATS, rm: "nats/pair", dpo: "nats" })[stage] ?? "";
