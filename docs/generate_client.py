@@ -135,9 +135,9 @@ def written() -> dict[Path, str]:
 
 @cache
 def document() -> dict[str, Any]:
-    """The service's OpenAPI document, of our own door alone."""
+    """The service's OpenAPI document, of our own door alone, and of it what programs ask: sessions are a browser's."""
     whole = create_app(Settings(home=Path("nowhere")), database=None, dispatch=None).openapi()  # type: ignore[arg-type]
-    return whole | {"paths": {path: of for path, of in whole["paths"].items() if not path.startswith("/v1/")}}
+    return whole | {"paths": {path: of for path, of in whole["paths"].items() if not path.startswith(("/v1/", "/session"))}}
 
 
 def answered() -> set[str]:

@@ -35,6 +35,7 @@ from service.api import (
     prometheus,
     schema,
     sending,
+    sessions,
     webhooks,
     workers,
 )
@@ -128,6 +129,7 @@ def create_app(
         # each on the application itself: a router within a router would match every request twice as often
         app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401, 403))
     app.include_router(health.router)
+    app.include_router(sessions.router)
     app.include_router(dashboard.router)
 
     # the last one added stands outermost: whatever is refused has an id

@@ -1,7 +1,8 @@
 """Who may ask, and for what: whoever has a key, or the operator's own. With neither, everyone on this host.
 
-A key that was looked up is known for KEY_SECONDS without asking the database again: so long may one that is revoked, or that has
-expired, still open. What each operation needs stands in scopes.py.
+A program sends its key with each request; a browser sent it once, for a cookie (sessions.py). A key or cookie that was looked up
+is known for KEY_SECONDS without asking the database again: so long may one that is revoked, or that has expired, still open. What
+each operation needs stands in scopes.py.
 """
 
 import hashlib
@@ -14,11 +15,12 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from service.api import browsers
 from service.api.errors import Forbidden, Unauthorized
 from service.api.scopes import scope_of
 from service.settings import Settings
 from service.specs.scopes import Scope
-from service.store import keys
+from service.store import keys, sessions
 from service.store.keys import Known
 from service.store.owners import EVERYBODY
 from service.store.session import Database
@@ -30,6 +32,9 @@ KEY_SECONDS = 3.0
 
 # What is kept of keys at most: one that was sent and is none is not kept at all.
 MOST_KEYS = 10_000
+
+# The browser's, with what POST /session gave it.
+COOKIE = "finebits_session"
 
 # For OpenAPI. The header is read by hand: each of the framework's dependencies costs every request what five lines do not.
 SCHEME = {
@@ -83,15 +88,27 @@ class Keyring:
             is_use_due = known is not None and known.why_not is None and keys.is_use_due(session, known.id)
         if known is None:
             raise _unauthorized("This is not a key of the service.", ', error="invalid_token"')
-        if known.why_not is not None:
-            raise _unauthorized(known.why_not, ', error="invalid_token"')
+        caller = _caller_with(known)
         if is_use_due:
             self._note_use(known)
-        caller = Caller(known.owner, known.id, known.scopes)
-        if len(self._callers) >= MOST_KEYS:
-            self._callers.clear()
-        self._callers[sha256] = (asked_at, caller)
-        return caller
+        return self._keep(sha256, asked_at, caller)
+
+    def find_signed_in(self, sha256: bytes, token: str, operator_key: str | None) -> Caller:
+        """Whose a browser's session is. Raises Unauthorized."""
+        asked_at = time.monotonic()
+        with self._database.reading() as session:
+            found = sessions.find(session, token)
+            is_use_due = found is not None and found.key is not None and keys.is_use_due(session, found.key.id)
+        if found is None:
+            raise _unauthorized("You are signed out, or were signed in for as long as it lasts. Sign in again.", "")
+        if found.key is None:
+            if not found.is_proven_by(token, operator_key):
+                raise _unauthorized("The operator's key is another now. Sign in again.", "")
+            return self._keep(sha256, asked_at, OPERATOR)
+        caller = _caller_with(found.key)
+        if is_use_due:
+            self._note_use(found.key)
+        return self._keep(sha256, asked_at, caller)
 
     def is_closed(self) -> bool | None:
         """Whether a key was ever made, without asking the database; None where that is not known."""
@@ -107,9 +124,15 @@ class Keyring:
         return is_closed
 
     def forget(self) -> None:
-        """A key was made or revoked here: the next request sees it."""
+        """A key was made or revoked here, or a session ended: the next request sees it."""
         self._callers.clear()
         self._is_closed = None
+
+    def _keep(self, sha256: bytes, asked_at: float, caller: Caller) -> Caller:
+        if len(self._callers) >= MOST_KEYS:
+            self._callers.clear()
+        self._callers[sha256] = (asked_at, caller)
+        return caller
 
     def _note_use(self, known: Known) -> None:
         with self._database.transaction() as session:
@@ -126,24 +149,58 @@ async def let_in(request: Request) -> None:
     request.state.caller = caller
 
 
-async def _caller(request: Request) -> Caller:
+async def is_open(request: Request) -> bool:
+    """Whether no key is needed: there is none."""
+    settings: Settings = request.app.state.settings
+    if settings.api_key is not None or settings.require_key:
+        return False
+    keyring: Keyring = request.app.state.keyring
+    is_closed = keyring.is_closed()
+    return not (is_closed if is_closed is not None else await run_in_threadpool(keyring.find_whether_closed))
+
+
+async def of_key(request: Request, key: str) -> Caller:
+    """Whose a key is. Raises Unauthorized."""
     settings: Settings = request.app.state.settings
     keyring: Keyring = request.app.state.keyring
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if settings.api_key is None and not settings.require_key and not await _is_closed(keyring):
-        return ANYONE
-    if scheme.lower() != "bearer" or not given:
-        raise _unauthorized("Send the key as `Authorization: Bearer <key>`.", "")
-    sha256 = hashlib.sha256(given.encode("latin-1", "replace")).digest()
+    sha256 = hashlib.sha256(key.encode("latin-1", "replace")).digest()
     if settings.api_key is not None and _is_operators(sha256, settings.api_key.get_secret_value()):
         return OPERATOR
     known = keyring.look_up(sha256)
-    return known if known is not None else await run_in_threadpool(keyring.find, sha256, given)
+    return known if known is not None else await run_in_threadpool(keyring.find, sha256, key)
 
 
-async def _is_closed(keyring: Keyring) -> bool:
-    known = keyring.is_closed()
-    return known if known is not None else await run_in_threadpool(keyring.find_whether_closed)
+async def of_cookie(request: Request, token: str) -> Caller:
+    """Whose a browser's session is. Raises Unauthorized."""
+    settings: Settings = request.app.state.settings
+    keyring: Keyring = request.app.state.keyring
+    sha256 = hashlib.sha256(f"{COOKIE}={token}".encode("latin-1", "replace")).digest()
+    known = keyring.look_up(sha256)
+    if known is not None:
+        return known
+    operator_key = None if settings.api_key is None else settings.api_key.get_secret_value()
+    return await run_in_threadpool(keyring.find_signed_in, sha256, token, operator_key)
+
+
+async def _caller(request: Request) -> Caller:
+    if await is_open(request):
+        browsers.refuse_names_of_others(request)
+        browsers.refuse_other_pages(request)
+        return ANYONE
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and given:
+        return await of_key(request, given)
+    token = "" if scheme else request.cookies.get(COOKIE, "")
+    if not token:
+        raise _unauthorized("Send the key as `Authorization: Bearer <key>`.", "")
+    browsers.refuse_all_but_own_page(request)
+    return await of_cookie(request, token)
+
+
+def _caller_with(known: Known) -> Caller:
+    if known.why_not is not None:
+        raise _unauthorized(known.why_not, ', error="invalid_token"')
+    return Caller(known.owner, known.id, known.scopes)
 
 
 def _is_operators(sha256: bytes, key: str) -> bool:

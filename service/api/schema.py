@@ -10,7 +10,7 @@ from service.api.access import SCHEME
 from service.api.bodies import read_json, read_yaml
 from service.api.openai.uploads import Completion, NewUpload
 from service.api.problems import Problem
-from service.api.scopes import scope_of
+from service.api.scopes import SCOPES
 from service.specs import flat
 from service.specs.changes import JobChanges
 from service.specs.generation import Generation
@@ -96,8 +96,8 @@ def install(app: FastAPI) -> None:
             components.setdefault("schemas", {}).update(_schemas())
             components["securitySchemes"] = SCHEME
             for operation in (operation for path in document["paths"].values() for operation in path.values()):
-                if "401" in operation["responses"]:
-                    operation["security"] = [{name: [scope_of(operation["operationId"])]} for name in SCHEME]
+                if operation["operationId"] in SCOPES:
+                    operation["security"] = [{name: [SCOPES[operation["operationId"]]]} for name in SCHEME]
             app.openapi_schema = document
         return app.openapi_schema
 
