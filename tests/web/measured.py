@@ -77,7 +77,7 @@ def measure(database: Database, held: Claim, number: int, gain: float) -> None:
     spread = random.Random(number)
     n_tokens = [len(SCORED) + place % 5 for place in range(N_DOCUMENTS)]
     nll = [n * (6.2 - gain * share * spread.uniform(0.8, 1.2)) for n in n_tokens]
-    entropy = [n * (5.5 - 1.3 * gain * share) for n in n_tokens]
+    entropy = [n * (5.5 - gain * share * spread.uniform(1.1, 1.5)) for n in n_tokens]
     kl = [n * (0.9 * gain * share**2 * spread.uniform(0.7, 1.3)) for n in n_tokens]
     shown = {"bits": [[round(6.0 - gain * share * k, 3) for k in (4.2, 1.1, -0.6)]]}
     texts = {"texts": [{"tokens": TOKENS, "scored": SCORED}]} if number == metrics.BASE else {}
