@@ -16,7 +16,7 @@ export function number(value, digits = 4) {
 // With its interval: "2.031 ± 0.010", by the standard error's first two digits; or "2.031 [2.01, 2.05]" of an interval alone.
 export function estimate(value, standardError, interval) {
   if (value === null || value === undefined) return "–";
-  if (standardError > 0) {
+  if (standardError > 1e-9 * Math.abs(value)) {
     const decimals = Math.min(10, Math.max(0, 1 - Math.floor(Math.log10(standardError))));
     return `${fixed(value, decimals)} ± ${fixed(standardError, decimals)}`;
   }

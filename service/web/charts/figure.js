@@ -20,7 +20,7 @@ export function extents(figure) {
     ys.takeAll([point.y, point.yLow, point.yHigh]);
   }
   if (figure.origin) (xs.take(0), ys.take(0));
-  return xs.isEmpty || ys.isEmpty ? null : [xs.padded(0), ys.padded(0.06)];
+  return xs.isEmpty || ys.isEmpty ? null : [xs.padded(figure.points ? 0.06 : 0), ys.padded(0.06)];
 }
 
 class Range {

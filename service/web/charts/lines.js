@@ -77,7 +77,7 @@ class LineChart {
       cursor: { drag: { x: true, y: false, setScale: true }, points: { size: 7 } },
       scales: { x: { time: false }, y: { distr: y.log ? 3 : 1 } },
       axes: [
-        { ...ink, label: x.label, labelSize: 18, grid: { show: false }, values: (_, splits) => labels(splits) },
+        { ...ink, label: x.label, labelSize: 18, size: 34, grid: { show: false }, values: (_, splits) => labels(splits) },
         { ...ink, label: y.label, labelSize: 18, size: 62, grid: { stroke: colours.grid, width: 1 }, values: (_, splits) => (y.log ? splits.map(power) : labels(splits)) },
       ],
       series: [{}, ...seriesOf(this.figure, colours, this.hidden)],

@@ -9,8 +9,12 @@ import { labels, ticks } from "./ticks.js";
 
 export const FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif";
 
+const MOST_NAMED = 24;
+
 export function scene(figure, { width = 840, height = 480, colours = LIGHT, bare = false } = {}) {
-  const box = { left: 70, top: bare ? 14 : 44, right: width - 18, bottom: height - (bare ? 48 : 54) };
+  const named = figure.lines ?? groupsOf(figure.points);
+  const names = named.length > 1 ? legend(named, { left: 70, right: width - 18, top: bare ? 16 : 46 }, colours) : { shapes: [], height: 0 };
+  const box = { left: 70, top: (bare ? 14 : 44) + names.height, right: width - 18, bottom: height - (bare ? 48 : 54) };
   const shapes = [{ kind: "path", d: `M0 0H${width}V${height}H0Z`, fill: colours.ground }];
   if (!bare) shapes.push({ kind: "text", text: figure.title, x: box.left, y: 24, size: 16, fill: colours.ink, bold: true });
   const ends = extents(figure);
@@ -24,7 +28,7 @@ export function scene(figure, { width = 840, height = 480, colours = LIGHT, bare
   (figure.lines ?? []).forEach((one, index) => shapes.push(...lineShapes(one, at, colour(colours, one.colour ?? index))));
   shapes.push(...pointShapes(figure.points ?? [], at, colours));
   for (const mark of figure.marks ?? []) shapes.push(...markShapes(mark, box, at, colours));
-  if ((figure.lines ?? []).length > 1) shapes.push(...legend(figure.lines, box, colours));
+  shapes.push(...names.shapes);
   return { width, height, shapes, title: figure.title };
 }
 
@@ -87,26 +91,35 @@ function band(line, at) {
   return `M${over.join("L")}L${under.join("L")}Z`;
 }
 
-// The front as steps: between two of its checkpoints no more is to be had than the one on the left gives.
+// Each job's points in its colour, full where they are on its front and hollow where they are not.
 function pointShapes(points, at, colours) {
-  const shapes = [];
-  const onFront = points.filter((one) => one.front).sort((a, b) => a.x - b.x);
-  if (onFront.length) {
-    const steps = onFront.map((one, index) => (index ? `H${fixed(at.x(one.x))}V${fixed(at.y(one.y))}` : `M${fixed(at.x(one.x))} ${fixed(at.y(one.y))}`));
-    shapes.push({ kind: "path", d: steps.join(""), stroke: colours.lines[1], width: 1.5, dash: "5 4" });
-  }
-  points.forEach((one, of) => {
-    const fill = one.front ? colours.lines[1] : colours.lines[0];
-    const [x, y] = [at.x(one.x), at.y(one.y)];
-    const bars = [
-      isFinite_(one.xLow) ? `M${fixed(at.x(one.xLow))} ${fixed(y)}H${fixed(at.x(one.xHigh))}` : "",
-      isFinite_(one.yLow) ? `M${fixed(x)} ${fixed(at.y(one.yLow))}V${fixed(at.y(one.yHigh))}` : "",
-    ].join("");
-    if (bars) shapes.push({ kind: "path", d: bars, stroke: fill, width: 1.2, opacity: 0.7 });
-    shapes.push({ kind: "point", x, y, r: one.front ? 5.5 : 4.5, fill: one.front ? fill : colours.ground, stroke: fill, of });
-    shapes.push({ kind: "text", text: one.short ?? one.name, x: x + 8, y: y - 8, size: 12, fill: colours.quiet });
-  });
-  return shapes;
+  const groups = [...new Set(points.map((one) => one.group))];
+  const fronts = groups.flatMap((group) => frontShape(points.filter((one) => one.group === group && one.front), at, colours));
+  return [...fronts, ...points.flatMap((one, of) => pointShape(one, of, at, colours))];
+}
+
+const pointColour = (one, colours) => colour(colours, one.colour ?? 0);
+
+// The front as steps: between two of its checkpoints no more is to be had than the one on the left gives.
+function frontShape(points, at, colours) {
+  if (!points.length) return [];
+  const ordered = points.toSorted((a, b) => a.x - b.x);
+  const steps = ordered.map((one, index) => (index ? `H${fixed(at.x(one.x))}V${fixed(at.y(one.y))}` : `M${fixed(at.x(one.x))} ${fixed(at.y(one.y))}`));
+  return [{ kind: "path", d: steps.join(""), stroke: pointColour(points[0], colours), width: 1.5, dash: "5 4" }];
+}
+
+function pointShape(one, of, at, colours) {
+  const stroke = pointColour(one, colours);
+  const [x, y] = [at.x(one.x), at.y(one.y)];
+  const bars = [
+    isFinite_(one.xLow) ? `M${fixed(at.x(one.xLow))} ${fixed(y)}H${fixed(at.x(one.xHigh))}` : "",
+    isFinite_(one.yLow) ? `M${fixed(x)} ${fixed(at.y(one.yLow))}V${fixed(at.y(one.yHigh))}` : "",
+  ].join("");
+  return [
+    bars ? { kind: "path", d: bars, stroke, width: 1.2, opacity: 0.7 } : null,
+    { kind: "point", x, y, r: one.front ? 5.5 : 4.5, fill: one.front ? stroke : colours.ground, stroke, of },
+    { kind: "text", text: one.short ?? one.name, x: x + 8, y: y - 8, size: 12, fill: colours.quiet },
+  ].filter(Boolean);
 }
 
 function markShapes(mark, box, at, colours) {
@@ -119,15 +132,24 @@ function markShapes(mark, box, at, colours) {
   return shapes;
 }
 
-function legend(lines, box, colours) {
+function groupsOf(points) {
+  const known = new Map(points.map((one) => [one.group, { name: one.group, colour: one.colour }]));
+  return [...known.values()].filter((one) => one.name);
+}
+
+// In rows above the curves, where they are in nobody's way. How wide a text is is guessed from its letters.
+function legend(lines, { left, right, top }, colours) {
   const shapes = [];
-  lines.slice(0, 12).forEach((one, index) => {
-    const y = box.top + 14 + 17 * index;
+  let [x, y] = [left, top];
+  lines.slice(0, MOST_NAMED).forEach((one, index) => {
+    const width = 40 + 7 * one.name.length;
+    if (x > left && x + width > right) [x, y] = [left, y + 18];
     const stroke = colour(colours, one.colour ?? index);
-    shapes.push({ kind: "path", d: `M${box.right - 22} ${y - 4}H${box.right}`, stroke, width: 2.5, dash: one.dashed ? "6 4" : undefined });
-    shapes.push({ kind: "text", text: one.name, x: box.right - 28, y, anchor: "end", size: 12, fill: colours.ink });
+    shapes.push({ kind: "path", d: `M${x} ${y - 4}h20`, stroke, width: 2.5, dash: one.dashed ? "6 4" : undefined });
+    shapes.push({ kind: "text", text: one.name, x: x + 26, y, size: 12, fill: colours.ink });
+    x += width;
   });
-  return shapes;
+  return { shapes, height: y - top + 20 };
 }
 
 const fixed = (value) => Number(value.toFixed(2));

@@ -27,7 +27,7 @@ function powers(low, high) {
 // All with as many decimals as tell neighbours apart: 0.10, 0.15, 0.20.
 export function labels(values) {
   const gap = values.length > 1 ? Math.min(...values.slice(1).map((value, index) => Math.abs(value - values[index]))) : Math.abs(values[0] ?? 1);
-  const decimals = Math.min(8, Math.max(0, -Math.floor(Math.log10(gap || 1) + 1e-9)));
+  const decimals = [0, 1, 2, 3, 4, 5, 6, 7, 8].find((many) => Math.abs(gap * 10 ** many - Math.round(gap * 10 ** many)) < 1e-6 * gap * 10 ** many) ?? 8;
   return values.map((value) => label(value, decimals));
 }
 

@@ -42,7 +42,7 @@ function ofStep(job, step, checkpoints, measured, front, signal) {
   const columns = COLUMNS.filter((name) => measured.some((entry) => entry.measures[name]));
   const base = measured.find((entry) => entry.checkpoint === "base" && entry.split !== "anchor");
   const rows = [base ? baseRow(base, columns) : null, ...checkpoints.map((one) => row(job, one, measured, columns))];
-  const head = ["checkpoint", ...columns.map((name) => [name, unitOf(measured, name)]), "gain", "alerts", "files"];
+  const head = ["checkpoint", ...columns.map((name) => ({ name, label: name, unit: unitOf(measured, name) })), { label: "gain", unit: "bits/token" }, "alerts", "files"];
   const chart = scatterChart(gainFigure([{ name: "", entries: measured, front }], { step }), { signal });
   return h(
     "section",
@@ -53,7 +53,11 @@ function ofStep(job, step, checkpoints, measured, front, signal) {
   );
 }
 
-const headCell = (cell) => (Array.isArray(cell) ? h("th", { scope: "col", class: "number" }, h("a", { href: to(`/measures/${cell[0]}`) }, cell[0]), h("br"), h("span", { class: "small" }, cell[1])) : h("th", { scope: "col" }, cell));
+function headCell(cell) {
+  if (typeof cell === "string") return h("th", { scope: "col" }, cell);
+  const { name, label, unit } = cell;
+  return h("th", { scope: "col", class: "number" }, name ? h("a", { href: to(`/measures/${name}`) }, label) : label, h("br"), h("span", { class: "small" }, unit));
+}
 
 const unitOf = (measured, name) => {
   const unit = measured.find((entry) => entry.measures[name])?.measures[name].unit;

@@ -31,8 +31,8 @@ class Curves {
     this.charts = new Map();
     this.chosen = { series: query.getAll("series"), measures: query.getAll("measure") };
     this.choice = { series: h("div", { class: "row chips", role: "group", "aria-label": "Series that are drawn" }), measures: h("div", { class: "row chips", role: "group", "aria-label": "Measures that are drawn" }) };
-    this.places = { series: h("div", { class: "charts" }), measures: h("div", { class: "charts" }), gain: h("div", { class: "charts" }), alerts: h("div", {}) };
-    fill(place, steps(job, step), h("h2", {}, "Training"), this.choice.series, this.places.series, this.places.alerts, h("h2", {}, "Measured, in bits"), this.choice.measures, this.places.gain, this.places.measures);
+    this.places = { series: h("div", { class: "charts" }), measures: h("div", { class: "charts" }), alerts: h("div", {}) };
+    fill(place, steps(job, step), h("h2", {}, "Training"), this.choice.series, this.places.series, this.places.alerts, h("h2", {}, "Measured, in bits"), this.choice.measures, this.places.measures);
   }
 
   async begin() {
@@ -84,7 +84,7 @@ class Curves {
     const names = [...new Set(this.entries.flatMap((entry) => Object.keys(entry.measures)))].sort();
     const shown = this.shown("measures", names, MEASURES);
     this.choose("measures", names, shown);
-    this.draw("gain", this.places.gain, gainFigure([{ name: "", entries: this.entries, front: this.front }], { step: this.step.name }));
+    this.draw("gain", this.places.measures, gainFigure([{ name: "", entries: this.entries, front: this.front }], { step: this.step.name }));
     const counted = this.step.do === "train" ? "update" : "place in the list";
     for (const name of shown) this.draw(`measures ${name}`, this.places.measures, measureFigure(name, [{ name: "", entries: this.entries }], { step: this.step.name, counted }));
     const fired = this.entries.flatMap((entry) => entry.alerts.map((alert) => [alert, entry]));

@@ -3,7 +3,7 @@
 const NATS = "nats/token";
 const SERIES_UNITS = { learning_rate: "per update", tokens_per_second: "tokens/s", tokens: "tokens", grad_norm: "2-norm" };
 
-const human = (name) => name.replaceAll("_", " ");
+const human = (name) => name.replaceAll("_", " ").replace("cross entropy", "cross-entropy").replace(/^kl /, "KL ");
 
 // What the loss of a stage is counted in; one of several parts has no unit.
 const lossUnit = (stage) => ({ pt: NATS, sft: NATS, rm: "nats/pair", dpo: "nats" })[stage] ?? "";
@@ -18,8 +18,8 @@ export function seriesFigure(name, many, { step, marks = [], whole } = {}) {
   const lines = many.map(({ name: line, series, colour }) => ({ name: line, x: series.step, y: series.value, colour }));
   const label = seriesLabel(name, many[0]?.stage);
   return {
-    name: `${name}-${step}`,
-    title: `${capital(human(name))} of ${step}`,
+    name: `${name}-${step ?? "compared"}`,
+    title: titled(human(name), step),
     x: { label: "update", name: "update" },
     y: { label },
     lines,
@@ -41,8 +41,8 @@ export function measureFigure(measure, many, { step, counted = "update" }) {
   const lines = many.flatMap(({ name, entries, colour }) => linesOf(measure, name, entries, colour));
   const unit = many.flatMap(({ entries }) => entries).find((entry) => entry.measures[measure])?.measures[measure].unit;
   return {
-    name: `${measure}-${step}`.replaceAll(":", "-"),
-    title: `${capital(human(measure))} of ${step}`,
+    name: `${measure}-${step ?? "compared"}`.replaceAll(":", "-"),
+    title: titled(human(measure), step),
     x: { label: counted, name: counted },
     y: { label: unit && unit !== "1" ? `${human(measure)}, ${unit}` : human(measure) },
     lines,
@@ -94,11 +94,11 @@ const short = (value) => (value === null ? "unknown" : String(Number(value.toPre
 // Gain: how much the cross-entropy of the task's text fell. Drift: D(base ‖ checkpoint), on the anchor where there is one. `ofFront`
 // is [{step, global_step}] of GET /jobs/{id}/checkpoints.
 export function gainFigure(many, { step }) {
-  const points = many.flatMap(({ name, entries, front, measured }) => pointsOf(entries, name, front, measured));
+  const points = many.flatMap(({ name, entries, front, colour }) => pointsOf(entries, name, front, colour));
   const isAnchor = points.some((point) => point.split === "anchor");
   return {
-    name: `gain-and-drift-${step}`,
-    title: `Gain against drift of ${step}`,
+    name: `gain-and-drift-${step ?? "compared"}`,
+    title: titled("gain against drift", step),
     x: { label: `drift: KL from the base${isAnchor ? ", anchor" : ""}, bits/token`, name: "drift" },
     y: { label: "gain: cross-entropy lost, bits/token", name: "gain" },
     points,
@@ -107,7 +107,7 @@ export function gainFigure(many, { step }) {
   };
 }
 
-function pointsOf(entries, name, front, measured = {}) {
+function pointsOf(entries, name, front, colour) {
   const isOnFront = new Set(front.map((one) => `${one.step} ${one.global_step}`));
   const numbers = [...new Set(entries.map((entry) => entry.checkpoint))].filter((one) => one !== "base");
   return numbers.flatMap((checkpoint) => {
@@ -119,7 +119,7 @@ function pointsOf(entries, name, front, measured = {}) {
     const drift = from.measures.kl_from_base;
     return [
       {
-        name: [name, `checkpoint ${measured[checkpoint] ?? checkpoint}`].filter(Boolean).join(", "),
+        name: [name, `checkpoint ${checkpoint}`].filter(Boolean).join(", "),
         short: String(checkpoint),
         x: drift.value,
         xLow: drift.interval?.[0],
@@ -129,10 +129,14 @@ function pointsOf(entries, name, front, measured = {}) {
         yHigh: gain.interval ? -gain.interval[0] : undefined,
         front: isOnFront.has(`${of[0].step} ${checkpoint}`),
         split: from.split,
+        group: name,
+        colour,
         checkpoint,
       },
     ];
   });
 }
+
+const titled = (what, step) => (step ? `${capital(what)} of ${step}` : capital(what));
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -64,7 +64,7 @@ async function curves(jobs, place, signal) {
   for (const name of names) {
     const those = jobs.filter((one) => has(one, name));
     const read = async (points) =>
-      seriesFigure(name, await Promise.all(those.map(async (one) => ({ name: one.name, colour: one.colour, stage: one.step.stage, series: await get(`/jobs/${one.id}/metrics/series`, { query: { name, step: one.step.name, points }, signal }) }))), { step: "jobs" });
+      seriesFigure(name, await Promise.all(those.map(async (one) => ({ name: one.name, colour: one.colour, stage: one.step.stage, series: await get(`/jobs/${one.id}/metrics/series`, { query: { name, step: one.step.name, points }, signal }) }))), {});
     const figure = await read(POINTS);
     place.append(lineChart({ ...figure, whole: () => read(null) }, { signal }).element);
   }
@@ -73,10 +73,10 @@ async function curves(jobs, place, signal) {
 
 function measures(jobs, { gain, measures: place }, signal) {
   const known = jobs.filter((one) => one.entries.length);
-  const points = gainFigure(known.map(({ name, entries, front }) => ({ name, entries, front })), { step: "jobs" });
+  const points = gainFigure(known.map(({ name, entries, front, colour }) => ({ name, entries, front, colour })), {});
   if (points.points.length) gain.append(scatterChart(points, { signal }).element);
   for (const measure of MEASURES.filter((name) => known.some((one) => one.entries.some((entry) => entry.measures[name])))) {
-    const figure = measureFigure(measure, known.map(({ name, entries, colour }) => ({ name, entries, colour })), { step: "jobs" });
+    const figure = measureFigure(measure, known.map(({ name, entries, colour }) => ({ name, entries, colour })), {});
     place.append(lineChart(figure, { signal }).element);
   }
 }

@@ -48,7 +48,7 @@ function showHead(head, job, onJob) {
     head,
     h("div", { class: "head" }, h("div", { class: "row" }, h("h1", {}, job.name ?? job.id), h("span", { class: "state", "data-state": job.state }, wish(job))), h("div", { class: "row" }, compare, actionsOf(job, onJob))),
     h("div", { class: "now" }),
-    job.sentence ? h("p", { class: job.state === "failed" ? "refused" : "notice" }, job.sentence, job.reason ? h("code", { class: "reason" }, ` ${job.reason}`) : null) : null,
+    job.sentence ? h("p", { class: { failed: "refused", succeeded: "quiet" }[job.state] ?? "notice" }, job.sentence, job.reason ? h("code", { class: "reason" }, ` ${job.reason}`) : null) : null,
     job.notices.map((notice) => h("p", { class: "notice" }, h("code", {}, notice.pointer), " ", notice.detail)),
   );
   showProgress(head, job);
