@@ -12,10 +12,10 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.settings import Settings
-from service.store import jobs, keys, schema
-from service.store.session import Database
 from service.specs.read import read_job
 from service.specs.scopes import Scope
+from service.store import jobs, keys, schema
+from service.store.session import Database
 from tests.service import shelves
 from tests.service.api.door import Bell
 from tests.specs.job_documents import a_job

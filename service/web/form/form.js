@@ -6,7 +6,7 @@ import { at, put } from "./values.js";
 
 // What stands in sight; the rest of a group opens.
 const FIRST = {
-  null: ["name"],
+  null: ["name", "do"],
   model: ["model_name_or_path", "adapter_name_or_path", "quantization_bit"],
   data: ["dataset", "template", "cutoff_len", "val_size"],
   finetuning: ["stage", "finetuning_type", "lora_rank", "lora_target"],
@@ -21,7 +21,7 @@ export class Form {
     this.fields = new Map();
     this.cards = groups.map((group) => this.card(group, lists));
     this.steps = h("p", { class: "notice" });
-    this.element = h("div", { class: "stack" }, search(this), this.summary(), this.cards.map(({ element }) => element));
+    this.element = h("div", { class: "stack" }, search(this), this.steps, this.cards.map(({ element }) => element));
     this.showSteps();
   }
 
@@ -71,10 +71,6 @@ export class Form {
     }
   }
 
-  summary() {
-    return this.steps;
-  }
-
   showSteps() {
     const steps = this.document.steps ?? [];
     this.steps.hidden = !steps.length;
@@ -104,8 +100,8 @@ export class Form {
 }
 
 function search(form) {
-  const field = h("input", { id: "find", type: "search", placeholder: "Find an argument by its name or meaning", "aria-label": "Find an argument", "data-filter": "", autocomplete: "off", oninput: (event) => form.find(event.target.value) });
-  return field;
+  const told = (event) => form.find(event.target.value);
+  return h("input", { id: "find", type: "search", placeholder: "Find an argument by its name or meaning", "aria-label": "Find an argument", "data-filter": "", autocomplete: "off", oninput: told });
 }
 
 function openTo(element) {

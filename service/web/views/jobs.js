@@ -28,7 +28,7 @@ function filters(asked, changed) {
   const read = (text) => text.split(",").map((one) => one.trim()).filter((one) => /[:=]/.test(one));
   const label = h("input", { id: "label", type: "search", value: asked.label.join(", "), placeholder: "team:nlp, run:3", oninput: (event) => ((asked.label = read(event.target.value)), soon()) });
   const field = (id, title, input) => h("div", { class: "field" }, h("label", { for: id }, title), input);
-  return h("form", { class: "filters", role: "search", "aria-label": "Which jobs", onsubmit: (event) => event.preventDefault() }, field("state", "State", state), field("name", "Name", name), field("label", "Labels", label));
+  return h("form", { class: "filters job-filters", role: "search", "aria-label": "Which jobs", onsubmit: (event) => event.preventDefault() }, field("state", "State", state), field("name", "Name", name), field("label", "Labels", label));
 }
 
 // What is shown: the first page, which is looked at again and again, and those behind it that were asked for.
