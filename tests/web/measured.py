@@ -90,7 +90,9 @@ def measure(database: Database, held: Claim, number: int, gain: float) -> None:
         _row(number, "kl_from_base", sum(kl) / tokens, 0.03, "bits/token", None),
     ]
     with made.behind_the_fence(database, held) as session:
-        metrics.record_measurement(session, held, "sft", number, "validation", {**sums, "text": "same", "shown": {**texts, **shown}})
+        metrics.record_measurement(
+            session, held, "sft", number, "validation", {**sums, "text": "same", "shown": {**texts, **shown}}
+        )
         metrics.record(session, held, "sft", "validation", rows)
         if number != metrics.BASE:
             alerts.record(session, held, "sft", "validation", [_collapse(number, gain * share)])
