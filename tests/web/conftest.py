@@ -1,46 +1,49 @@
-"""A real browser before a real service. Whatever the page complains of, its policy's refusals among them, fails the test."""
+"""One browser for all tests of the dashboard, a page that may complain of nothing, and the service that it looks at."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
 
-from tests.web import browsing
-from tests.web.site import Site, served
-
-playwright = pytest.importorskip("playwright.sync_api")
+from tests.web.chromium import Complaints, chromium, executable
+from tests.web.standing import Standing, standing
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator["playwright.Browser"]:
-    if not browsing.PROGRAM:
-        pytest.skip("there is no Chromium here; Debian's package is `chromium`")
-    with browsing.chromium() as browser:
-        yield browser
+def browser() -> Iterator[Browser]:
+    if executable() is None:
+        pytest.skip("there is no Chromium here")
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the page said was wrong. A test that had it complain empties this."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
+    context = browser.new_context(accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    Complaints(page, complaints)
+    yield page
+    context.close()
+    assert complaints == []
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """One for all tests of a file: what one test leaves, the next finds."""
-    with served(Path(tmp_path_factory.mktemp("site"))) as running:
-        yield running
+    with standing(Path(tmp_path_factory.mktemp("site"))) as service:
+        yield service
 
 
 @pytest.fixture
-def new_site(tmp_path: Path) -> Iterator[Site]:
+def new_site(tmp_path: Path) -> Iterator[Standing]:
     """One of the test's own."""
-    with served(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def page(chromium: "playwright.Browser") -> Iterator["playwright.Page"]:
-    """A page of a browser that knows nothing. `page.complaints` is what it has said on its console."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    context.set_default_timeout(20_000)
-    opened = context.new_page()
-    complaints = browsing.complaints(opened)
-    opened.complaints = complaints
-    yield opened
-    context.close()
-    assert complaints == []
+    with standing(tmp_path) as service:
+        yield service

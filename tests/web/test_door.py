@@ -9,14 +9,14 @@ from service.specs.scopes import Scope
 from service.store import events, jobs, leases, wishes
 from tests.service.api import made
 from tests.service.store import staffed
-from tests.web.browsing import inaccessible
-from tests.web.cable import Cable
+from tests.web.chromium import inaccessible
+from tests.web.wire import Wire
 
 
 def test_a_key_signs_in_and_leads_to_where_one_was_going(page, new_site):
     key = new_site.a_key("ann")
     new_site.submit("ann", name="hers")
-    page.goto(f"{new_site.url}/#/jobs?state=queued")
+    page.goto(f"{new_site.url}#/jobs?state=queued")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     page.get_by_label("Key").fill(key[:-1] + ("a" if key[-1] != "a" else "b"))
     page.get_by_role("button", name="Sign in").click()
@@ -30,12 +30,12 @@ def test_a_key_signs_in_and_leads_to_where_one_was_going(page, new_site):
     assert page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})") == "{}"
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    page.goto(f"{new_site.url}/#/jobs")
+    page.goto(f"{new_site.url}#/jobs")
     expect(page.get_by_label("Key")).to_be_visible()
 
 
 def test_a_job_goes_from_the_form_to_its_page_and_a_refusal_stands_at_its_field(page, site):
-    page.goto(f"{site.url}/#/submit")
+    page.goto(f"{site.url}#/submit")
     _field(page, "model-model_name_or_path").fill("tinny")
     _field(page, "data-dataset").fill("letters")
     _field(page, "data-template").fill("chatml")
@@ -81,7 +81,7 @@ def _state(site, job_id):
 
 
 def test_a_job_is_written_as_text_too_and_its_refusals_are_listed(page, site):
-    page.goto(f"{site.url}/#/submit")
+    page.goto(f"{site.url}#/submit")
     page.get_by_role("button", name="Text").click()
     page.get_by_label("The job as JSON or YAML").fill(
         "name: from yaml\nmodel: {model_name_or_path: tiny}\ndata: {dataset: leters}\n"
@@ -98,7 +98,7 @@ def test_a_job_is_written_as_text_too_and_its_refusals_are_listed(page, site):
 def test_the_list_is_filtered_by_its_address_and_goes_on_page_by_page(page, new_site):
     for number in range(60):
         new_site.submit(name=f"tune {number}", labels={"team": "a" if number % 2 else "b"})
-    page.goto(f"{new_site.url}/#/jobs")
+    page.goto(f"{new_site.url}#/jobs")
     rows = page.locator("tbody tr")
     expect(rows).to_have_count(50)
     page.get_by_role("button", name="50 more").click()
@@ -134,10 +134,10 @@ def test_the_overview_tells_what_happens_while_it_is_looked_at(page, new_site):
 
 
 def test_a_stream_that_is_cut_goes_on_and_every_event_comes_once(page, new_site):
-    cable = Cable(int(new_site.url.rsplit(":", 1)[1]))
+    wire = Wire(new_site.port)
     job_id = new_site.submit()
     held = made.claim(new_site.database)
-    page.goto(cable.url)
+    page.goto(f"http://127.0.0.1:{wire.port}")
     page.evaluate(
         """async (path) => {
             const { stream } = await import("/web/stream.js");
@@ -148,12 +148,12 @@ def test_a_stream_that_is_cut_goes_on_and_every_event_comes_once(page, new_site)
         f"/jobs/{job_id}/events/stream",
     )
     _until_told(page, new_site, job_id)
-    cable.cut()
+    wire.cut()
     expect(page.get_by_text("Reconnecting")).to_be_visible()
     for number in range(3):
         with made.behind_the_fence(new_site.database, held) as session:
             events.add(session, job_id, events.Kind.CHECKPOINT_SAVED, f"number {number}")
-    cable.mend()
+    wire.mend()
     expect(page.get_by_text("Reconnecting")).to_be_hidden()
     with new_site.database.transaction() as session:
         leases.succeed(session, held)
@@ -164,7 +164,7 @@ def test_a_stream_that_is_cut_goes_on_and_every_event_comes_once(page, new_site)
     ]
     assert told[-1][0] == "end"
     assert [event["message"] for _, _, event in told[-5:-2]] == ["number 0", "number 1", "number 2"]
-    cable.close()
+    wire.close()
 
 
 def _until_told(page, site, job_id):
@@ -177,7 +177,7 @@ def _event_count(site, job_id):
         return jobs.get(session, "local", job_id).event_count
 
 
-def test_the_page_s_policy_lets_nothing_run_that_was_not_served(page, site):
+def test_the_page_s_policy_lets_nothing_run_that_was_not_served(page, site, complaints):
     page.goto(site.url)
     tried = """(what) => new Promise((resolve) => {
         addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective), { once: true });
@@ -189,7 +189,7 @@ def test_the_page_s_policy_lets_nothing_run_that_was_not_served(page, site):
     assert page.evaluate(tried, {"tag": "style", "textContent": "body { display: none }"}) == "style-src-elem"
     assert page.evaluate(tried, {"tag": "img", "src": "http://127.0.0.1:9/x.png"}) == "img-src"
     assert page.evaluate("window.ran ?? null") is None
-    page.complaints.clear()
+    complaints.clear()
 
 
 def test_keys_of_the_keyboard_lead_to_the_views_and_the_theme_stays(page, site):
@@ -216,7 +216,7 @@ def test_keys_of_the_keyboard_lead_to_the_views_and_the_theme_stays(page, site):
 
 def test_whoever_may_makes_and_revokes_keys(page, new_site):
     key = new_site.a_key("root", Scope.ADMIN)
-    page.goto(f"{new_site.url}/#/keys")
+    page.goto(f"{new_site.url}#/keys")
     page.get_by_label("Key", exact=True).fill(key)
     page.keyboard.press("Enter")
     page.get_by_label("Owner").fill("bob")
@@ -239,7 +239,7 @@ VIEWS = ("", "jobs", "submit", "workers", "keys")
 def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(page, site, view, width, theme):
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=theme)
-    page.goto(f"{site.url}/#/{view}")
+    page.goto(f"{site.url}#/{view}")
     page.locator("main:not([aria-busy]) h1").wait_for()
     assert inaccessible(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
