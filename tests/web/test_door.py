@@ -137,7 +137,8 @@ def test_a_stream_that_is_cut_goes_on_and_every_event_comes_once(page, new_site)
     wire = Wire(new_site.port)
     job_id = new_site.submit()
     held = made.claim(new_site.database)
-    page.goto(f"http://127.0.0.1:{wire.port}")
+    page.goto(f"http://127.0.0.1:{wire.port}/#/workers")
+    page.get_by_text("No worker has reported").wait_for()
     page.evaluate(
         """async (path) => {
             const { stream } = await import("/web/stream.js");
