@@ -40,6 +40,7 @@ function showNav(path) {
     h("a", { href: to(where), "aria-current": isUnder(path, where) ? "page" : null }, label),
   );
   fill(nav, links);
+  nav.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function isUnder(path, where) {
