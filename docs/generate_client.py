@@ -71,6 +71,8 @@ NAMES = {
     "ValidationView": "Validation",
     "FaultView": "Fault",
     "ModelNames": "ModelNames",
+    "OverviewView": "Overview",
+    "QueueView": "Queue",
     "WorkerView": "Worker",
     "SlotView": "Slot",
     "SlotJobView": "SlotJob",

@@ -11,6 +11,8 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from service.api.form import form
+
 FOLDER = Path(__file__).parents[1] / "web"
 
 # What is served, and as what: browsers run no module, and apply no style, of another type.
@@ -58,6 +60,12 @@ def get_dashboard(request: Request) -> Response:
     if not _takes_html(request):
         raise HTTPException(404, headers={"Vary": "Accept"})
     return _answer(request, FOLDER / "index.html", {"Vary": "Accept, Accept-Encoding"})
+
+
+@router.get("/web/job.json")
+def get_job_form() -> Response:
+    """What the form for jobs is made of."""
+    return Response(form(), headers=HEADERS, media_type="application/json")
 
 
 @router.api_route("/web/{name:path}", methods=["GET", "HEAD"])

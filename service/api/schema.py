@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def _examples() -> dict[str, Any]:
+def examples() -> dict[str, Any]:
     """Every example request there is, by the name of its file."""
     found = {}
     for path in sorted(EXAMPLES.glob("*")) if EXAMPLES.is_dir() else ():
@@ -37,7 +37,7 @@ def _examples() -> dict[str, Any]:
 
 _BODY = {
     "schema": {"anyOf": [{"$ref": _REFERENCE.format(model=name)} for name in ("JobSpec", "FlatJob")]},
-    "examples": _examples(),
+    "examples": examples(),
 }
 
 # The body of POST /jobs, which the endpoint reads itself.

@@ -75,6 +75,7 @@ SCOPES: dict[str, Scope] = {
     "delete_openai_model": Scope.SUBMIT,
     # the operator's
     "get_prometheus_metrics": Scope.READ,
+    "get_overview": Scope.READ,
     "list_workers": Scope.READ,
     "get_worker": Scope.READ,
     "drain_worker": Scope.ADMIN,

@@ -372,6 +372,29 @@ class ModelNames(TypedDict):
     data: list[str]  # What model_name_or_path may be, of the operator's folder.
 
 
+class Overview(TypedDict):
+    """One moment, of all owners together."""
+
+    queues: list[Queue]
+    ended: dict[str, int]  # Of the last hour, by state.
+    reasons: dict[str, int]  # Why jobs failed in the last hour.
+    tokens_per_second: float  # Of all running jobs that have said how fast they train.
+    workers: dict[str, int]  # By status, of the last week.
+    slots: int  # Places for jobs on workers that are up or draining.
+    slots_used: float  # How many of them are taken; a part of one counts as that part.
+    slots_in_trouble: int
+
+
+class Queue(TypedDict):
+    """The jobs of one queue that have not ended."""
+
+    queue: str
+    queued: int
+    running: int
+    paused: int
+    oldest_queued_seconds: float | None  # How long the one that came first has waited; null where none waits.
+
+
 class Worker(TypedDict):
     name: str
     # up, draining (takes no new jobs), stopped, or lost (not heard of within its lease).

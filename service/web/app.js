@@ -14,12 +14,17 @@ const NAV = [
   ["/workers", "Workers"],
 ];
 
+const ADMIN = [["/keys", "Keys"]];
+
+let isAdmin = false;
+
 const nav = document.getElementById("nav");
 const tools = document.getElementById("tools");
 const linkState = document.getElementById("link-state");
+const broken = new Set(); // what of the page's connections is being made anew
 
 addEventListener("finebits:shown", ({ detail }) => showNav(detail.path));
-addEventListener("finebits:link", ({ detail }) => showLink(detail.broken));
+addEventListener("finebits:link", ({ detail }) => showLink(detail));
 addEventListener("finebits:signed-out", () => {
   const [path] = place();
   if (path !== "/sign-in") location.hash = to("/sign-in", { next: location.hash.slice(1) });
@@ -31,7 +36,7 @@ showTools();
 start(document.getElementById("main"));
 
 function showNav(path) {
-  const links = NAV.map(([where, label]) =>
+  const links = [...NAV, ...(isAdmin ? ADMIN : [])].map(([where, label]) =>
     h("a", { href: to(where), "aria-current": isUnder(path, where) ? "page" : null }, label),
   );
   fill(nav, links);
@@ -41,13 +46,19 @@ function isUnder(path, where) {
   return where === "/" ? path === "/" : path === where || path.startsWith(`${where}/`);
 }
 
-function showLink(broken) {
-  linkState.hidden = broken === 0;
-  linkState.textContent = broken ? "The connection broke. Reconnecting; nothing is lost." : "";
+function showLink({ who, isBroken }) {
+  if (isBroken) broken.add(who);
+  else broken.delete(who);
+  const says = broken.size ? "The connection broke. Reconnecting; nothing is lost." : "";
+  if (linkState.textContent === says) return;
+  linkState.hidden = !broken.size;
+  linkState.textContent = says;
 }
 
 async function showTools() {
   const session = await get("/session").catch(() => null);
+  isAdmin = session?.scopes?.includes("admin") ?? false;
+  showNav(place()[0]);
   fill(tools, themeButton(), session?.signed_in ? signOutButton(session) : null);
 }
 

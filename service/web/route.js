@@ -66,7 +66,7 @@ async function showPlace(main, isMove) {
   dispatchEvent(new CustomEvent("finebits:shown", { detail: { path, name } }));
   main.setAttribute("aria-busy", "true");
   try {
-    const view = name ? await import(`./views/${name}.js`) : { show: nothing };
+    const view = name ? await loaded(name) : { show: nothing };
     if (signal.aborted) return;
     fill(main, page);
     await view.show(page, { ...params, query }, signal);
@@ -80,6 +80,13 @@ async function showPlace(main, isMove) {
   }
   if (isMove && !signal.aborted && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
   if (isMove && !signal.aborted) scrollTo(0, 0);
+}
+
+function loaded(name) {
+  return import(`./views/${name}.js`).catch((error) => {
+    if (navigator.onLine && !/fetch|load|import/i.test(error.message)) throw error;
+    throw new Problem(0, { detail: "The service cannot be reached." });
+  });
 }
 
 function found(path) {

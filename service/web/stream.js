@@ -86,13 +86,9 @@ const pause = (milliseconds, signal) =>
     signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
   });
 
-// What the page says of all its streams: app.js shows it while any of them is reconnecting.
-const broken = new Set();
-
+// What the page says by itself: app.js shows it while any of its connections is broken.
 class Line {
   is(state) {
-    if (state === "reconnecting") broken.add(this);
-    else broken.delete(this);
-    dispatchEvent(new CustomEvent("finebits:link", { detail: { broken: broken.size } }));
+    dispatchEvent(new CustomEvent("finebits:link", { detail: { who: this, isBroken: state === "reconnecting" } }));
   }
 }

@@ -1,11 +1,13 @@
 """The browser that the dashboard is looked at with: Debian's Chromium, headless, driven by Playwright."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ARGUMENTS = (
     "--no-sandbox",  # CI is root
@@ -19,7 +21,13 @@ ARGUMENTS = (
 
 
 def executable() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    """FINEBITS_TEST_CHROMIUM's, or the first that is installed."""
+    return (
+        os.environ.get("FINEBITS_TEST_CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
 
 
 @contextmanager
@@ -33,11 +41,18 @@ def chromium() -> Iterator[Browser]:
 class Complaints:
     """What a page said was wrong: scripts that failed, and what its policy refused. A connection that broke is no fault of it."""
 
-    def __init__(self, page: Any):
-        self.said: list[str] = []
+    def __init__(self, page: Any, said: list[str] | None = None):
+        self.said = [] if said is None else said
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("console", self._hear)
 
     def _hear(self, message: Any) -> None:
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.said.append(message.text)
+
+
+def inaccessible(page: Page) -> list[str]:
+    """What axe finds serious or critical: the rule, how often, and the first element."""
+    found = Axe().run(page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    return [f"{one['id']} ×{len(one['nodes'])}: {one['nodes'][0]['html'][:200]}" for one in serious]
