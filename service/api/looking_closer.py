@@ -50,7 +50,7 @@ class PairedDifference(BaseModel):
     unit: str
     value: float | None
     standard_error: float | None
-    interval: tuple[float, float] | None = Field(description="95 %, clustered by document.")
+    interval: list[float] | None = Field(description="95 %, clustered by document.")
     n_documents: int
     n_tokens: int
 
@@ -178,7 +178,7 @@ def _difference(measure: str, sums: dict[str, Any], others: dict[str, Any]) -> P
         unit=unit,
         value=made.value,
         standard_error=made.standard_error,
-        interval=made.interval,
+        interval=None if made.interval is None else list(made.interval),
         n_documents=made.n_documents,
         n_tokens=n_tokens,
     )

@@ -209,6 +209,55 @@ class StepSeries(TypedDict):
     names: list[str]
 
 
+class Surprisal(TypedDict):
+    job_id: str
+    data: list[ShownStep]
+
+
+class ShownStep(TypedDict):
+    step: str
+    split: str
+    texts: list[ShownText]
+    checkpoints: list[ShownBits]  # The base first.
+
+
+class ShownText(TypedDict):
+    tokens: list[str]  # Each token by itself; a part of a letter is shown as a replacement character.
+    scored: list[int]  # The places in tokens of those that are predicted and scored, from 0.
+
+
+class ShownBits(TypedDict):
+    checkpoint: int | Literal["base"]
+    bits: list[list[float | None]]  # Of each text, −lg p of each scored token; null where it is no number.
+
+
+class Versus(TypedDict):
+    one: Side
+    other: Side
+    paired: bool  # Whether both were measured on the very same tokens.
+    why_not: str | None
+    data: list[PairedDifference]
+
+
+class Side(TypedDict):
+    job_id: str
+    step: str
+    checkpoint: int | Literal["base"]
+    split: str
+
+
+class PairedDifference(TypedDict):
+    """This job's checkpoint less the other's; below 0 this one has less of it."""
+
+    measure: str
+    unit: str
+    value: float | None
+    standard_error: float | None
+    interval: list[float] | None  # 95 %, clustered by document.
+    n_documents: int
+    n_tokens: int
+
+
 class CheckpointList(TypedDict):
     data: list[Checkpoint]
     measured: list[dict[str, Any]]  # What steps that measure took, in the order of their lists.
