@@ -97,7 +97,7 @@ def _views(service: Standing) -> dict[str, str]:
         "job": f"/jobs/{strong}",
         "checkpoints": f"/jobs/{strong}?tab=checkpoints",
         "tokens": f"/jobs/{strong}?tab=tokens",
-        "compare": f"/compare?jobs={mild}&jobs={strong}",
+        "compare": f"/compare?jobs={mild},{strong}",
         "measures": "/measures",
         "measure": "/measures/kl_from_base",
     }
