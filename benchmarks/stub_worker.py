@@ -34,6 +34,9 @@ class Done(warm.Child):
     def wait(self, seconds: float) -> bool:
         return True
 
+    def close(self) -> None:
+        self.pipe.close()
+
 
 def connect(app: Celery, settings: WorkerSettings, *others: Any) -> tasks.Worker:
     """The worker's own, and the bare task beside it."""

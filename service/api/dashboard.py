@@ -6,6 +6,7 @@ They hold nothing of anyone's, so whoever reaches the service may have them; wha
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -59,13 +60,13 @@ def get_dashboard(request: Request) -> Response:
     """The page, for whoever takes HTML; a client that asks for JSON is told that nothing is here, as ever."""
     if not _takes_html(request):
         raise HTTPException(404, headers={"Vary": "Accept"})
-    return _answer(request, FOLDER / "index.html", {"Vary": "Accept, Accept-Encoding"})
+    return _answer(request, _file(FOLDER / "index.html"), TYPES[".html"], {"Vary": "Accept, Accept-Encoding"})
 
 
 @router.get("/web/job.json")
-def get_job_form() -> Response:
+def get_job_form(request: Request) -> Response:
     """What the form for jobs is made of."""
-    return Response(form(), headers=HEADERS, media_type="application/json")
+    return _answer(request, _form(), TYPES[".json"], {"Vary": "Accept-Encoding"})
 
 
 @router.api_route("/web/{name:path}", methods=["GET", "HEAD"])
@@ -73,42 +74,48 @@ def get_dashboard_file(request: Request, name: str) -> Response:
     path = (FOLDER / name).resolve()
     if not path.is_relative_to(FOLDER) or path.suffix not in TYPES or not path.is_file():
         raise HTTPException(404)
-    return _answer(request, path, {"Vary": "Accept-Encoding"})
+    return _answer(request, _file(path), TYPES[path.suffix], {"Vary": "Accept-Encoding"})
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file as it was read; `packed` is gzip's, None where that is no smaller."""
+    """What is served; `packed` is gzip's, None where that is no smaller."""
 
-    changed: int
     body: bytes
     packed: bytes | None
     tag: str
 
 
-_read: dict[Path, _File] = {}
+_read: dict[Path, tuple[int, _File]] = {}
 
 
-def _answer(request: Request, path: Path, headers: dict[str, str]) -> Response:
-    file = _file(path)
+def _answer(request: Request, file: _File, kind: str, headers: dict[str, str]) -> Response:
     headers = {**HEADERS, **headers, "ETag": file.tag}
     if file.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     if file.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=TYPES[path.suffix])
-    return Response(file.body, headers=headers, media_type=TYPES[path.suffix])
+        return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
+    return Response(file.body, headers=headers, media_type=kind)
 
 
 def _file(path: Path) -> _File:
     """Read once, and again when it has changed."""
     changed = path.stat().st_mtime_ns
     known = _read.get(path)
-    if known is None or known.changed != changed:
-        body = path.read_bytes()
-        packed = None if path.suffix in AS_THEY_ARE else gzip.compress(body, 9, mtime=0)
-        tag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
-        known = _read[path] = _File(changed, body, packed if packed and len(packed) < len(body) else None, tag)
-    return known
+    if known is None or known[0] != changed:
+        known = _read[path] = (changed, _packed(path.read_bytes(), path.suffix not in AS_THEY_ARE))
+    return known[1]
+
+
+@cache
+def _form() -> _File:
+    return _packed(form())
+
+
+def _packed(body: bytes, is_packed: bool = True) -> _File:
+    packed = gzip.compress(body, 9, mtime=0) if is_packed else body
+    tag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+    return _File(body, packed if len(packed) < len(body) else None, tag)
 
 
 def _takes_html(request: Request) -> bool:

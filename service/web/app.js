@@ -40,6 +40,9 @@ function showNav(path) {
     h("a", { href: to(where), "aria-current": isUnder(path, where) ? "page" : null }, label),
   );
   fill(nav, links);
+  const present = nav.querySelector("[aria-current]")?.getBoundingClientRect();
+  // not scrollIntoView, from which on the Tab key would begin
+  if (present) nav.scrollLeft += Math.max(0, present.right - nav.getBoundingClientRect().right);
 }
 
 function isUnder(path, where) {

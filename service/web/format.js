@@ -47,7 +47,8 @@ export function duration(seconds) {
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
   if (days) return `${days} d ${hours} h`;
-  return hours ? `${hours} h ${minutes} min` : `${minutes} min ${Math.floor(seconds % 60)} s`;
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes < 10 ? `${minutes} min ${Math.floor(seconds % 60)} s` : `${minutes} min`;
 }
 
 // An ISO time as a moment here: "14:03", with its day where it was not today.

@@ -105,6 +105,9 @@ def test_the_list_is_filtered_by_its_address_and_goes_on_page_by_page(page, new_
     expect(rows).to_have_count(60)
     page.get_by_label("Name").fill("TUNE 5")
     expect(rows).to_have_count(11)  # 5, and 50 to 59
+    page.get_by_label("Compare tune 51").check()
+    page.get_by_label("Compare tune 53").check()
+    expect(page.get_by_role("button", name="Compare 2")).to_be_visible()
     page.get_by_label("Labels").fill("team:a")
     expect(rows).to_have_count(6)
     assert page.url.endswith("#/jobs?name=TUNE+5&label=team%3Aa")

@@ -41,7 +41,7 @@ export class Field {
       return h("select", { ...common, onchange: read }, options);
     }
     const shown = { ...common, value: shownAs(field, value), oninput: read, placeholder: placeholder(field) };
-    if (field.kind === "json" && field.name !== "labels") return h("textarea", { ...shown, rows: 2, spellcheck: "false" });
+    if (field.kind === "json") return h("textarea", { ...shown, rows: 2, spellcheck: "false" });
     const list = lists[field.path.join(".")];
     const input = h("input", {
       ...shown,
@@ -66,6 +66,7 @@ export class Field {
 }
 
 function placeholder(field) {
+  if (field.kind === "pairs") return "team: nlp, run: 3";
   if (field.standard !== null && field.kind !== "json") return shownAs(field, field.standard).slice(0, 60) || "none";
   if (field.kind === "json") return field.standard === null ? "JSON" : JSON.stringify(field.standard);
   return field.format === "date-time" ? "2027-01-31T18:00:00Z" : "";

@@ -12,7 +12,7 @@ export function groupsOf({ schema, groups, fates }) {
   return [first, ...others];
 }
 
-// kind: choice, switch, integer, number, text, list, json
+// kind: choice, switch, integer, number, text, list, pairs, json
 function fieldOf(schema, group, name, part, fates) {
   const options = (part.anyOf ?? [part]).map((option) => resolved(schema, option)).filter((option) => option.type !== "null");
   const shape = options.find((option) => option.type === "array") ?? options[0] ?? {};
@@ -39,6 +39,7 @@ function kindOf(shape) {
   if (shape.type === "boolean") return "switch";
   if (shape.type === "integer" || shape.type === "number") return shape.type;
   if (shape.type === "array") return shape.items?.type === "string" || !shape.items ? "list" : "json";
+  if (Object.values(shape.patternProperties ?? {}).some((value) => value.type === "string")) return "pairs";
   return shape.type === "object" || shape.properties ? "json" : "text";
 }
 

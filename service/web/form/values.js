@@ -3,6 +3,7 @@
 export function shownAs(field, value) {
   if (value === null || value === undefined) return "";
   if (field.kind === "list") return Array.isArray(value) ? value.join(", ") : String(value);
+  if (field.kind === "pairs" && typeof value === "object") return Object.entries(value).map((pair) => pair.join(": ")).join(", ");
   return field.kind === "json" ? JSON.stringify(value) : String(value);
 }
 
@@ -13,12 +14,19 @@ export function readFrom(field, text) {
   if (field.kind === "integer" || field.kind === "number") return Number.isFinite(Number(said)) ? Number(said) : said;
   if (field.kind === "list") return said.split(",").map((one) => one.trim()).filter(Boolean);
   if (field.kind === "choice") return field.choices.find((choice) => String(choice) === said) ?? said;
+  if (field.kind === "pairs") return pairsOf(said);
   if (field.kind !== "json") return text;
   try {
     return JSON.parse(said);
   } catch {
     return said;
   }
+}
+
+// "team: nlp, run: 3"; what is no pair stays text.
+function pairsOf(said) {
+  const pairs = said.split(",").map((one) => one.split(/:(.*)/s).map((part) => part.trim()));
+  return pairs.every(([key, value]) => key && value !== undefined) ? Object.fromEntries(pairs.map(([key, value]) => [key, value])) : said;
 }
 
 export function at(document, path) {

@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { fill, h } from "../dom.js";
 import { jobRow, jobTable } from "../joblist.js";
 import { poll } from "../poll.js";
-import { note, to } from "../route.js";
+import { go, note, to } from "../route.js";
 
 const STATES = ["queued", "running", "paused", "succeeded", "failed", "cancelled"];
 const PAGE = 50;
@@ -16,7 +16,7 @@ export async function show(page, { query }, signal) {
   const asked = { state: query.get("state") ?? "", name: query.get("name") ?? "", label: query.getAll("label") };
   const list = new List(asked, signal);
   const changed = () => (note(asked), list.begin().catch((problem) => list.refuse(problem)));
-  fill(page, h("div", { class: "head" }, h("h1", {}, "Jobs"), h("a", { class: "button primary", href: to("/submit") }, "Submit a job")), filters(asked, changed), list.element);
+  fill(page, h("div", { class: "head" }, h("h1", {}, "Jobs"), h("div", { class: "row" }, list.compare, h("a", { class: "button primary", href: to("/submit") }, "Submit a job"))), filters(asked, changed), list.element);
   await poll(SECONDS, () => list.look(), signal);
 }
 
@@ -39,6 +39,8 @@ class List {
     this.rows = new Map();
     this.next = null;
     this.pages = 1;
+    this.chosen = new Set();
+    this.compare = h("button", { type: "button", hidden: true, onclick: () => go("/compare", { jobs: [...this.chosen].join(",") }) });
     this.element = h("section", { class: "card", "aria-label": "Jobs" });
   }
 
@@ -64,13 +66,14 @@ class List {
 
   draw(jobs) {
     const table = this.element.querySelector("tbody");
-    const where = document.activeElement?.closest?.("tr[data-job]")?.dataset.job;
+    const active = document.activeElement;
+    const where = active?.closest?.("tr[data-job]")?.dataset.job;
     if (!jobs.length) fill(this.element, h("p", { class: "empty" }, this.isFiltered() ? "No job is like that." : "There are no jobs yet."));
-    else if (!table) fill(this.element, jobTable(jobs, "Jobs"), this.more());
+    else if (!table) fill(this.element, jobTable(jobs, "Jobs", this.chosen, () => this.choose()), this.more());
     else {
       const kept = where ? table.querySelector(`tr[data-job="${where}"]`) : null;
-      fill(table, jobs.map((job) => (job.id === where ? kept : jobRow(job))));
-      if (where) kept.querySelector("a")?.focus({ preventScroll: true });
+      fill(table, jobs.map((job) => (job.id === where ? kept : jobRow(job, this.chosen, () => this.choose()))));
+      if (where) active.focus({ preventScroll: true });
       this.element.querySelector(".more")?.replaceWith(this.more());
     }
   }
@@ -82,6 +85,11 @@ class List {
       await this.look().catch((problem) => this.refuse(problem));
     };
     return h("p", { class: "more" }, this.next ? h("button", { type: "button", onclick: ask }, `${PAGE} more`) : h("span", { class: "small quiet" }, "That is all."));
+  }
+
+  choose() {
+    this.compare.hidden = this.chosen.size < 2;
+    this.compare.textContent = `Compare ${this.chosen.size}`;
   }
 
   refuse(problem) {

@@ -6,7 +6,7 @@ import { count, duration, number } from "../format.js";
 import { jobTable } from "../joblist.js";
 import { poll } from "../poll.js";
 import { to } from "../route.js";
-import { slotBoxes } from "../workers/slots.js";
+import { runningNames, slotBoxes } from "../workers/slots.js";
 
 const SECONDS = 3;
 
@@ -15,12 +15,13 @@ export async function show(page, params, signal) {
   const body = h("div", { class: "stack" });
   fill(page, h("div", { class: "head" }, h("h1", {}, "Overview"), h("a", { class: "button primary", href: to("/submit") }, "Submit a job")), body);
   const look = async () => {
-    const [now, workers, jobs] = await Promise.all([
+    const [now, workers, jobs, names] = await Promise.all([
       get("/overview", { signal }),
       get("/workers", { signal }),
       get("/jobs", { signal, query: { limit: 10 } }),
+      runningNames(signal),
     ]);
-    if (!body.contains(document.activeElement) || document.activeElement === body) fill(body, glance(now), staff(workers.data), lately(jobs.data));
+    if (!body.contains(document.activeElement) || document.activeElement === body) fill(body, glance(now), staff(workers.data, names), lately(jobs.data));
     else fill(body.querySelector(".glance").parentElement, ...glance(now).childNodes);
   };
   await poll(SECONDS, look, signal);
@@ -61,11 +62,11 @@ function queues(all) {
   return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)));
 }
 
-function staff(workers) {
+function staff(workers, names) {
   const here = workers.filter((worker) => worker.status !== "stopped");
   const title = h("h2", {}, "Workers");
   if (!here.length) return h("section", { class: "card" }, title, h("p", { class: "quiet" }, "No worker has reported. Jobs wait until one does: ", h("code", {}, "finebits up"), " starts one, and so does ", h("code", {}, "python -m worker"), "."));
-  const rows = here.map((worker) => h("li", {}, h("div", { class: "row" }, h("a", { href: to("/workers") }, worker.name), h("span", { class: "state", "data-state": worker.status }, worker.status)), slotBoxes(worker.slots)));
+  const rows = here.map((worker) => h("li", {}, h("div", { class: "row" }, h("a", { href: to("/workers") }, worker.name), h("span", { class: "state", "data-state": worker.status }, worker.status)), slotBoxes(worker.slots, names)));
   return h("section", { class: "card" }, title, h("ul", { class: "staff" }, rows));
 }
 

@@ -45,7 +45,7 @@ class Submitting {
     this.said = h("div", {});
     this.button = h("button", { class: "primary", type: "submit" }, "Submit");
     this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "How to write it" });
-    const left = h("form", { class: "stack", novalidate: true, "aria-label": "Job", onsubmit: (event) => (event.preventDefault(), this.send()) }, this.tabs, this.editor, this.said, h("div", { class: "row send" }, this.button));
+    const left = h("form", { class: "stack", novalidate: true, "aria-label": "Job", onsubmit: (event) => (event.preventDefault(), this.send()) }, this.tabs, this.editor, h("div", { class: "send" }, this.said, this.button));
     const right = h("aside", { class: "card beside", "aria-label": "Dry run" }, h("h2", {}, "What it would do"), this.plan);
     this.element = h("div", { class: "two submit" }, left, right);
   }

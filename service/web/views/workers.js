@@ -5,7 +5,7 @@ import { fill, h } from "../dom.js";
 import { ago } from "../format.js";
 import { say } from "../notes.js";
 import { poll } from "../poll.js";
-import { slotBoxes } from "../workers/slots.js";
+import { runningNames, slotBoxes } from "../workers/slots.js";
 
 const SECONDS = 3;
 
@@ -16,21 +16,21 @@ export async function show(page, params, signal) {
   const session = await get("/session", { signal });
   const isAdmin = session.scopes.includes("admin");
   const look = async () => {
-    const { data } = await get("/workers", { signal });
-    if (!body.contains(document.activeElement)) fill(body, data.length ? data.map((worker) => card(worker, isAdmin, look)) : none());
+    const [{ data }, names] = await Promise.all([get("/workers", { signal }), runningNames(signal)]);
+    if (!body.contains(document.activeElement)) fill(body, data.length ? data.map((worker) => card(worker, names, isAdmin, look)) : none());
   };
   await poll(SECONDS, look, signal);
 }
 
 const none = () => h("p", { class: "card empty" }, "No worker has reported within a week.");
 
-function card(worker, isAdmin, look) {
+function card(worker, names, isAdmin, look) {
   const title = h("div", { class: "row" }, h("h2", {}, worker.name), h("span", { class: "state", "data-state": worker.status }, worker.status));
   return h(
     "section",
     { class: "card", "aria-label": `Worker ${worker.name}` },
     h("div", { class: "head" }, title, isAdmin && worker.status !== "stopped" ? drainButton(worker, look) : null),
-    slotBoxes(worker.slots),
+    slotBoxes(worker.slots, names),
     h("dl", { class: "pairs small" }, facts(worker).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
   );
 }

@@ -1,16 +1,23 @@
 // A worker's slots as boxes, filled as far as they are taken.
 
+import { get } from "../api.js";
 import { h } from "../dom.js";
 import { bytes, percent } from "../format.js";
 import { to } from "../route.js";
 
-export function slotBoxes(slots) {
-  return h("ul", { class: "slots" }, slots.map(slotBox));
+// What the running jobs are called, by their ids, as far as one page of them goes.
+export async function runningNames(signal) {
+  const { data } = await get("/jobs", { signal, query: { state: "running", limit: 200 } });
+  return new Map(data.map((job) => [job.id, job.name ?? job.id]));
 }
 
-function slotBox(slot) {
+export function slotBoxes(slots, names) {
+  return h("ul", { class: "slots" }, slots.map((slot) => slotBox(slot, names)));
+}
+
+function slotBox(slot, names) {
   const name = slot.name ?? (slot.kind === "cpu" ? "CPU" : "GPU");
-  const jobs = slot.jobs.map(({ job, fraction }) => h("a", { href: to(`/jobs/${job}`) }, fraction < 1 ? `${short(job)} ${percent(fraction)}` : short(job)));
+  const jobs = slot.jobs.map(({ job, fraction }) => h("a", { href: to(`/jobs/${job}`) }, fraction < 1 ? `${short(names.get(job) ?? job)}, ${percent(fraction)}` : short(names.get(job) ?? job)));
   const state = slot.trouble ? "trouble" : slot.used > 0 ? "taken" : "free";
   return h(
     "li",
@@ -32,4 +39,4 @@ function reading(slot) {
   return said.length ? h("div", { class: "small quiet" }, said.join(" · ")) : null;
 }
 
-const short = (job) => (job.length > 16 ? `${job.slice(0, 15)}…` : job);
+const short = (job) => (job.length > 28 ? `${job.slice(0, 27)}…` : job);

@@ -1,12 +1,16 @@
 """The page at / and its files: what they are, how they are kept, and what they forbid the browser."""
 
 import gzip
+import json
 import re
 
 import pytest
 
 from service.api import dashboard
 from service.api.dashboard import FOLDER, TYPES
+from service.specs.job import JobSpec
+from service.specs.ledger import GROUPS, LEDGER
+from tests.specs.job_documents import refusals_of
 
 PAGE = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -82,6 +86,36 @@ def test_every_view_of_the_table_is_there():
     table = re.search(r"export const VIEWS = {(.*?)};", (FOLDER / "route.js").read_text(), re.DOTALL)[1]
     named = set(re.findall(r': "(\w+)"', table))
     assert named == {path.stem for path in (FOLDER / "views").glob("*.js")}
+
+
+def test_every_file_that_the_page_names_is_there(plain_door):
+    html = (FOLDER / "index.html").read_text()
+    named = re.findall(r'(?:src|href)="(web/[^"]+)"', html)
+    assert len(named) > 5
+    for name in named:
+        assert plain_door.get(f"/{name}").status_code == 200
+
+
+def test_the_form_is_the_spec_s_own(plain_door):
+    form = plain_door.get("/web/job.json")
+    schema = form.json()["schema"]
+    assert set(schema["properties"]) == set(JobSpec.model_fields)
+    for group, model in GROUPS.items():
+        described = schema["$defs"][schema["properties"][group]["$ref"].rsplit("/", 1)[1]]
+        assert set(described["properties"]) == set(model.model_fields)
+    assert {name for name, fate in form.json()["fates"].items() if fate["kind"] == "conditional"} == {
+        name for name, fate in LEDGER.items() if fate.kind == "conditional"
+    }
+    known = plain_door.get("/web/job.json", headers={"if-none-match": form.headers["etag"]})
+    assert known.status_code == 304
+
+
+def test_whatever_the_form_starts_from_is_a_job_once_it_has_a_model_and_data(plain_door):
+    for start in json.loads((FOLDER / "form" / "starts.json").read_text()):
+        document = start["document"]
+        document["model"] = {"model_name_or_path": "tiny", **document.get("model", {})}
+        document["data"] = {"dataset": "letters", **document["data"]}
+        assert refusals_of(document) == [], start["title"]
 
 
 def test_every_import_is_a_file():
