@@ -27,7 +27,7 @@ export async function side(place, job) {
           "div",
           { class: "row" },
           copy,
-          h("a", { class: "button small", href: to("/submit", { like: job.id }) }, "Submit one like it"),
+          h("a", { class: "button small", href: to("/submit", { from: job.id }) }, "Submit one like it"),
         ),
       ),
       h("pre", { tabindex: "0", "aria-label": "The spec" }, document),

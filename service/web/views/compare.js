@@ -77,7 +77,8 @@ function named(jobs) {
       (step) => one.names.some((it) => it.pipeline_step === step.name) || one.entries.some((entry) => entry.step === step.name),
     );
     one.step = known[known.length - 1] ?? one.job.steps[one.job.steps.length - 1];
-    one.entries = one.entries.filter((entry) => entry.step === one.step.name && entry.split !== "anchor");
+    one.all = one.entries.filter((entry) => entry.step === one.step.name); // drift is taken on the anchor where there is one
+    one.entries = one.all.filter((entry) => entry.split !== "anchor");
   });
 }
 
@@ -122,7 +123,7 @@ async function curves(jobs, place, signal) {
 function measures(jobs, { gain, measures: place }, signal) {
   const known = jobs.filter((one) => one.entries.length);
   const points = gainFigure(
-    known.map(({ name, entries, front, colour }) => ({ name, entries, front, colour })),
+    known.map(({ name, all, front, colour }) => ({ name, entries: all, front, colour })),
     {},
   );
   if (points.points.length) gain.append(scatterChart(points, { signal }).element);
