@@ -5,7 +5,16 @@ import { h } from "./dom.js";
 
 let temml = null;
 
-const loaded = () => (temml ??= new Promise((resolve, reject) => document.head.append(h("script", { src: "web/vendor/temml/temml.min.js", onload: () => resolve(globalThis.temml), onerror: () => ((temml = null), reject(new Error("Temml could not be fetched."))) }))));
+const loaded = () =>
+  (temml ??= new Promise((resolve, reject) =>
+    document.head.append(
+      h("script", {
+        src: "web/vendor/temml/temml.min.js",
+        onload: () => resolve(globalThis.temml),
+        onerror: () => ((temml = null), reject(new Error("Temml could not be fetched."))),
+      }),
+    ),
+  ));
 
 // An element with the formula: its LaTeX until it is typeset, and for good where that cannot be done.
 export function formula(latex, { display = true } = {}) {

@@ -115,6 +115,20 @@ def test_a_long_series_is_drawn_thinned_and_saved_whole(page, house):
     assert [int(row[1]) for row in rows] == list(range(1, 20_001))
 
 
+def test_what_is_dragged_over_is_asked_for_more_closely(page, house):
+    page.goto(house.at(f"/jobs/{house.long}"))
+    figure = chart(page, "Loss of sft")
+    over = figure.locator(".u-over")
+    with page.expect_response(lambda answer: "from_step=" in answer.url) as waiting:
+        over.drag_to(over, source_position={"x": 100, "y": 80}, target_position={"x": 160, "y": 80})
+    closer = waiting.value.json()
+    assert len(closer["step"]) > 500, "nearly every update of a twentieth of them"
+    expect(figure.get_by_role("application")).to_have_accessible_name(re.compile(rf"at {closer['step'][-1]}\b"))
+    with page.expect_response(lambda answer: "name=loss" in answer.url and "from_step" not in answer.url):
+        figure.get_by_role("application").press("0")
+    expect(figure.get_by_role("application")).to_have_accessible_name(re.compile(r"at 20000\b"))
+
+
 def test_the_keyboard_moves_along_a_curve_and_looks_closer(page, house):
     page.goto(house.at(f"/jobs/{house.mild}"))
     figure = chart(page, "Entropy of sft")

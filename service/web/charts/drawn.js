@@ -29,10 +29,22 @@ export function onCanvas({ width, height, shapes }, scale = 2) {
 function tagOf(shape) {
   if (shape.kind === "text") {
     const turned = shape.turned ? { transform: `rotate(-90 ${shape.x} ${shape.y})` } : {};
-    const props = { x: shape.x, y: shape.y, "font-size": shape.size, fill: shape.fill, "text-anchor": shape.anchor ?? "start", ...turned };
+    const props = {
+      x: shape.x,
+      y: shape.y,
+      "font-size": shape.size,
+      fill: shape.fill,
+      "text-anchor": shape.anchor ?? "start",
+      ...turned,
+    };
     return ["text", shape.bold ? { ...props, "font-weight": 600 } : props, shape.text];
   }
-  const paint = { fill: shape.fill ?? "none", stroke: shape.stroke, "stroke-width": shape.stroke ? (shape.width ?? 1.5) : undefined, opacity: shape.opacity };
+  const paint = {
+    fill: shape.fill ?? "none",
+    stroke: shape.stroke,
+    "stroke-width": shape.stroke ? (shape.width ?? 1.5) : undefined,
+    opacity: shape.opacity,
+  };
   if (shape.kind === "point") return ["circle", { cx: shape.x, cy: shape.y, r: shape.r, ...paint }, null];
   return ["path", { d: shape.d, ...paint, "stroke-dasharray": shape.dash, "stroke-linejoin": "round" }, null];
 }

@@ -6,7 +6,7 @@
 // length, `low` and `high` the interval where there is one. A point is {name, x, y, xLow, xHigh, yLow, yHigh, front, detail, href}.
 // A mark is {x, y, name, detail}: something that happened at x. `whole()` promises the figure with every point, where fewer are drawn.
 
-export const isFinite_ = (value) => typeof value === "number" && Number.isFinite(value);
+export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
 // [[least x, greatest x], [least y, greatest y]] of all that is drawn, intervals too; null where nothing is.
 export function extents(figure) {
@@ -34,7 +34,7 @@ class Range {
   }
 
   take(value) {
-    if (!isFinite_(value) || (this.isLog && value <= 0)) return;
+    if (!isNumber(value) || (this.isLog && value <= 0)) return;
     if (value < this.least) this.least = value;
     if (value > this.greatest) this.greatest = value;
   }
@@ -46,7 +46,9 @@ class Range {
   padded(share) {
     if (this.isLog) return [this.least / 1.1, this.greatest * 1.1];
     const room = (this.greatest - this.least) * share || (share ? Math.abs(this.greatest) * share || 1 : 0.5);
-    return this.greatest > this.least || share ? [this.least - (share ? room : 0), this.greatest + (share ? room : 0)] : [this.least - room, this.greatest + room];
+    return this.greatest > this.least || share
+      ? [this.least - (share ? room : 0), this.greatest + (share ? room : 0)]
+      : [this.least - room, this.greatest + room];
   }
 }
 
@@ -59,7 +61,12 @@ function lineRows({ lines, x, y }) {
   const spread = lines.some((line) => line.low);
   const head = ["line", x.name ?? x.label, y.label, ...(spread ? ["low", "high"] : [])];
   const body = lines.flatMap((line) =>
-    line.x.map((at, index) => [line.name, at, line.y[index], ...(spread ? [line.low?.[index] ?? null, line.high?.[index] ?? null] : [])]),
+    line.x.map((at, index) => [
+      line.name,
+      at,
+      line.y[index],
+      ...(spread ? [line.low?.[index] ?? null, line.high?.[index] ?? null] : []),
+    ]),
   );
   return { head, body };
 }
@@ -73,16 +80,18 @@ function pointRows({ points, x, y }) {
 // A sentence for who cannot see it.
 export function summary(figure) {
   const many = (figure.lines ?? []).map((line) => sentence(line, figure)).filter(Boolean);
-  const points = figure.points ? [`${figure.points.length} checkpoints, ${figure.points.filter((one) => one.front).length} of them on the front`] : [];
+  const points = figure.points
+    ? [`${figure.points.length} checkpoints, ${figure.points.filter((one) => one.front).length} of them on the front`]
+    : [];
   const marks = (figure.marks ?? []).map((mark) => `${mark.name} at ${mark.x}`);
   return [`${figure.title}: ${figure.y.label} against ${figure.x.label}`, ...many, ...points, ...marks].join(". ") + ".";
 }
 
 function sentence(line) {
-  const known = line.y.flatMap((value, index) => (isFinite_(value) ? [index] : []));
+  const known = line.y.flatMap((value, index) => (isNumber(value) ? [index] : []));
   if (!known.length) return "";
   const [first, last] = [known[0], known[known.length - 1]];
   return `${line.name} from ${short(line.y[first])} at ${line.x[first]} to ${short(line.y[last])} at ${line.x[last]}`;
 }
 
-export const short = (value) => (isFinite_(value) ? String(Number(value.toPrecision(4))) : "none");
+export const short = (value) => (isNumber(value) ? String(Number(value.toPrecision(4))) : "none");

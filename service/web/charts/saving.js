@@ -12,7 +12,16 @@ const MOST_ROWS = 500;
 export function savingButtons(present) {
   const kinds = { SVG: saveSvg, PNG: savePng, CSV: saveCsv };
   const buttons = Object.entries(kinds).map(([kind, save]) =>
-    h("button", { type: "button", class: "plain small", onclick: () => save(present()), "aria-label": `Save as ${kind}: ${present().title}` }, kind),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "plain small",
+        onclick: () => save(present()),
+        "aria-label": `Save as ${kind}: ${present().title}`,
+      },
+      kind,
+    ),
   );
   return h("span", { class: "saving" }, buttons);
 }
@@ -20,7 +29,9 @@ export function savingButtons(present) {
 export const saveSvg = (figure) => save(`${figure.name}.svg`, new Blob([svgText(scene(figure))], { type: "image/svg+xml" }));
 
 export function savePng(figure) {
-  return new Promise((resolve) => onCanvas(scene(figure)).toBlob((blob) => resolve(save(`${figure.name}.png`, blob)), "image/png"));
+  return new Promise((resolve) =>
+    onCanvas(scene(figure)).toBlob((blob) => resolve(save(`${figure.name}.png`, blob)), "image/png"),
+  );
 }
 
 // With every point there is, where the figure draws fewer.
@@ -60,13 +71,39 @@ function table(figure) {
   const { head, body } = rows(figure);
   const shown = body.slice(-MOST_ROWS);
   return [
-    body.length > shown.length ? h("p", { class: "quiet" }, `The last ${MOST_ROWS} of ${body.length} rows; the CSV has them all.`) : null,
+    body.length > shown.length
+      ? h("p", { class: "quiet" }, `The last ${MOST_ROWS} of ${body.length} rows; the CSV has them all.`)
+      : null,
     h(
       "table",
       {},
       h("caption", { class: "visually-hidden" }, figure.title),
-      h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, shown.map((row) => h("tr", {}, row.map((value) => h("td", typeof value === "number" ? { class: "number" } : {}, typeof value === "number" ? number(value, 6) : (value ?? "–")))))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head.map((name) => h("th", { scope: "col" }, name)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        shown.map((row) =>
+          h(
+            "tr",
+            {},
+            row.map((value) =>
+              h(
+                "td",
+                typeof value === "number" ? { class: "number" } : {},
+                typeof value === "number" ? number(value, 6) : (value ?? "–"),
+              ),
+            ),
+          ),
+        ),
+      ),
     ),
   ];
 }

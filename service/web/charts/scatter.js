@@ -4,7 +4,7 @@ import { fill, h } from "../dom.js";
 import { number } from "../format.js";
 import { onTheme, present } from "./colours.js";
 import { svgElement } from "./drawn.js";
-import { isFinite_, summary } from "./figure.js";
+import { isNumber, summary } from "./figure.js";
 import { savingButtons, tableOf } from "./saving.js";
 import { scene } from "./scene.js";
 
@@ -21,7 +21,12 @@ class ScatterChart {
     this.plot = h("div", { class: "plot points", role: "group" });
     this.readout = h("p", { class: "readout", role: "status", "aria-live": "polite" });
     this.table = tableOf(() => this.figure);
-    const head = h("figcaption", {}, this.title, savingButtons(() => this.figure));
+    const head = h(
+      "figcaption",
+      {},
+      this.title,
+      savingButtons(() => this.figure),
+    );
     this.element = h("figure", { class: "chart" }, head, this.plot, this.readout, this.table.element);
     const observer = new ResizeObserver(() => this.plot.clientWidth !== this.width && this.draw());
     observer.observe(this.plot);
@@ -40,9 +45,12 @@ class ScatterChart {
     this.plot.setAttribute("aria-label", summary(this.figure));
     this.table.refresh();
     this.width = this.plot.clientWidth;
-    if (!this.figure.points.length) return fill(this.plot, h("p", { class: "quiet empty" }, this.figure.empty ?? "Nothing is measured yet."));
+    if (!this.figure.points.length)
+      return fill(this.plot, h("p", { class: "quiet empty" }, this.figure.empty ?? "Nothing is measured yet."));
     const focused = this.plot.contains(document.activeElement) ? document.activeElement.dataset.of : null;
-    const drawn = svgElement(scene(this.figure, { width: Math.max(280, this.width || 640), height: 340, colours: present(), bare: true }));
+    const drawn = svgElement(
+      scene(this.figure, { width: Math.max(280, this.width || 640), height: 340, colours: present(), bare: true }),
+    );
     drawn.removeAttribute("aria-hidden");
     for (const circle of drawn.querySelectorAll("circle[data-of]")) this.bring(circle);
     fill(this.plot, drawn);
@@ -54,16 +62,25 @@ class ScatterChart {
     circle.setAttribute("tabindex", "0");
     circle.setAttribute("role", "img");
     circle.setAttribute("aria-label", sentence(point, this.figure));
-    for (const name of ["focus", "pointerenter"]) circle.addEventListener(name, () => (this.readout.textContent = sentence(point, this.figure)));
+    for (const name of ["focus", "pointerenter"])
+      circle.addEventListener(name, () => (this.readout.textContent = sentence(point, this.figure)));
     if (!this.onChoose) return;
     circle.setAttribute("role", "button");
     circle.addEventListener("click", () => this.onChoose(point));
-    circle.addEventListener("keydown", (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), this.onChoose(point)));
+    circle.addEventListener(
+      "keydown",
+      (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), this.onChoose(point)),
+    );
   }
 }
 
 function sentence(point, figure) {
-  const of = (axis, value, low, high) => `${axis.name ?? axis.label} ${number(value)}${isFinite_(low) ? ` [${number(low)}, ${number(high)}]` : ""}`;
-  const parts = [of(figure.y, point.y, point.yLow, point.yHigh), of(figure.x, point.x, point.xLow, point.xHigh), point.front ? "on the front" : "not on the front"];
+  const of = (axis, value, low, high) =>
+    `${axis.name ?? axis.label} ${number(value)}${isNumber(low) ? ` [${number(low)}, ${number(high)}]` : ""}`;
+  const parts = [
+    of(figure.y, point.y, point.yLow, point.yHigh),
+    of(figure.x, point.x, point.xLow, point.xHigh),
+    point.front ? "on the front" : "not on the front",
+  ];
   return `${point.name}: ${parts.join(", ")}`;
 }

@@ -4,7 +4,7 @@
 // {kind: "point", x, y, r, fill, stroke, of}; `of` is the number of the figure's point.
 
 import { line as colour, LIGHT } from "./colours.js";
-import { extents, isFinite_ } from "./figure.js";
+import { extents, isNumber } from "./figure.js";
 import { labels, ticks } from "./ticks.js";
 
 export const FONT = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif";
@@ -13,7 +13,8 @@ const MOST_NAMED = 24;
 
 export function scene(figure, { width = 840, height = 480, colours = LIGHT, bare = false } = {}) {
   const named = figure.lines ?? groupsOf(figure.points);
-  const names = named.length > 1 ? legend(named, { left: 70, right: width - 18, top: bare ? 16 : 46 }, colours) : { shapes: [], height: 0 };
+  const names =
+    named.length > 1 ? legend(named, { left: 70, right: width - 18, top: bare ? 16 : 46 }, colours) : { shapes: [], height: 0 };
   const box = { left: 70, top: (bare ? 14 : 44) + names.height, right: width - 18, bottom: height - (bare ? 48 : 54) };
   const shapes = [{ kind: "path", d: `M0 0H${width}V${height}H0Z`, fill: colours.ground }];
   if (!bare) shapes.push({ kind: "text", text: figure.title, x: box.left, y: 24, size: 16, fill: colours.ink, bold: true });
@@ -57,8 +58,25 @@ function axes(figure, [[left, right], [low, high]], box, at, colours) {
   });
   shapes.push({ kind: "path", d: `M${box.left} ${box.bottom}H${box.right}`, stroke: colours.quiet, width: 1 });
   const [middle, height] = [(box.left + box.right) / 2, (box.top + box.bottom) / 2];
-  shapes.push({ kind: "text", text: figure.x.label, x: middle, y: box.bottom + 40, anchor: "middle", size: 13, fill: colours.ink });
-  shapes.push({ kind: "text", text: figure.y.label, x: 16, y: height, anchor: "middle", size: 13, fill: colours.ink, turned: true });
+  shapes.push({
+    kind: "text",
+    text: figure.x.label,
+    x: middle,
+    y: box.bottom + 40,
+    anchor: "middle",
+    size: 13,
+    fill: colours.ink,
+  });
+  shapes.push({
+    kind: "text",
+    text: figure.y.label,
+    x: 16,
+    y: height,
+    anchor: "middle",
+    size: 13,
+    fill: colours.ink,
+    turned: true,
+  });
   return shapes;
 }
 
@@ -67,7 +85,10 @@ function lineShapes(line, at, stroke) {
   if (line.low) shapes.push({ kind: "path", d: band(line, at), fill: stroke, opacity: 0.16 });
   shapes.push({ kind: "path", d: path(line, at), stroke, width: 1.8, dash: line.dashed ? "6 4" : undefined });
   if (line.dots) {
-    line.x.forEach((x, index) => isFinite_(line.y[index]) && shapes.push({ kind: "point", x: at.x(x), y: at.y(line.y[index]), r: 3, fill: stroke }));
+    line.x.forEach(
+      (x, index) =>
+        isNumber(line.y[index]) && shapes.push({ kind: "point", x: at.x(x), y: at.y(line.y[index]), r: 3, fill: stroke }),
+    );
   }
   return shapes;
 }
@@ -77,14 +98,14 @@ function path(line, at) {
   let [d, isDown] = ["", false];
   line.x.forEach((x, index) => {
     const y = line.y[index];
-    if (isFinite_(y)) d += `${isDown ? "L" : "M"}${fixed(at.x(x))} ${fixed(at.y(y))}`;
-    isDown = isFinite_(y);
+    if (isNumber(y)) d += `${isDown ? "L" : "M"}${fixed(at.x(x))} ${fixed(at.y(y))}`;
+    isDown = isNumber(y);
   });
   return d || "M0 0";
 }
 
 function band(line, at) {
-  const known = line.x.flatMap((_, index) => (isFinite_(line.low[index]) && isFinite_(line.high[index]) ? [index] : []));
+  const known = line.x.flatMap((_, index) => (isNumber(line.low[index]) && isNumber(line.high[index]) ? [index] : []));
   if (!known.length) return "M0 0";
   const over = known.map((index) => `${fixed(at.x(line.x[index]))} ${fixed(at.y(line.high[index]))}`);
   const under = known.reverse().map((index) => `${fixed(at.x(line.x[index]))} ${fixed(at.y(line.low[index]))}`);
@@ -94,7 +115,13 @@ function band(line, at) {
 // Each job's points in its colour, full where they are on its front and hollow where they are not.
 function pointShapes(points, at, colours) {
   const groups = [...new Set(points.map((one) => one.group))];
-  const fronts = groups.flatMap((group) => frontShape(points.filter((one) => one.group === group && one.front), at, colours));
+  const fronts = groups.flatMap((group) =>
+    frontShape(
+      points.filter((one) => one.group === group && one.front),
+      at,
+      colours,
+    ),
+  );
   return [...fronts, ...points.flatMap((one, of) => pointShape(one, of, at, colours))];
 }
 
@@ -104,7 +131,9 @@ const pointColour = (one, colours) => colour(colours, one.colour ?? 0);
 function frontShape(points, at, colours) {
   if (!points.length) return [];
   const ordered = points.toSorted((a, b) => a.x - b.x);
-  const steps = ordered.map((one, index) => (index ? `H${fixed(at.x(one.x))}V${fixed(at.y(one.y))}` : `M${fixed(at.x(one.x))} ${fixed(at.y(one.y))}`));
+  const steps = ordered.map((one, index) =>
+    index ? `H${fixed(at.x(one.x))}V${fixed(at.y(one.y))}` : `M${fixed(at.x(one.x))} ${fixed(at.y(one.y))}`,
+  );
   return [{ kind: "path", d: steps.join(""), stroke: pointColour(points[0], colours), width: 1.5, dash: "5 4" }];
 }
 
@@ -112,8 +141,8 @@ function pointShape(one, of, at, colours) {
   const stroke = pointColour(one, colours);
   const [x, y] = [at.x(one.x), at.y(one.y)];
   const bars = [
-    isFinite_(one.xLow) ? `M${fixed(at.x(one.xLow))} ${fixed(y)}H${fixed(at.x(one.xHigh))}` : "",
-    isFinite_(one.yLow) ? `M${fixed(x)} ${fixed(at.y(one.yLow))}V${fixed(at.y(one.yHigh))}` : "",
+    isNumber(one.xLow) ? `M${fixed(at.x(one.xLow))} ${fixed(y)}H${fixed(at.x(one.xHigh))}` : "",
+    isNumber(one.yLow) ? `M${fixed(x)} ${fixed(at.y(one.yLow))}V${fixed(at.y(one.yHigh))}` : "",
   ].join("");
   return [
     bars ? { kind: "path", d: bars, stroke, width: 1.2, opacity: 0.7 } : null,
@@ -128,7 +157,7 @@ function markShapes(mark, box, at, colours) {
     { kind: "path", d: `M${x} ${box.top}V${box.bottom}`, stroke: colours.alert, width: 1, dash: "3 4" },
     { kind: "path", d: `M${x} ${box.top}l-6 -9h12Z`, fill: colours.alert },
   ];
-  if (isFinite_(mark.y)) shapes.push({ kind: "point", x: Number(x), y: at.y(mark.y), r: 6, fill: "none", stroke: colours.alert });
+  if (isNumber(mark.y)) shapes.push({ kind: "point", x: Number(x), y: at.y(mark.y), r: 6, fill: "none", stroke: colours.alert });
   return shapes;
 }
 

@@ -26,14 +26,23 @@ function powers(low, high) {
 
 // All with as many decimals as tell neighbours apart: 0.10, 0.15, 0.20.
 export function labels(values) {
-  const gap = values.length > 1 ? Math.min(...values.slice(1).map((value, index) => Math.abs(value - values[index]))) : Math.abs(values[0] ?? 1);
-  const decimals = [0, 1, 2, 3, 4, 5, 6, 7, 8].find((many) => Math.abs(gap * 10 ** many - Math.round(gap * 10 ** many)) < 1e-6 * gap * 10 ** many) ?? 8;
+  const gap =
+    values.length > 1
+      ? Math.min(...values.slice(1).map((value, index) => Math.abs(value - values[index])))
+      : Math.abs(values[0] ?? 1);
+  const decimals =
+    [0, 1, 2, 3, 4, 5, 6, 7, 8].find(
+      (many) => Math.abs(gap * 10 ** many - Math.round(gap * 10 ** many)) < 1e-6 * gap * 10 ** many,
+    ) ?? 8;
   return values.map((value) => label(value, decimals));
 }
 
 function label(value, decimals) {
   if (value !== 0 && Math.abs(value) < 1e-4) return value.toExponential(0).replace("-", "−");
   if (Math.abs(value) >= 1e6) return `${Number((value / 1e6).toPrecision(4))}M`.replace("-", "−");
-  const text = value.toLocaleString("en", { minimumFractionDigits: Math.min(decimals, 8), maximumFractionDigits: Math.max(decimals, 0) });
+  const text = value.toLocaleString("en", {
+    minimumFractionDigits: Math.min(decimals, 8),
+    maximumFractionDigits: Math.max(decimals, 0),
+  });
   return text.replace("-", "−");
 }

@@ -30,9 +30,22 @@ class Curves {
     this.names = [];
     this.charts = new Map();
     this.chosen = { series: query.getAll("series"), measures: query.getAll("measure") };
-    this.choice = { series: h("div", { class: "row chips", role: "group", "aria-label": "Series that are drawn" }), measures: h("div", { class: "row chips", role: "group", "aria-label": "Measures that are drawn" }) };
+    this.choice = {
+      series: h("div", { class: "row chips", role: "group", "aria-label": "Series that are drawn" }),
+      measures: h("div", { class: "row chips", role: "group", "aria-label": "Measures that are drawn" }),
+    };
     this.places = { series: h("div", { class: "charts" }), measures: h("div", { class: "charts" }), alerts: h("div", {}) };
-    fill(place, steps(job, step), h("h2", {}, "Training"), this.choice.series, this.places.series, this.places.alerts, h("h2", {}, "Measured, in bits"), this.choice.measures, this.places.measures);
+    fill(
+      place,
+      steps(job, step),
+      h("h2", {}, "Training"),
+      this.choice.series,
+      this.places.series,
+      this.places.alerts,
+      h("h2", {}, "Measured, in bits"),
+      this.choice.measures,
+      this.places.measures,
+    );
   }
 
   async begin() {
@@ -55,8 +68,13 @@ class Curves {
   async readOne(name) {
     const known = this.charts.get(`series ${name}`);
     const series = await this.series(name, { points: POINTS, ...range(known?.looked) });
-    const whole = async () => seriesFigure(name, [{ name, series: await this.series(name, {}), stage: this.step.stage }], { step: this.step.name });
-    const figure = seriesFigure(name, [{ name, series, stage: this.step.stage }], { step: this.step.name, marks: alertMarks(this.entries), whole });
+    const whole = async () =>
+      seriesFigure(name, [{ name, series: await this.series(name, {}), stage: this.step.stage }], { step: this.step.name });
+    const figure = seriesFigure(name, [{ name, series, stage: this.step.stage }], {
+      step: this.step.name,
+      marks: alertMarks(this.entries),
+      whole,
+    });
     this.draw(`series ${name}`, this.places.series, figure, (from, to) => this.closer(name, from, to));
   }
 
@@ -72,7 +90,10 @@ class Curves {
 
   async readMeasures() {
     const asked = { query: { step: this.step.name }, signal: this.signal };
-    const [metrics, checkpoints] = await Promise.all([get(`/jobs/${this.job.id}/metrics`, asked), get(`/jobs/${this.job.id}/checkpoints`, { signal: this.signal })]);
+    const [metrics, checkpoints] = await Promise.all([
+      get(`/jobs/${this.job.id}/metrics`, asked),
+      get(`/jobs/${this.job.id}/checkpoints`, { signal: this.signal }),
+    ]);
     this.entries = metrics.data;
     this.front = checkpoints.front;
     this.showMeasures();
@@ -84,11 +105,27 @@ class Curves {
     const names = [...new Set(this.entries.flatMap((entry) => Object.keys(entry.measures)))].sort();
     const shown = this.shown("measures", names, MEASURES);
     this.choose("measures", names, shown);
-    this.draw("gain", this.places.measures, gainFigure([{ name: "", entries: this.entries, front: this.front }], { step: this.step.name }));
+    this.draw(
+      "gain",
+      this.places.measures,
+      gainFigure([{ name: "", entries: this.entries, front: this.front }], { step: this.step.name }),
+    );
     const counted = this.step.do === "train" ? "update" : "place in the list";
-    for (const name of shown) this.draw(`measures ${name}`, this.places.measures, measureFigure(name, [{ name: "", entries: this.entries }], { step: this.step.name, counted }));
+    for (const name of shown)
+      this.draw(
+        `measures ${name}`,
+        this.places.measures,
+        measureFigure(name, [{ name: "", entries: this.entries }], { step: this.step.name, counted }),
+      );
     const fired = this.entries.flatMap((entry) => entry.alerts.map((alert) => [alert, entry]));
-    const told = fired.map(([alert, entry]) => h("li", {}, h("strong", { class: "alert" }, alertSentence(alert, entry)), alert.suggests ? ` It suggests ${alert.suggests}.` : ""));
+    const told = fired.map(([alert, entry]) =>
+      h(
+        "li",
+        {},
+        h("strong", { class: "alert" }, alertSentence(alert, entry)),
+        alert.suggests ? ` It suggests ${alert.suggests}.` : "",
+      ),
+    );
     fill(this.places.alerts, told.length ? [h("h2", {}, "Alerts"), h("ul", { class: "alerts" }, told)] : null);
     if (fired.length) this.readSeries().catch(() => null); // their marks
   }
@@ -96,7 +133,13 @@ class Curves {
   draw(key, where, figure, onRange) {
     const known = this.charts.get(key);
     if (known) return known.chart.update(figure);
-    const chart = figure.points ? scatterChart(figure, { signal: this.signal, onChoose: (point) => (location.hash = to(`/jobs/${this.job.id}`, { tab: "tokens", step: this.step.name, checkpoint: point.checkpoint })) }) : lineChart(figure, { signal: this.signal, onRange });
+    const chart = figure.points
+      ? scatterChart(figure, {
+          signal: this.signal,
+          onChoose: (point) =>
+            (location.hash = to(`/jobs/${this.job.id}`, { tab: "tokens", step: this.step.name, checkpoint: point.checkpoint })),
+        })
+      : lineChart(figure, { signal: this.signal, onRange });
     where.append(chart.element);
     this.charts.set(key, { chart, looked: null });
   }
@@ -108,7 +151,17 @@ class Curves {
   }
 
   choose(kind, names, shown) {
-    const one = (name) => h("button", { type: "button", class: "small chip", "aria-pressed": String(shown.includes(name)), onclick: () => this.toggle(kind, name, shown) }, name);
+    const one = (name) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "small chip",
+          "aria-pressed": String(shown.includes(name)),
+          onclick: () => this.toggle(kind, name, shown),
+        },
+        name,
+      );
     fill(this.choice[kind], names.length > 1 ? names.map(one) : null);
   }
 
@@ -117,7 +170,8 @@ class Curves {
     if (!this.chosen[kind].length) this.chosen[kind] = [name];
     note({ step: this.step.name, series: this.chosen.series, measure: this.chosen.measures });
     for (const [key, { chart }] of this.charts) {
-      if (key.startsWith(`${kind} `) && !this.chosen[kind].includes(key.slice(kind.length + 1))) (chart.element.remove(), this.charts.delete(key));
+      if (key.startsWith(`${kind} `) && !this.chosen[kind].includes(key.slice(kind.length + 1)))
+        (chart.element.remove(), this.charts.delete(key));
     }
     const [group, names] = [this.choice[kind], [...this.choice[kind].querySelectorAll("button")].map((one) => one.textContent)];
     if (kind === "measures") this.showMeasures();
@@ -148,7 +202,11 @@ class Curves {
   }
 
   hear(event) {
-    if (!["measured", "alert", "checkpoint_saved"].includes(event.kind) || (event.data.step && event.data.step !== this.step.name)) return;
+    if (
+      !["measured", "alert", "checkpoint_saved"].includes(event.kind) ||
+      (event.data.step && event.data.step !== this.step.name)
+    )
+      return;
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => this.signal.aborted || this.readMeasures().catch(() => null), 300);
   }
@@ -158,6 +216,15 @@ const range = (looked) => (looked ? { from_step: looked[0], to_step: looked[1] }
 
 function steps(job, present) {
   if (job.steps.length < 2) return null;
-  const link = (step) => h("a", { class: "button small", href: to(`/jobs/${job.id}`, { step: step.name }), "aria-current": step === present ? "true" : null }, step.name);
+  const link = (step) =>
+    h(
+      "a",
+      {
+        class: "button small",
+        href: to(`/jobs/${job.id}`, { step: step.name }),
+        "aria-current": step === present ? "true" : null,
+      },
+      step.name,
+    );
   return h("nav", { class: "row", "aria-label": "Steps" }, job.steps.map(link));
 }

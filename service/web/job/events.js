@@ -10,8 +10,18 @@ export async function side(place) {
   fill(place, list);
   return {
     event(event) {
-      const data = Object.keys(event.data).length ? h("details", {}, h("summary", { class: "small quiet" }, "data"), h("pre", {}, JSON.stringify(event.data, null, 2))) : null;
-      list.prepend(h("li", {}, h("time", { class: "quiet small nowrap", datetime: event.at }, moment(event.at)), h("code", { class: LOUD[event.kind] ?? null }, event.kind), h("div", {}, event.message, data)));
+      const data = Object.keys(event.data).length
+        ? h("details", {}, h("summary", { class: "small quiet" }, "data"), h("pre", {}, JSON.stringify(event.data, null, 2)))
+        : null;
+      list.prepend(
+        h(
+          "li",
+          {},
+          h("time", { class: "quiet small nowrap", datetime: event.at }, moment(event.at)),
+          h("code", { class: LOUD[event.kind] ?? null }, event.kind),
+          h("div", {}, event.message, data),
+        ),
+      );
     },
   };
 }

@@ -112,7 +112,8 @@ function pointsOf(entries, name, front, colour) {
   const numbers = [...new Set(entries.map((entry) => entry.checkpoint))].filter((one) => one !== "base");
   return numbers.flatMap((checkpoint) => {
     const of = entries.filter((entry) => entry.checkpoint === checkpoint);
-    const gain = of.find((entry) => entry.split !== "anchor" && entry.measures.cross_entropy?.versus_base?.value != null)?.measures.cross_entropy.versus_base;
+    const gain = of.find((entry) => entry.split !== "anchor" && entry.measures.cross_entropy?.versus_base?.value != null)
+      ?.measures.cross_entropy.versus_base;
     const drifts = of.filter((entry) => entry.measures.kl_from_base?.value != null);
     const from = drifts.find((entry) => entry.split === "anchor") ?? drifts[0];
     if (!gain || !from) return [];

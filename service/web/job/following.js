@@ -21,7 +21,11 @@ export async function follow(id, { onJob, onEvent, signal }) {
       if (!document.hidden && !isTold && !signal.aborted) await look();
     }
   })();
-  await stream(`/jobs/${id}/events/stream`, ({ event, data }) => (event === "end" ? null : (onEvent(JSON.parse(data)), soon())), signal);
+  await stream(
+    `/jobs/${id}/events/stream`,
+    ({ event, data }) => (event === "end" ? null : (onEvent(JSON.parse(data)), soon())),
+    signal,
+  );
   isTold = true;
   clearTimeout(asked);
   await look();

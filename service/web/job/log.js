@@ -13,11 +13,23 @@ export async function side(place, job, { query, signal }) {
   }
   if (signal.aborted) return {};
   const attempt = Number(query.get("attempt")) || job.attempt;
-  const pre = h("pre", { class: "log", tabindex: "0", role: "log", "aria-label": `Log of attempt ${attempt}`, "aria-live": "off" });
+  const pre = h("pre", {
+    class: "log",
+    tabindex: "0",
+    role: "log",
+    "aria-label": `Log of attempt ${attempt}`,
+    "aria-live": "off",
+  });
   const end = h("input", { type: "checkbox", id: "follow", checked: true });
   fill(
     place,
-    h("p", { class: "row" }, h("label", { class: "row", for: "follow" }, end, "Stay at the end"), attempts(job, attempt), h("a", { href: `/jobs/${job.id}/logs?attempt=${attempt}`, download: `${job.id}-${attempt}.log` }, "The whole file")),
+    h(
+      "p",
+      { class: "row" },
+      h("label", { class: "row", for: "follow" }, end, "Stay at the end"),
+      attempts(job, attempt),
+      h("a", { href: `/jobs/${job.id}/logs?attempt=${attempt}`, download: `${job.id}-${attempt}.log` }, "The whole file"),
+    ),
     pre,
   );
   const take = ({ event, data }) => {
@@ -33,6 +45,11 @@ export async function side(place, job, { query, signal }) {
 
 function attempts(job, present) {
   if (job.attempt < 2) return null;
-  const link = (number) => h("a", { href: `#/jobs/${job.id}?tab=log&attempt=${number}`, "aria-current": number === present ? "true" : null }, `attempt ${number}`);
+  const link = (number) =>
+    h(
+      "a",
+      { href: `#/jobs/${job.id}?tab=log&attempt=${number}`, "aria-current": number === present ? "true" : null },
+      `attempt ${number}`,
+    );
   return Array.from({ length: job.attempt }, (_, index) => link(index + 1));
 }

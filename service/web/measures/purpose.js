@@ -27,7 +27,8 @@ export const FOR = {
   byte_perplexity: "To hold against papers that report it; bits per byte say the same.",
   word_perplexity: "To hold against papers that report perplexity per word.",
   entropy: "See a collapse coming: a model that has become too sure writes the same again and again.",
-  kl_from_base: "How much the model gave up of what it knew: the best predictor of forgetting. Choose the checkpoint that gains most for it.",
+  kl_from_base:
+    "How much the model gave up of what it knew: the best predictor of forgetting. Choose the checkpoint that gains most for it.",
   kl_to_base: "How far its own predictions have moved; what a KL penalty in training holds down.",
   varentropy: "Where it is high, the model is sure at some tokens and lost at others.",
   attention_entropy: "A sudden fall foretells an unstable run.",

@@ -15,7 +15,14 @@ const MEASURES = ["cross_entropy", "entropy", "kl_from_base"];
 
 export async function show(page, { query }, signal) {
   document.title = "Compare – Finebits";
-  const ids = [...new Set((query.get("jobs") ?? "").split(",").map((id) => id.trim()).filter(Boolean))];
+  const ids = [
+    ...new Set(
+      (query.get("jobs") ?? "")
+        .split(",")
+        .map((id) => id.trim())
+        .filter(Boolean),
+    ),
+  ];
   const choose = await picker(ids, (chosen) => go("/compare", { jobs: chosen.join(",") }), signal);
   const found = await Promise.all(ids.map((id) => one(id, signal)));
   if (signal.aborted) return;
@@ -24,8 +31,22 @@ export async function show(page, { query }, signal) {
   const wrong = missing.map((it) => h("p", { class: "refused" }, `${it.id}: ${it.problem.message}`));
   fill(page, h("h1", {}, "Compare"), choose, wrong, jobs.length ? null : h("p", { class: "empty" }, "Choose two jobs or more."));
   if (!jobs.length) return;
-  const places = { curves: h("div", { class: "charts" }), gain: h("div", { class: "charts" }), measures: h("div", { class: "charts" }), versus: h("section", { class: "card" }) };
-  page.append(legend(jobs), h("h2", {}, "Training"), places.curves, h("h2", {}, "Measured, in bits"), places.gain, places.measures, places.versus, differences(jobs));
+  const places = {
+    curves: h("div", { class: "charts" }),
+    gain: h("div", { class: "charts" }),
+    measures: h("div", { class: "charts" }),
+    versus: h("section", { class: "card" }),
+  };
+  page.append(
+    legend(jobs),
+    h("h2", {}, "Training"),
+    places.curves,
+    h("h2", {}, "Measured, in bits"),
+    places.gain,
+    places.measures,
+    places.versus,
+    differences(jobs),
+  );
   await Promise.all([curves(jobs, places.curves, signal), versus(jobs, places.versus, signal)]);
   measures(jobs, places, signal);
 }
@@ -33,7 +54,12 @@ export async function show(page, { query }, signal) {
 async function one(id, signal) {
   const of = (path) => get(`/jobs/${encodeURIComponent(id)}${path}`, { signal });
   try {
-    const [job, metrics, checkpoints, names] = await Promise.all([of(""), of("/metrics"), of("/checkpoints"), of("/metrics/series")]);
+    const [job, metrics, checkpoints, names] = await Promise.all([
+      of(""),
+      of("/metrics"),
+      of("/checkpoints"),
+      of("/metrics/series"),
+    ]);
     return { id, job, entries: metrics.data, front: checkpoints.front, names: names.data };
   } catch (problem) {
     return { id, problem };
@@ -47,14 +73,26 @@ function named(jobs) {
     const isTaken = names.filter((name) => name === names[index]).length > 1;
     one.name = isTaken && one.job.name ? `${one.job.name} (${one.id.slice(-6)})` : names[index];
     one.colour = index;
-    const known = one.job.steps.filter((step) => one.names.some((it) => it.pipeline_step === step.name) || one.entries.some((entry) => entry.step === step.name));
+    const known = one.job.steps.filter(
+      (step) => one.names.some((it) => it.pipeline_step === step.name) || one.entries.some((entry) => entry.step === step.name),
+    );
     one.step = known[known.length - 1] ?? one.job.steps[one.job.steps.length - 1];
-    one.entries = one.entries.filter((entry) => entry.step === one.step.name && entry.split !== "anchor");
+    one.all = one.entries.filter((entry) => entry.step === one.step.name); // drift is taken on the anchor where there is one
+    one.entries = one.all.filter((entry) => entry.split !== "anchor");
   });
 }
 
 function legend(jobs) {
-  const item = (one) => h("li", {}, h("span", { class: "swatch", style: { color: `var(--series-${(one.colour % 8) + 1})` }, "aria-hidden": "true" }), h("a", { href: to(`/jobs/${one.id}`) }, one.name), " ", h("span", { class: "state", "data-state": one.job.state }, one.job.state), h("span", { class: "quiet small" }, ` step ${one.step.name}`));
+  const item = (one) =>
+    h(
+      "li",
+      {},
+      h("span", { class: "swatch", style: { color: `var(--series-${(one.colour % 8) + 1})` }, "aria-hidden": "true" }),
+      h("a", { href: to(`/jobs/${one.id}`) }, one.name),
+      " ",
+      h("span", { class: "state", "data-state": one.job.state }, one.job.state),
+      h("span", { class: "quiet small" }, ` step ${one.step.name}`),
+    );
   return h("ul", { class: "plain compared" }, jobs.map(item));
 }
 
@@ -64,7 +102,18 @@ async function curves(jobs, place, signal) {
   for (const name of names) {
     const those = jobs.filter((one) => has(one, name));
     const read = async (points) =>
-      seriesFigure(name, await Promise.all(those.map(async (one) => ({ name: one.name, colour: one.colour, stage: one.step.stage, series: await get(`/jobs/${one.id}/metrics/series`, { query: { name, step: one.step.name, points }, signal }) }))), {});
+      seriesFigure(
+        name,
+        await Promise.all(
+          those.map(async (one) => ({
+            name: one.name,
+            colour: one.colour,
+            stage: one.step.stage,
+            series: await get(`/jobs/${one.id}/metrics/series`, { query: { name, step: one.step.name, points }, signal }),
+          })),
+        ),
+        {},
+      );
     const figure = await read(POINTS);
     place.append(lineChart({ ...figure, whole: () => read(null) }, { signal }).element);
   }
@@ -73,10 +122,17 @@ async function curves(jobs, place, signal) {
 
 function measures(jobs, { gain, measures: place }, signal) {
   const known = jobs.filter((one) => one.entries.length);
-  const points = gainFigure(known.map(({ name, entries, front, colour }) => ({ name, entries, front, colour })), {});
+  const points = gainFigure(
+    known.map(({ name, all, front, colour }) => ({ name, entries: all, front, colour })),
+    {},
+  );
   if (points.points.length) gain.append(scatterChart(points, { signal }).element);
   for (const measure of MEASURES.filter((name) => known.some((one) => one.entries.some((entry) => entry.measures[name])))) {
-    const figure = measureFigure(measure, known.map(({ name, entries, colour }) => ({ name, entries, colour })), {});
+    const figure = measureFigure(
+      measure,
+      known.map(({ name, entries, colour }) => ({ name, entries, colour })),
+      {},
+    );
     place.append(lineChart(figure, { signal }).element);
   }
 }
@@ -86,7 +142,13 @@ async function versus(jobs, place, signal) {
   fill(place, h("h2", {}, "How far apart they are"));
   if (jobs.length < 2) return place.append(h("p", { class: "quiet" }, "With another job, its differences stand here."));
   const [first, ...others] = jobs;
-  const answers = await Promise.all(others.map((one) => get(`/jobs/${one.id}/versus/${first.id}`, { query: { step: one.step.name, other_step: first.step.name }, signal }).catch((problem) => ({ problem }))));
+  const answers = await Promise.all(
+    others.map((one) =>
+      get(`/jobs/${one.id}/versus/${first.id}`, { query: { step: one.step.name, other_step: first.step.name }, signal }).catch(
+        (problem) => ({ problem }),
+      ),
+    ),
+  );
   for (const [index, answer] of answers.entries()) place.append(pair(others[index], first, answer));
 }
 
@@ -95,24 +157,53 @@ function pair(one, first, answer) {
   if (answer.problem) return h("div", {}, title, h("p", { class: "quiet" }, answer.problem.message));
   const of = (side) => `${side.step}, checkpoint ${side.checkpoint} on ${side.split}`;
   const what = h("p", { class: "quiet small" }, `${of(answer.one)}, against ${of(answer.other)}.`);
-  if (!answer.paired) return h("div", {}, title, what, h("p", { class: "notice" }, `${answer.why_not} Below are differences that are not paired.`), table(unpaired(one, first, answer)));
+  if (!answer.paired)
+    return h(
+      "div",
+      {},
+      title,
+      what,
+      h("p", { class: "notice" }, `${answer.why_not} Below are differences that are not paired.`),
+      table(unpaired(one, first, answer)),
+    );
   return h("div", {}, title, what, table(answer.data));
 }
 
 // Of two means that have nothing in common the variances add up; no interval is told, since the documents may be the same ones.
 function unpaired(one, first, answer) {
-  const at = (job, side) => job.entries.find((entry) => entry.checkpoint === side.checkpoint && entry.split === side.split)?.measures ?? {};
+  const at = (job, side) =>
+    job.entries.find((entry) => entry.checkpoint === side.checkpoint && entry.split === side.split)?.measures ?? {};
   const [mine, theirs] = [at(one, answer.one), at(first, answer.other)];
   return Object.keys(mine)
     .filter((name) => theirs[name]?.value != null && mine[name].value != null)
-    .map((name) => ({ measure: name, unit: mine[name].unit, value: mine[name].value - theirs[name].value, standard_error: null, interval: null }));
+    .map((name) => ({
+      measure: name,
+      unit: mine[name].unit,
+      value: mine[name].value - theirs[name].value,
+      standard_error: null,
+      interval: null,
+    }));
 }
 
 function table(rows) {
   const row = (one) => {
     const isApart = one.interval && (one.interval[0] > 0 || one.interval[1] < 0);
-    return h("tr", {}, h("th", { scope: "row" }, h("a", { href: to(`/measures/${one.measure.split(":")[0]}`) }, one.measure)), h("td", { class: "number nowrap" }, estimate(one.value, one.standard_error)), h("td", { class: "number nowrap" }, one.interval ? `${number(one.interval[0])} to ${number(one.interval[1])}` : "–"), h("td", {}, one.unit === "1" ? "" : one.unit), h("td", {}, one.interval ? (isApart ? "apart" : "not told apart") : ""));
+    return h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, h("a", { href: to(`/measures/${one.measure.split(":")[0]}`) }, one.measure)),
+      h("td", { class: "number nowrap" }, estimate(one.value, one.standard_error)),
+      h("td", { class: "number nowrap" }, one.interval ? `${number(one.interval[0])} to ${number(one.interval[1])}` : "–"),
+      h("td", {}, one.unit === "1" ? "" : one.unit),
+      h("td", {}, one.interval ? (isApart ? "apart" : "not told apart") : ""),
+    );
   };
-  const head = ["measure", "difference", "95 % interval", "unit", ""].map((name, index) => h("th", { scope: "col", class: index === 1 || index === 2 ? "number" : null }, name));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row))));
+  const head = ["measure", "difference", "95 % interval", "unit", ""].map((name, index) =>
+    h("th", { scope: "col", class: index === 1 || index === 2 ? "number" : null }, name),
+  );
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences" },
+    h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row))),
+  );
 }

@@ -7,7 +7,16 @@ import { ago, duration, moment, number, percent, secondsBetween } from "../forma
 import { follow, isOver } from "../job/following.js";
 import { go, to } from "../route.js";
 
-const TABS = { curves: "Curves", checkpoints: "Checkpoints", data: "Data", tokens: "Tokens", events: "Events", log: "Log", files: "Files", spec: "Spec" };
+const TABS = {
+  curves: "Curves",
+  checkpoints: "Checkpoints",
+  data: "Data",
+  tokens: "Tokens",
+  events: "Events",
+  log: "Log",
+  files: "Files",
+  spec: "Spec",
+};
 
 // A side is a module job/NAME.js with `async function side(place, job, {query, signal})`, which fills `place` and answers with
 // {job(job), event(event)}, both optional: what it wants to be told.
@@ -36,7 +45,12 @@ export async function show(page, { id, query }, signal) {
 }
 
 function tabs(id, present) {
-  const link = ([name, label]) => h("a", { href: to(`/jobs/${id}`, name === "curves" ? {} : { tab: name }), "aria-current": name === present ? "page" : null }, label);
+  const link = ([name, label]) =>
+    h(
+      "a",
+      { href: to(`/jobs/${id}`, name === "curves" ? {} : { tab: name }), "aria-current": name === present ? "page" : null },
+      label,
+    );
   return h("nav", { class: "tabs", "aria-label": "Sides of the job" }, Object.entries(TABS).map(link));
 }
 
@@ -46,18 +60,44 @@ function showHead(head, job, onJob) {
   const compare = h("a", { class: "button small", href: to("/compare", { jobs: job.id }) }, "Compare");
   fill(
     head,
-    h("div", { class: "head" }, h("div", { class: "row" }, h("h1", {}, job.name ?? job.id), h("span", { class: "state", "data-state": job.state }, wish(job))), h("div", { class: "row" }, compare, actionsOf(job, onJob))),
+    h(
+      "div",
+      { class: "head" },
+      h(
+        "div",
+        { class: "row" },
+        h("h1", {}, job.name ?? job.id),
+        h("span", { class: "state", "data-state": job.state }, wish(job)),
+      ),
+      h("div", { class: "row" }, compare, actionsOf(job, onJob)),
+    ),
     h("div", { class: "now" }),
-    job.sentence ? h("p", { class: { failed: "refused", succeeded: "quiet" }[job.state] ?? "notice" }, job.sentence, job.reason ? h("code", { class: "reason" }, ` ${job.reason}`) : null) : null,
+    job.sentence
+      ? h(
+          "p",
+          { class: { failed: "refused", succeeded: "quiet" }[job.state] ?? "notice" },
+          job.sentence,
+          job.reason ? h("code", { class: "reason" }, ` ${job.reason}`) : null,
+        )
+      : null,
     job.notices.map((notice) => h("p", { class: "notice" }, h("code", {}, notice.pointer), " ", notice.detail)),
   );
   showProgress(head, job);
 }
 
-const wish = (job) => (job.cancel_requested && !isOver(job) ? "stopping" : job.pause_requested && job.state === "running" ? "pausing" : job.state);
+const wish = (job) =>
+  job.cancel_requested && !isOver(job) ? "stopping" : job.pause_requested && job.state === "running" ? "pausing" : job.state;
 
 function showProgress(head, job) {
-  fill(head.querySelector(".now"), isOver(job) || !job.progress ? null : progress(job.progress), h("p", { class: "quiet facts" }, facts(job).map((fact) => h("span", {}, fact))));
+  fill(
+    head.querySelector(".now"),
+    isOver(job) || !job.progress ? null : progress(job.progress),
+    h(
+      "p",
+      { class: "quiet facts" },
+      facts(job).map((fact) => h("span", {}, fact)),
+    ),
+  );
 }
 
 function progress({ phase, global_step: at, max_steps: of, loss, tokens_per_second: speed, eta_seconds: left, step }) {
@@ -69,8 +109,26 @@ function progress({ phase, global_step: at, max_steps: of, loss, tokens_per_seco
     speed ? `${number(speed, 3)} tokens/s` : null,
     left == null ? null : `${duration(left)} left`,
   ].filter(Boolean);
-  const bar = h("div", { class: "bar", role: "progressbar", "aria-label": "Progress of the step", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * share) }, h("span", { style: { "--share": `${100 * share}%` } }));
-  return [bar, h("p", { class: "facts" }, said.map((one) => h("span", {}, one)))];
+  const bar = h(
+    "div",
+    {
+      class: "bar",
+      role: "progressbar",
+      "aria-label": "Progress of the step",
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+      "aria-valuenow": Math.round(100 * share),
+    },
+    h("span", { style: { "--share": `${100 * share}%` } }),
+  );
+  return [
+    bar,
+    h(
+      "p",
+      { class: "facts" },
+      said.map((one) => h("span", {}, one)),
+    ),
+  ];
 }
 
 function facts(job) {
@@ -82,7 +140,9 @@ function facts(job) {
     job.estimated_start && !job.started_at ? `may begin ${moment(job.estimated_start)}` : null,
     job.place_unknown,
     `created ${ago(job.created_at)}`,
-    job.started_at ? `${job.finished_at ? "took" : "runs for"} ${duration(secondsBetween(job.started_at, job.finished_at))}` : null,
+    job.started_at
+      ? `${job.finished_at ? "took" : "runs for"} ${duration(secondsBetween(job.started_at, job.finished_at))}`
+      : null,
     job.attempt > 1 ? `attempt ${job.attempt}` : null,
     job.owner ? `by ${job.owner}` : null,
     Object.entries(job.labels).map(([key, value]) => h("span", { class: "tag" }, `${key}: ${value}`)),

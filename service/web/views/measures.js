@@ -11,19 +11,57 @@ const PLACES = { jobs: "At checkpoints", library: "In the library", alerts: "Ale
 export async function show(page, { query }, signal) {
   document.title = "Measures – Finebits";
   const { data, alerts } = await get("/measures", { signal });
-  const filter = h("input", { id: "measure-filter", type: "search", placeholder: "entropy, forgetting, adapter …", value: query.get("q") ?? "", "data-filter": true, oninput: () => look() });
-  const where = h("select", { id: "measure-where", onchange: () => look() }, Object.entries(PLACES).map(([value, label]) => h("option", { value, selected: value === (query.get("in") ?? "jobs") }, label)));
+  const filter = h("input", {
+    id: "measure-filter",
+    type: "search",
+    placeholder: "entropy, forgetting, adapter …",
+    value: query.get("q") ?? "",
+    "data-filter": true,
+    oninput: () => look(),
+  });
+  const where = h(
+    "select",
+    { id: "measure-where", onchange: () => look() },
+    Object.entries(PLACES).map(([value, label]) =>
+      h("option", { value, selected: value === (query.get("in") ?? "jobs") }, label),
+    ),
+  );
   const count = h("p", { class: "quiet", role: "status" });
   const list = h("div", { class: "measures" });
   const look = () => {
     note({ q: filter.value, in: where.value === "jobs" ? null : where.value });
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const has = (one) => words.every((word) => JSON.stringify([one, FOR[one.name] ?? ""]).toLowerCase().includes(word));
-    const found = (where.value === "alerts" ? alerts : data.filter((one) => one.in_jobs === (where.value === "jobs"))).filter(has);
+    const has = (one) =>
+      words.every((word) =>
+        JSON.stringify([one, FOR[one.name] ?? ""])
+          .toLowerCase()
+          .includes(word),
+      );
+    const found = (where.value === "alerts" ? alerts : data.filter((one) => one.in_jobs === (where.value === "jobs"))).filter(
+      has,
+    );
     count.textContent = `${found.length} of them`;
     fill(list, where.value === "alerts" ? found.map(alert) : groups(found).map(([title, those]) => group(title, those)));
   };
-  fill(page, h("h1", {}, "Measures"), h("p", { class: "quiet" }, "What is measured, in bits where nothing else is said, with the formula, what it is taken on, and what one does with it. lg is the logarithm to base 2."), h("div", { class: "row filters" }, h("label", { for: "measure-filter", class: "visually-hidden" }, "Filter"), filter, h("label", { for: "measure-where", class: "visually-hidden" }, "Which"), where, count), list);
+  fill(
+    page,
+    h("h1", {}, "Measures"),
+    h(
+      "p",
+      { class: "quiet" },
+      "What is measured, in bits where nothing else is said, with the formula, what it is taken on, and what one does with it. lg is the logarithm to base 2.",
+    ),
+    h(
+      "div",
+      { class: "row filters" },
+      h("label", { for: "measure-filter", class: "visually-hidden" }, "Filter"),
+      filter,
+      h("label", { for: "measure-where", class: "visually-hidden" }, "Which"),
+      where,
+      count,
+    ),
+    list,
+  );
   look();
 }
 
@@ -43,7 +81,13 @@ function card(one) {
     "article",
     { class: "card measure" },
     h("h3", {}, h("a", { href: to(`/measures/${one.name}`) }, one.name)),
-    h("p", { class: "row small" }, h("span", { class: "tag" }, one.unit === "1" ? "no unit" : one.unit), one.default ? h("span", { class: "tag" }, "in every job") : null, one.better ? h("span", { class: "tag" }, `${one.better} is better`) : null),
+    h(
+      "p",
+      { class: "row small" },
+      h("span", { class: "tag" }, one.unit === "1" ? "no unit" : one.unit),
+      one.default ? h("span", { class: "tag" }, "in every job") : null,
+      one.better ? h("span", { class: "tag" }, `${one.better} is better`) : null,
+    ),
     one.formula ? formula(one.formula) : h("p", { class: "small" }, one.definition),
     FOR[one.name] ? h("p", { class: "small" }, FOR[one.name]) : null,
   );
@@ -55,6 +99,16 @@ function alert(one) {
     { class: "card" },
     h("h3", {}, one.name.replaceAll("_", " ")),
     h("p", {}, `Fires where it is shown that not: ${one.null}.`),
-    h("dl", { class: "pairs" }, [["looks at", one.statistic], ["limit", `${Number(one.threshold.toPrecision(3))} ${one.unit}`], ["test", one.test], ["suggests", one.suggests], ["source", one.source]].map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    h(
+      "dl",
+      { class: "pairs" },
+      [
+        ["looks at", one.statistic],
+        ["limit", `${Number(one.threshold.toPrecision(3))} ${one.unit}`],
+        ["test", one.test],
+        ["suggests", one.suggests],
+        ["source", one.source],
+      ].map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+    ),
   );
 }
