@@ -62,6 +62,16 @@ def test_nothing_else_is_served(plain_door):
         assert plain_door.get(f"/web/{name}").status_code == 404, name
 
 
+def test_nothing_beside_the_folder_is_served(plain_door, tmp_path, monkeypatch):
+    monkeypatch.setattr(dashboard, "FOLDER", tmp_path / "web")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "secret.json").write_text("[]")
+    (tmp_path / "web" / "here.json").write_text("[]")
+    assert plain_door.get("/web/here.json").status_code == 200
+    for name in ("..%2fsecret.json", "%2e%2e%2fsecret.json", f"{tmp_path}/secret.json", f"%2f{tmp_path}/secret.json"):
+        assert plain_door.get(f"/web/{name}").status_code == 404, name
+
+
 def test_the_page_takes_nothing_from_elsewhere_and_runs_nothing_inline(plain_door):
     policy = plain_door.get("/", headers=PAGE).headers["content-security-policy"]
     assert "default-src 'self'" in policy
