@@ -6,9 +6,11 @@ one view, `--into` another folder.
 
 import argparse
 import io
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 from PIL import Image
@@ -27,7 +29,7 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images" / "dashboard"
 
 SIZES = {390: 844, 820: 1100, 1440: 900}
 THEMES = ("light", "dark")
-COLOURS = 96  # of the palette: flat surfaces and one accent need no more
+COLOURS = 160  # of the palette: flat surfaces and a few accents need no more
 
 
 def main() -> None:
@@ -87,10 +89,14 @@ def _views(service: Standing) -> dict[str, str]:
         database, root, "answers, rank 64", gain=1.6, training={"learning_rate": 0.01}, labels={"team": "nlp"}
     )
     _a_crowd(service)
+    _a_large_model(service.app.state.settings.models_root / "llama-1b")
+    model = {"model_name_or_path": "llama-1b"}
+    training = {"learning_rate": 0.0002, "lr_scheduler_type": "cosine"}
+    large = service.submit(name="instructions, rank 16", model=model, finetuning={"lora_rank": 16}, training=training)
     return {
         "overview": "/",
         "jobs": "/jobs",
-        "submit": f"/submit?from={strong}",
+        "submit": f"/submit?from={large}",
         "refused": f"/submit?from={mild}",
         "workers": "/workers",
         "sign-in": "/sign-in",
@@ -101,6 +107,45 @@ def _views(service: Standing) -> dict[str, str]:
         "measures": "/measures",
         "measure": "/measures/kl_from_base",
     }
+
+
+# The sizes of a model of 1.2 billion parameters.
+SIZES_OF_1B = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+    "tie_word_embeddings": True,
+}
+
+
+def _a_large_model(folder: Path) -> None:
+    """Its config and the header of its weights, which is all that the service reads: the weights themselves are a hole."""
+    hidden, inner, vocabulary = (SIZES_OF_1B[name] for name in ("hidden_size", "intermediate_size", "vocab_size"))
+    shapes = {"model.embed_tokens.weight": [vocabulary, hidden], "model.norm.weight": [hidden]}
+    for layer in range(SIZES_OF_1B["num_hidden_layers"]):
+        for name, shape in (
+            ("self_attn.q_proj", [hidden, hidden]),
+            ("self_attn.k_proj", [hidden // 4, hidden]),
+            ("self_attn.v_proj", [hidden // 4, hidden]),
+            ("self_attn.o_proj", [hidden, hidden]),
+            ("mlp.gate_proj", [inner, hidden]),
+            ("mlp.up_proj", [inner, hidden]),
+            ("mlp.down_proj", [hidden, inner]),
+        ):
+            shapes[f"model.layers.{layer}.{name}.weight"] = shape
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **SIZES_OF_1B}))
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    encoded = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        file.truncate(8 + len(encoded) + end)
 
 
 def _a_crowd(service: Standing) -> None:

@@ -187,6 +187,7 @@ def test_the_page_s_policy_lets_nothing_run_that_was_not_served(page, site, comp
         addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective), { once: true });
         const made = Object.assign(document.createElement(what.tag), what);
         document.body.append(made);
+        setTimeout(() => resolve("it ran"), 5000);
     })"""
     assert page.evaluate(tried, {"tag": "script", "textContent": "window.ran = 1"}) == "script-src-elem"
     assert page.evaluate(tried, {"tag": "script", "src": "http://127.0.0.1:9/x.js"}) == "script-src-elem"
