@@ -82,6 +82,7 @@ NAMES = {
     "Quota": "Quota",
     "UsageView": "Usage",
     "AuditView": "AuditEntry",
+    "RefusalView": "Refusal",
     "WebhookView": "Webhook",
     "NewWebhookView": "NewWebhook",
     "DeliveryView": "Delivery",

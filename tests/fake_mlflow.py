@@ -18,6 +18,7 @@ class FakeMLflow:
     url: str = ""
     metrics: list[tuple[str, float, int]] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
+    experiments: list[str] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     is_hanging: bool = False
@@ -29,6 +30,7 @@ class FakeMLflow:
             case "experiments/get-by-name":
                 return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "There is none."}
             case "experiments/create":
+                self.experiments.append(asked["name"])
                 return 200, {"experiment_id": "7"}
             case "runs/create":
                 self.runs.append(asked)

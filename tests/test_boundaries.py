@@ -22,6 +22,7 @@ KEEPERS = {
     "worker.clean_up",
     "worker.gpus",
     "worker.presence",
+    "worker.row_counts",
     "worker.settings",
     "worker.supervise",
     "worker.tasks",

@@ -47,7 +47,7 @@ def test_what_becomes_of_a_job_is_told_to_everyone_who_listens(tmp_path: Path) -
             assert told.id in tried
             names = [artifact["name"] for artifact in http.get(f"/jobs/{job_id}/artifacts").json()["data"]]
             assert [name for name in names if name.startswith("sft/tensorboard/attempt-1/events")]
-            assert 'finebits_attempts_ended_last_hour{outcome="succeeded"} 1.0' in fresh_metrics(http)
+            assert 'finebits_attempts_ended_total{outcome="succeeded"} 1.0' in fresh_metrics(http)
         # everybody has ended, and sent what was left
         lines = {name: lines_of(tmp_path / "logs" / f"{name}.log") for name in ("api", "worker")}
         spans = collector.spans

@@ -157,6 +157,10 @@ def _followed(work: Work, step: ResolvedStep) -> Followed:
         work.folder / step.name / "trackers",
         work.mlflow_url,
         work.wandb_url,
+        step.training.project,
+        step.training.run_name,
+        step.training.run_tags,
+        step.training.wandb_entity,
     )
 
 

@@ -32,6 +32,7 @@ from service.store import (
     alerts,
     artifacts,
     checkpoints,
+    counters,
     events,
     files,
     generations,
@@ -44,6 +45,7 @@ from service.store import (
     steps,
     tokens,
 )
+from service.store.counters import Tally
 from service.store.errors import LeaseLost
 from service.store.leases import Claim, Wish
 from service.store.scheduling import Placement
@@ -145,8 +147,11 @@ def _attempt(
 
 
 def _write_not_started(database: Database, settings: WorkerSettings, held: Claim, why: str) -> None:
-    with suppress(LeaseLost), database.transaction() as session:
-        leases.lose(session, held, Reason.KILLED, why, settings.retry_seconds)
+    try:
+        with database.transaction() as session:
+            leases.lose(session, held, Reason.KILLED, why, settings.retry_seconds)
+    except LeaseLost:
+        _count_fenced(database)
 
 
 def _kept(resolved: ResolvedJob) -> dict[str, tuple[int | None, int | None]]:
@@ -298,6 +303,7 @@ def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, is_st
                 return
         except LeaseLost:
             logger.warning("attempt %d of %s lost its lease", attempt.held.attempt, attempt.held.job_id)
+            _count_fenced(database)
             return
         except DBAPIError as error:
             if time.monotonic() > attempt.lease_ends:
@@ -305,6 +311,12 @@ def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, is_st
                 return
             logger.warning("the database does not answer; %d messages wait (%s)", len(attempt.unwritten), error)
             time.sleep(min(1.0, settings.flush_seconds))
+
+
+def _count_fenced(database: Database) -> None:
+    """What this attempt would have written was refused, and its transaction is gone: the count has one of its own."""
+    with suppress(DBAPIError), database.transaction() as session:
+        counters.add(session, Tally.WRITES_FENCED)
 
 
 def _listen(attempt: _Attempt, seconds: float) -> None:

@@ -10,7 +10,20 @@ from typing import Any
 from celery import Celery, signals
 
 from service.dispatch import TASK
-from service.store import datasets, files, generations, leases, limits, retention, scheduling, uploads, workers
+from service.store import (
+    counters,
+    datasets,
+    files,
+    generations,
+    idempotency,
+    leases,
+    limits,
+    refusals,
+    retention,
+    scheduling,
+    uploads,
+    workers,
+)
 from service.store.errors import WorkerIsThere, WorkerReplaced
 from service.store.session import Database
 from service.store.workers import Orders
@@ -19,6 +32,7 @@ from worker import supervise, warm
 from worker.clean_up import CleanUp
 from worker.disk import Disk
 from worker.presence import Presence
+from worker.row_counts import RowCounts
 from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -36,12 +50,14 @@ class Worker:
         self._disk = Disk(settings.artifacts_root, settings.min_free_bytes)
         self._clean_up = CleanUp(settings)
         self._stopping = threading.Event()
+        self._row_counts = RowCounts(settings, self._stopping)
         self._orders = Orders(draining=False, stop_jobs=False)
 
     def start(self, **_: Any) -> None:
         warm.warm_up()
         threading.Thread(target=self._sweep_regularly, daemon=True, name="sweep").start()
         threading.Thread(target=self._clean_up_regularly, daemon=True, name="clean-up").start()
+        threading.Thread(target=self._count_rows_regularly, daemon=True, name="row-counts").start()
         threading.Thread(target=self._be_heard, daemon=True, name="heartbeat").start()
         logger.info("worker %s takes jobs from %s", self._settings.name, ", ".join(self._settings.queue_names))
 
@@ -86,9 +102,13 @@ class Worker:
             uploads.expire(session)
             generations.forget(session)
             datasets.expire_uploads(session)
+            idempotency.forget(session)
+            counters.fold(session)
+            refusals.forget(session)
             unheard = leases.unheard(session, queues, 3 * self._settings.sweep_seconds)
         with self._database.transaction() as session:
             scheduling.tell_unreadable(session, queues)
+            scheduling.tell_lacking_extras(session, queues)
             scheduling.tell_over_quota(session, queues, self._settings.quota)
             workers.forget(session)
             scheduling.reserve(session, queues, self._settings.reserve_after_seconds, self._settings.quota)
@@ -99,6 +119,12 @@ class Worker:
         """Apart from the sweep, which must not wait for an artifact store that is slow."""
         while not self._stopping.is_set():
             self._attempt(lambda: self._clean_up.once(self._database))
+            self._stopping.wait(self._settings.sweep_seconds)
+
+    def _count_rows_regularly(self) -> None:
+        """Apart from both: a file of gigabytes takes minutes."""
+        while not self._stopping.is_set():
+            self._attempt(lambda: self._row_counts.once(self._database))
             self._stopping.wait(self._settings.sweep_seconds)
 
     def be_heard(self) -> None:

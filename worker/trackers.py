@@ -26,8 +26,6 @@ FINISH_SECONDS = 20.0
 # Points that may wait for a tracker.
 MOST_WAITING = 10_000
 
-PROJECT = "finebits"
-
 
 @dataclass(frozen=True)
 class Followed:
@@ -40,6 +38,14 @@ class Followed:
     folder: Path  # of files that are to be artifacts
     mlflow_url: str = ""
     wandb_url: str = ""  # none: Weights & Biases writes files, which can be sent later
+    project: str = "finebits"
+    run_name: str | None = None
+    tags: tuple[str, ...] = ()
+    wandb_entity: str | None = None
+
+    @property
+    def called(self) -> str:
+        return self.run_name or f"{self.job_id} {self.step}"
 
 
 class Tracker(Protocol):
@@ -217,10 +223,12 @@ class _WeightsAndBiases:
         )
         followed.folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
-            project=PROJECT,
+            project=followed.project,
+            entity=followed.wandb_entity,
+            tags=list(followed.tags) or None,
             id=f"{followed.job_id}-{followed.step}-{followed.attempt}",
             group=followed.job_id,
-            name=f"{followed.job_id} {followed.step}",
+            name=followed.called,
             config=followed.arguments,
             settings=settings,
         )
@@ -245,8 +253,9 @@ class _MLflow:
 
         self._metric = Metric
         self._client = MlflowClient(tracking_uri=followed.mlflow_url)
-        tags = {"finebits.job": followed.job_id, "finebits.step": followed.step, "finebits.attempt": str(followed.attempt)}
-        run = self._client.create_run(self._experiment(), tags=tags, run_name=f"{followed.job_id} {followed.step}")
+        own = {"finebits.job": followed.job_id, "finebits.step": followed.step, "finebits.attempt": str(followed.attempt)}
+        tags = dict.fromkeys(followed.tags, "") | own
+        run = self._client.create_run(self._experiment(followed.project), tags=tags, run_name=followed.called)
         self._run_id = run.info.run_id
         parameters = [Param(name, str(value)[:500]) for name, value in _flat(followed.arguments)]
         for start in range(0, len(parameters), 100):  # the most that one request may hold
@@ -261,9 +270,9 @@ class _MLflow:
     def close(self) -> None:
         self._client.set_terminated(self._run_id)
 
-    def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(PROJECT)
-        return str(found.experiment_id if found is not None else self._client.create_experiment(PROJECT))
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        return str(found.experiment_id if found is not None else self._client.create_experiment(name))
 
 
 def _flat(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

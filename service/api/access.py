@@ -141,12 +141,15 @@ class Keyring:
 
 async def let_in(request: Request) -> None:
     """Before anything is looked at: finds whose request it is, and whether it may. Raises Unauthorized and Forbidden."""
-    caller = await _caller(request)
+    try:
+        caller = request.state.caller = await _caller(request)
+    except Unauthorized as error:
+        request.state.caller = error.caller  # whose key it was, for the log of what was refused
+        raise
     needed = scope_of(request.scope["route"].name)
     if not caller.may(needed):
         has = ", ".join(sorted(caller.scopes)) or "none"
         raise Forbidden(f"This needs a key with the scope {needed}; this one has {has}.")
-    request.state.caller = caller
 
 
 async def is_open(request: Request) -> bool:
@@ -199,7 +202,7 @@ async def _caller(request: Request) -> Caller:
 
 def _caller_with(known: Known) -> Caller:
     if known.why_not is not None:
-        raise _unauthorized(known.why_not, ', error="invalid_token"')
+        raise _unauthorized(known.why_not, ', error="invalid_token"', Caller(known.owner, known.id, frozenset()))
     return Caller(known.owner, known.id, known.scopes)
 
 
@@ -212,8 +215,10 @@ def _is_old(at: float) -> bool:
     return time.monotonic() - at > KEY_SECONDS
 
 
-def _unauthorized(sentence: str, error: str) -> Unauthorized:
-    return Unauthorized(sentence, {"WWW-Authenticate": f'Bearer realm="finebits"{error}'})
+def _unauthorized(sentence: str, error: str, caller: Caller | None = None) -> Unauthorized:
+    refusal = Unauthorized(sentence, {"WWW-Authenticate": f'Bearer realm="finebits"{error}'})
+    refusal.caller = caller
+    return refusal
 
 
 def _of_caller(take: Callable[[Caller], Any]) -> Any:

@@ -15,7 +15,7 @@ class DatasetView(BaseModel):
     formatting: str | None
     holds: str | None = Field(description="texts, conversations, pairs or labels.")
     files: list[str]
-    rows: int | None = Field(description="Null where only a worker can count them.")
+    rows: int | None = Field(description="Null where only a worker can count them: of what was uploaded, until it has.")
     trouble: str | None
     version: str | None = Field(default=None, description="The newest of one that was uploaded; null of the operator's.")
 
@@ -32,7 +32,7 @@ class VersionView(BaseModel):
     file: str = Field(description="The file's id: GET /v1/files/{file}, and what a job's resolved form calls the data set.")
     file_name: str
     entry: dict[str, object] = Field(description="How its rows read, as in dataset_info.json.")
-    rows: int | None = Field(description="Null where they are not counted.")
+    rows: int | None = Field(description="Null until a worker has counted them, of a large file.")
     size: int
     sha256: str
     created_at: str

@@ -1,5 +1,7 @@
 """The data sets in the operator's folder and those that were uploaded, and a look at one before anything is trained on it."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,11 +10,12 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
-from service.api.acting import TheTrace
+from service.api.acting import OnceKey, TheTrace
 from service.api.bodies import RawBody, read_json
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheNewJobs, TheSettings
 from service.api.dataset_views import DatasetList, DatasetView
 from service.api.errors import BadParameter, NoSuchThing
+from service.api.once import Once, created_once
 from service.api.problems import declared
 from service.api.reading import Reading
 from service.api.schema import INSPECTION_BODY
@@ -31,7 +34,7 @@ from service.specs.refusals import Refusal, SpecRefused
 from service.store import datasets as datasets_store
 from service.store import jobs
 from service.store.session import Database
-from service.store.tables import DatasetVersion, File
+from service.store.tables import DatasetVersion, File, Job, StepResult
 
 router = APIRouter(tags=["data"])
 
@@ -79,7 +82,7 @@ def list_models(settings: TheSettings) -> ModelNames:
     "/datasets/{name}/inspect",
     status_code=201,
     response_model=JobView,
-    responses=declared(400, 404, 413, 422, 429),
+    responses=declared(400, 404, 409, 413, 422, 429),
     openapi_extra={"requestBody": INSPECTION_BODY},
 )
 async def inspect_dataset(
@@ -93,13 +96,21 @@ async def inspect_dataset(
     lately: TheLately,
     new_jobs: TheNewJobs,
     trace: TheTrace,
+    idempotency_key: OnceKey = None,
 ) -> Response:
     """Queues a short job that looks at the data and trains nothing: GET /jobs/{id}/metrics, and its artifact inspection.json."""
     document = read_json(raw) if raw.strip() else {}
-    new = await run_in_threadpool(_read, name, document, owner, Reading(settings, database, well, lately, trace))
-    job = await new_jobs.write(new)
+    read = partial(_read, name, document, owner, Reading(settings, database, well, lately, trace))
+    if idempotency_key is not None:
+        once = Once(owner, idempotency_key, ["inspect", name, document])
+        return await run_in_threadpool(created_once, database, dispatch, once, read, _created)
+    job = await new_jobs.write(await run_in_threadpool(read))
     dispatch.ring(job.queue)
-    return Response(job_view(job).model_dump_json(), 201, {"Location": f"/jobs/{job.id}"}, "application/json")
+    return _created(job)
+
+
+def _created(job: Job, done: Sequence[StepResult] = ()) -> Response:
+    return Response(job_view(job, done).model_dump_json(), 201, {"Location": f"/jobs/{job.id}"}, "application/json")
 
 
 def _read(name: str, body: Any, owner: str, reading: Reading) -> jobs.New:

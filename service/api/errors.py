@@ -29,7 +29,9 @@ class ApiError(Exception):
 
 
 class Unauthorized(ApiError):
-    """There is no bearer key, or not the right one."""
+    """There is no bearer key, or not the right one. `caller`: whose it was, of one that opens nothing any more."""
+
+    caller: Any = None
 
 
 class Forbidden(ApiError):

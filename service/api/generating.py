@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Whose
-from service.api.acting import TheTrace
+from service.api.acting import OnceKey, TheTrace
 from service.api.bodies import RawBody, read_json
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheSettings
 from service.api.errors import BadParameter, Gone, NoSuchThing, NoWorkerFree
@@ -107,8 +107,12 @@ async def begun(
     lately: TheLately,
     trace: TheTrace,
     step: Annotated[str | None, Query(description="A step of the job; needed where several have that checkpoint.")] = None,
+    idempotency_key: OnceKey = None,
 ) -> AsyncIterator[Reader]:
     """A reader whose job a worker has taken; once the answer is sent, or broken off, the job is left."""
+    if idempotency_key is not None:
+        sentence = "What is written here is kept nowhere, and cannot be answered again: send no key, and ask anew."
+        raise BadParameter("/header/idempotency-key", sentence)
     document = read_json(raw) if raw.strip() else {}
     reading = Reading(settings, database, well, lately, trace)
     written = await run_in_threadpool(_submitted, reading, owner, job_id, global_step, step, document)

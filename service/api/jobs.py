@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Whose
-from service.api.acting import TheActing, trace_of
+from service.api.acting import OnceKey, TheActing, TheDoing, trace_of
 from service.api.bodies import Document, RawBody, document_of, no_document
 from service.api.collaborators import TheDispatch, TheSettings
 from service.api.dry_run import DryRun, dry_run_of
@@ -46,7 +46,7 @@ router = APIRouter(tags=["jobs"])
 async def create_job(
     request: Request,
     dry_run: Annotated[bool, Query(description="Check the job, resolve it, say what would run; store nothing.")] = False,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: OnceKey = None,
 ) -> Response:
     """Queues a job, or refuses it with everything that is wrong with it.
 
@@ -84,7 +84,10 @@ def list_jobs(
     label: Annotated[list[str], Query(description="key:value; several must all hold.")] = [],  # noqa: B006
     name: Annotated[str | None, Query(max_length=256, description="What stands in the name, in any case of its letters.")] = None,
 ) -> Response:
-    """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind."""
+    """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind.
+
+    What `generate` writes for a reader is a job of its own while he reads, and is not listed.
+    """
     owner, database, rendered, _ = looking(request)
     labels = dict(map(_label, label))
     with database.glancing() as connection:
@@ -138,40 +141,40 @@ def delete_job(job_id: str, owner: Whose, acting: TheActing) -> None:
         wishes.delete(session, owner, job_id)
 
 
-@router.post("/jobs/{job_id}/cancel", responses=declared(400, 404, 409, 413))
-def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing) -> JobView:
+@router.post("/jobs/{job_id}/cancel", responses=declared(400, 404, 409, 413, 422))
+def cancel_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheDoing) -> JobView:
     """Ends a job that waits; one that runs stops at the step after its worker's next heartbeat. Takes no arguments."""
     no_document(raw)
     with acting.transaction() as session:
-        return _view(session, wishes.cancel(session, owner, job_id), response)
+        return acting.answer(_view(session, wishes.cancel(session, owner, job_id), response))
 
 
-@router.post("/jobs/{job_id}/pause", responses=declared(400, 404, 409, 413))
-def pause_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing) -> JobView:
+@router.post("/jobs/{job_id}/pause", responses=declared(400, 404, 409, 413, 422))
+def pause_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheDoing) -> JobView:
     """Has a job wait until it is resumed; one that runs saves a checkpoint first and gives its GPU free. Takes no arguments."""
     no_document(raw)
     with acting.transaction() as session:
-        return _view(session, wishes.pause(session, owner, job_id), response)
+        return acting.answer(_view(session, wishes.pause(session, owner, job_id), response))
 
 
-@router.post("/jobs/{job_id}/resume", responses=declared(400, 404, 409, 413))
-def resume_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheActing, dispatch: TheDispatch) -> JobView:
+@router.post("/jobs/{job_id}/resume", responses=declared(400, 404, 409, 413, 422))
+def resume_job(job_id: str, raw: RawBody, response: Response, owner: Whose, acting: TheDoing, dispatch: TheDispatch) -> JobView:
     """Queues a paused job again, to go on from its last checkpoint; takes back a wish to pause. Takes no arguments."""
     no_document(raw)
     with acting.transaction() as session:
         job = wishes.resume(session, owner, job_id)
-        view = _view(session, job, response)
+        view = acting.answer(_view(session, job, response))
     dispatch.ring(job.queue)
     return view
 
 
-@router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413, 429))
+@router.post("/jobs/{job_id}/retry", responses=declared(400, 404, 409, 413, 422, 429))
 def retry_job(
     job_id: str,
     raw: RawBody,
     response: Response,
     owner: Whose,
-    acting: TheActing,
+    acting: TheDoing,
     dispatch: TheDispatch,
     settings: TheSettings,
 ) -> JobView:
@@ -180,7 +183,7 @@ def retry_job(
     with acting.transaction() as session:
         quotas.refuse_too_many(session, [(jobs.get(session, owner, job_id).owner, settings.quota)])
         job = wishes.retry(session, owner, job_id)
-        view = _view(session, job, response)
+        view = acting.answer(_view(session, job, response))
     dispatch.ring(job.queue)
     return view
 

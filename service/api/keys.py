@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.acting import TheActing
+from service.api.acting import TheActing, TheDoing
 from service.api.collaborators import TheDatabase
 from service.api.problems import declared
 from service.api.views import iso, iso_or_none
@@ -49,15 +49,16 @@ class KeyList(BaseModel):
     data: list[KeyView]
 
 
-@router.post("/keys", status_code=201, responses=declared(400, 413, 422))
-def create_key(wanted: NewKey, request: Request, acting: TheActing) -> ShownKey:
+@router.post("/keys", status_code=201, responses=declared(400, 409, 413, 422))
+def create_key(wanted: NewKey, request: Request, acting: TheDoing) -> ShownKey:
     """Makes a key and shows it: it is kept as a hash, and nobody can be told it again."""
     seconds = None if wanted.expires_in_days is None else wanted.expires_in_days * 86_400
     with acting.transaction() as session:
         row, key = keys.create(session, wanted.owner, wanted.scopes, wanted.name, seconds)
         acting.subject = row.id
+        shown = acting.answer(ShownKey(**_values(row), key=key), is_secret=True)
     request.app.state.keyring.forget()
-    return ShownKey(**_values(row), key=key)
+    return shown
 
 
 @router.get("/keys", responses=declared(422))

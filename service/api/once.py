@@ -1,4 +1,4 @@
-"""A job that is made once, however often it is asked for with the same key: the first answer again, or a refusal."""
+"""A job that is made once, however often it is asked for with the same key: the job as it stands, or a refusal."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -15,6 +15,9 @@ from service.store.session import Database
 from service.store.tables import Job, StepResult
 
 Answer = Callable[[Job, Sequence[StepResult]], Response]
+
+# Of an answer that another request was given before.
+REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 def digest(document: Any) -> str:
@@ -46,7 +49,7 @@ def created_once(database: Database, dispatch: Dispatch, once: Once, read: Calla
     with database.reading() as session:
         # before the models and data sets are looked at: the first answer stands, even if one has gone since
         if job := once.earlier(session):
-            return answer(job, steps.of_job(session, job.id))
+            return _again(session, job, answer)
     new = read()
     try:
         return _submitted(database, dispatch, once, new, answer)
@@ -58,7 +61,13 @@ def created_once(database: Database, dispatch: Dispatch, once: Once, read: Calla
 def _submitted(database: Database, dispatch: Dispatch, once: Once, new: jobs.New, answer: Answer) -> Response:
     with database.transaction() as session:
         if earlier := once.earlier(session):
-            return answer(earlier, steps.of_job(session, earlier.id))
+            return _again(session, earlier, answer)
         job = once.remember(session, jobs.create_all(session, [new])[0])
     dispatch.ring(job.queue)
     return answer(job, ())
+
+
+def _again(session: Session, job: Job, answer: Answer) -> Response:
+    response = answer(job, steps.of_job(session, job.id))
+    response.headers.update(REPLAYED)
+    return response

@@ -4,7 +4,7 @@ To add an error: one line in STATUS. A test holds the table against the error tr
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from math import ceil
 from typing import Any
@@ -54,8 +54,9 @@ class Code(StrEnum):
     IN_USE = "in_use"  # jobs that have not ended need it; `jobs` says which
     OFFSET_CONFLICT = "offset_conflict"  # the piece begins elsewhere than the file ends; `offset` says where it does
     PRECONDITION_FAILED = "precondition_failed"  # If-Match names another version than the job has now
-    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another body
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"  # the key was used with another request
     IDEMPOTENCY_BUSY = "idempotency_busy"  # the key is being answered now; ask again
+    ANSWER_LOST = "answer_lost"  # the key was answered with a secret that is not kept
     BAD_CURSOR = "bad_cursor"  # `after` is not of this list
     LEASE_LOST = "lease_lost"  # the attempt no longer holds the job
     WORKER_CONFLICT = "worker_conflict"  # another worker is registered under that name
@@ -75,6 +76,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.StaleVersion: (412, Code.PRECONDITION_FAILED),
     store.IdempotencyMismatch: (422, Code.IDEMPOTENCY_MISMATCH),
     store.IdempotencyBusy: (409, Code.IDEMPOTENCY_BUSY),
+    store.AnswerLost: (409, Code.ANSWER_LOST),
     store.BadCursor: (422, Code.BAD_CURSOR),
     store.LeaseLost: (409, Code.LEASE_LOST),
     store.WebhookDisabled: (409, Code.STATE_CONFLICT),
@@ -126,11 +128,11 @@ class Problem(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem document."""
+    """Makes every error of the application a problem document; `app.state.refused` notes which requests are refused."""
     for kind in STATUS:
-        app.add_exception_handler(kind, _known)
-    app.add_exception_handler(RequestValidationError, _invalid_parameters)
-    app.add_exception_handler(HTTPException, _of_framework)
+        app.add_exception_handler(kind, _noted(_known))
+    app.add_exception_handler(RequestValidationError, _noted(_invalid_parameters))
+    app.add_exception_handler(HTTPException, _noted(_of_framework))
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -148,7 +150,7 @@ def problem(
     errors: Sequence[dict[str, str]] = (),
     headers: dict[str, str] | None = None,
     **members: Any,
-) -> Response:
+) -> "ProblemResponse":
     """The answer to a request that goes wrong."""
     request_id = scope.get("state", {}).get("request_id", "")
     if openai.is_here(scope["path"]):
@@ -167,10 +169,30 @@ def problem(
     }
     # set here too: the answer to an unexpected error is sent from outside the middleware that sets it on all others
     answer_headers = {"x-request-id": request_id, **(headers or {})}
-    return Response(orjson.dumps(document, default=str), status, answer_headers, MEDIA_TYPE)
+    response = ProblemResponse(orjson.dumps(document, default=str), status, answer_headers, MEDIA_TYPE)
+    response.code = code
+    return response
 
 
-async def _known(request: Request, error: Exception) -> Response:
+class ProblemResponse(Response):
+    """A problem document, and its code."""
+
+    code: Code
+
+
+Answering = Callable[[Request, Exception], Awaitable[ProblemResponse]]
+
+
+def _noted(answer: Answering) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answered(request: Request, error: Exception) -> Response:
+        response = await answer(request, error)
+        request.app.state.refused.note(request.scope, response.status_code, str(response.code))
+        return response
+
+    return answered
+
+
+async def _known(request: Request, error: Exception) -> ProblemResponse:
     status, code = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     match error:
         case SpecRefused(refusals=refusals):
@@ -201,13 +223,13 @@ async def _known(request: Request, error: Exception) -> Response:
     return problem(request.scope, status, code, str(error))
 
 
-async def _invalid_parameters(request: Request, error: Exception) -> Response:
+async def _invalid_parameters(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
     found = [{"pointer": "/" + "/".join(map(str, one["loc"])), "detail": f"{one['msg']}."} for one in error.errors()]
     return problem(request.scope, 422, Code.INVALID_PARAMETER, _summary(found, len(found)), found)
 
 
-async def _of_framework(request: Request, error: Exception) -> Response:
+async def _of_framework(request: Request, error: Exception) -> ProblemResponse:
     """Errors of the routing, and of a framework that cannot read the request."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})

@@ -11,12 +11,15 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import declared
+from service.specs.reasons import Reason
+from service.store.counters import Counts, Tally
 from service.store.overview import Overview, overview
 from service.store.session import Database
 from service.store.states import ENDED, State
@@ -108,12 +111,13 @@ class _OfTheDatabase(Collector):
         """Nothing: else the registry would look at the database when it is made."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         seen = self._look()
         yield _gauge("finebits_build", "The version of the service.", ["version"], [((version("finebits"),), 1.0)])
         yield _gauge("finebits_database_up", "Whether the database answered.", [], [((), float(seen is not None))])
         if seen is not None:
             yield from _of_jobs(seen)
+            yield from _of_counts(seen.counts)
             yield from _of_workers(seen)
             yield from _of_slots(seen.slots)
             yield from _of_webhooks(seen)
@@ -141,6 +145,14 @@ def _gauge(name: str, documentation: str, labels: list[str], values: Values) -> 
     return family
 
 
+def _counter(name: str, documentation: str, labels: list[str], values: Values) -> CounterMetricFamily:
+    """Its samples are called `name`_total."""
+    family = CounterMetricFamily(name, documentation, labels=labels)
+    for label_values, value in values:
+        family.add_metric(list(label_values), value)
+    return family
+
+
 def _of_jobs(seen: Overview) -> Iterator[GaugeMetricFamily]:
     queued = [live for live in seen.live if live.state == State.QUEUED]
     by_state = {str(state): 0 for state in State if state not in ENDED}
@@ -154,19 +166,26 @@ def _of_jobs(seen: Overview) -> Iterator[GaugeMetricFamily]:
         ["queue"],
         [((live.queue,), live.oldest_seconds) for live in queued],
     )
-    yield _gauge(
-        "finebits_jobs_ended_last_hour",
-        "Jobs that ended within the last hour.",
-        ["state", "reason"],
-        [((ended.state, ended.reason or ""), ended.n) for ended in seen.ended],
-    )
-    outcomes = dict.fromkeys((*map(str, ENDED), "released", "lost"), 0) | seen.attempts
-    yield _gauge(
-        "finebits_attempts_ended_last_hour",
-        "Attempts that ended within the last hour; lost: a lease ran out, or the training process was killed.",
-        ["outcome"],
-        [((outcome,), n) for outcome, n in sorted(outcomes.items())],
-    )
+
+
+def _of_counts(counts: dict[str, Counts]) -> Iterator[Metric]:
+    """With the noughts: what was never seen before it rose from 0 is no rise to Prometheus."""
+    failures = dict.fromkeys(((str(State.FAILED), str(reason)) for reason in Reason), 0)
+    ends = {(str(State.SUCCEEDED), ""): 0, (str(State.CANCELLED), ""): 0, **failures} | counts[Tally.JOBS_ENDED]
+    yield _counter("finebits_jobs_ended", "Jobs that ended.", ["state", "reason"], sorted(ends.items()))
+    begun, waited = counts[Tally.JOBS_BEGUN], counts[Tally.SECONDS_WAITED]
+    waits = SummaryMetricFamily("finebits_queue_wait_seconds", "What jobs waited until they began first.", labels=["queue"])
+    for place, n in sorted(begun.items()):
+        waits.add_metric([place[0]], count_value=n, sum_value=waited.get(place, 0))
+    yield waits
+    outcomes = {outcome: 0 for outcome in (*map(str, ENDED), "released", "lost")}
+    outcomes |= {outcome: n for (outcome, _), n in counts[Tally.ATTEMPTS_ENDED].items()}
+    told = "Attempts that ended; lost: a lease ran out, or the training process was killed."
+    yield _counter("finebits_attempts_ended", told, ["outcome"], [((name,), n) for name, n in sorted(outcomes.items())])
+    lost, fenced = (sum(counts[what].values()) for what in (Tally.LEASES_LOST, Tally.WRITES_FENCED))
+    yield _counter("finebits_leases_lost", "Leases of workers that were not heard of in time.", [], [((), lost)])
+    told = "Writes of workers that no longer held their job: nothing was written."
+    yield _counter("finebits_writes_fenced", told, [], [((), fenced)])
 
 
 def _of_workers(seen: Overview) -> Iterator[GaugeMetricFamily]:

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.errors import BadParameter, UnreadableBody, UnsupportedMediaType
-from service.storage.keeping import incoming
+from service.storage.keeping import incoming, sha256_of
 
 WRITTEN_AT_ONCE = 2**20
 MOST_FIELDS, LARGEST_FIELD = 100, 65_536
@@ -26,6 +26,7 @@ class Form:
 
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    _sha256: dict[str, str] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         if name not in self.fields:
@@ -36,6 +37,16 @@ class Form:
         if name not in self.files:
             raise BadParameter(f"/{name}", f"{name} is missing: the file's bytes, as a part of the form with a file name.")
         return self.files[name]
+
+    def sha256(self, name: str) -> str:
+        """Of a file, which is read once for it."""
+        if name not in self._sha256:
+            self._sha256[name] = sha256_of(self.file(name)[0])
+        return self._sha256[name]
+
+    def document(self) -> dict[str, Any]:
+        """What the form says, however it was cut into parts: the same form sent again is the same document."""
+        return {"fields": self.fields, "files": {name: [called, self.sha256(name)] for name, (_, called) in self.files.items()}}
 
 
 @asynccontextmanager

@@ -1,11 +1,11 @@
 """Gives every request an id, and every answer the header that names it."""
 
 import re
-import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import log
+from service.store.ids import new_id
 
 # What a client may choose itself: nothing that could break out of a line of the log.
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
@@ -22,7 +22,7 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
-        request_id = given if _SANE.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+        request_id = given if _SANE.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_named(message: Message) -> None:

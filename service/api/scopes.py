@@ -87,6 +87,7 @@ SCOPES: dict[str, Scope] = {
     "get_owner": Scope.READ,
     "change_owner": Scope.ADMIN,
     "list_audit": Scope.ADMIN,
+    "list_refusals": Scope.ADMIN,
 }
 
 

@@ -16,12 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.access import Owner
-from service.api.acting import Acting, TheActing
+from service.api.acting import Acting, TheActing, TheDoing
 from service.api.arriving import Arriving, OtherOffset, TooMuch
 from service.api.collaborators import TheArriving, TheDatabase, TheSettings, TheStorage
 from service.api.dataset_views import VersionView, version_view
 from service.api.errors import BadParameter, OffsetConflict
-from service.api.openai.files import TRAINED_ON
 from service.api.problems import declared
 from service.library import datasets as library
 from service.library import uploads
@@ -34,6 +33,8 @@ from service.storage.keeping import clear_incoming, keep
 from service.storage.storage import Storage
 from service.store import datasets, files
 from service.store.errors import NotFound
+from service.store.files import TRAINED_ON
+from service.store.ids import new_id
 from service.store.session import Database
 from service.store.tables import DatasetUpload
 
@@ -64,14 +65,14 @@ class SendingView(BaseModel):
     url: str
 
 
-@router.post("/datasets/{name}/uploads", status_code=201, responses=declared(400, 413, 422))
+@router.post("/datasets/{name}/uploads", status_code=201, responses=declared(400, 409, 413, 422))
 def create_sending(
     name: str,
     wanted: NewSending,
     response: Response,
     owner: Owner,
     settings: TheSettings,
-    acting: TheActing,
+    acting: TheDoing,
     arriving: TheArriving,
 ) -> SendingView:
     """Opens an upload, which is kept for a week. Its bytes are sent with PATCH to its `url`, in as many pieces as you like."""
@@ -81,8 +82,8 @@ def create_sending(
     with acting.transaction() as session:
         upload = datasets.begin_upload(session, owner, name, file_name, wanted.entry, wanted.size, wanted.sha256)
         acting.subject = f"{name}/{upload.id}"
-    view = _view(upload, arriving)
-    response.headers["Location"] = view.url
+        view = acting.answer(_view(upload, arriving))
+        response.headers["Location"] = view.url
     return view
 
 
@@ -230,7 +231,7 @@ def _kept(
     version = datasets.version_of(sha256, document)
     with database.reading() as session:
         is_there = bool(datasets.versions(session, upload.owner, upload.name, version))
-    file_id = files.new_id()
+    file_id = new_id("file")
     key = f"{files.folder_of(file_id)}/{upload.file_name}"
     size = path.stat().st_size if is_there else keep(storage, root, path, key, sha256)[0]
     acting.subject = f"{upload.name}@{version}"

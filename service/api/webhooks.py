@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from service.api.access import Owner
-from service.api.acting import TheActing
+from service.api.acting import TheActing, TheDoing
 from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheSettings
 from service.api.problems import declared
@@ -71,11 +71,11 @@ class DeliveryPage(BaseModel):
 @router.post(
     "/webhooks",
     status_code=201,
-    responses=declared(400, 413, 415, 422),
+    responses=declared(400, 409, 413, 415, 422),
     openapi_extra={"requestBody": WEBHOOK_BODY},
 )
 def create_webhook(
-    document: Document, response: Response, owner: Owner, acting: TheActing, settings: TheSettings
+    document: Document, response: Response, owner: Owner, acting: TheDoing, settings: TheSettings
 ) -> NewWebhookView:
     """Has events posted to a URL from now on, signed as Standard Webhooks says. The secret is in this answer and no other."""
     spec = read_webhook(WebhookSpec, document)
@@ -85,7 +85,7 @@ def create_webhook(
         webhook, secret = webhooks.create(session, owner, spec, key)
         acting.subject = webhook.id
         response.headers["Location"] = f"/webhooks/{webhook.id}"
-        return NewWebhookView(**_values(webhook), secret=secret)
+        return acting.answer(NewWebhookView(**_values(webhook), secret=secret), is_secret=True)
 
 
 @router.get("/webhooks")
@@ -123,23 +123,23 @@ def delete_webhook(webhook_id: str, owner: Owner, acting: TheActing) -> None:
         webhooks.delete(session, owner, webhook_id)
 
 
-@router.post("/webhooks/{webhook_id}/rotate", responses=declared(400, 404, 413, 422))
-def rotate_webhook(webhook_id: str, raw: RawBody, owner: Owner, acting: TheActing, settings: TheSettings) -> NewWebhookView:
+@router.post("/webhooks/{webhook_id}/rotate", responses=declared(400, 404, 409, 413, 422))
+def rotate_webhook(webhook_id: str, raw: RawBody, owner: Owner, acting: TheDoing, settings: TheSettings) -> NewWebhookView:
     """Another secret, shown this once. For a day messages are signed with the one before, too. Takes no arguments."""
     no_document(raw)
     key = _key(settings)
     with acting.transaction() as session:
         webhook, secret = webhooks.rotate(session, owner, webhook_id, key)
-        return NewWebhookView(**_values(webhook), secret=secret)
+        return acting.answer(NewWebhookView(**_values(webhook), secret=secret), is_secret=True)
 
 
-@router.post("/webhooks/{webhook_id}/test", status_code=202, responses=declared(400, 404, 409, 413))
-def test_webhook(webhook_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> DeliveryView:
+@router.post("/webhooks/{webhook_id}/test", status_code=202, responses=declared(400, 404, 409, 413, 422))
+def test_webhook(webhook_id: str, raw: RawBody, owner: Owner, acting: TheDoing) -> DeliveryView:
     """Sends a message of the type webhook.test; how it goes stands in the log. Takes no arguments."""
     no_document(raw)
     with acting.transaction() as session:
         delivery_id = webhooks.put_test(session, owner, webhook_id)
-        return _delivery_view(webhook_deliveries.get(session, owner, webhook_id, delivery_id))
+        return acting.answer(_delivery_view(webhook_deliveries.get(session, owner, webhook_id, delivery_id)))
 
 
 @router.get("/webhooks/{webhook_id}/deliveries", responses=declared(404, 422))
@@ -164,12 +164,14 @@ def get_delivery(webhook_id: str, delivery_id: str, owner: Owner, database: TheD
         return _delivery_view(webhook_deliveries.get(session, owner, webhook_id, delivery_id))
 
 
-@router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/replay", status_code=202, responses=declared(400, 404, 409, 413))
-def replay_delivery(webhook_id: str, delivery_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> DeliveryView:
+@router.post(
+    "/webhooks/{webhook_id}/deliveries/{delivery_id}/replay", status_code=202, responses=declared(400, 404, 409, 413, 422)
+)
+def replay_delivery(webhook_id: str, delivery_id: str, raw: RawBody, owner: Owner, acting: TheDoing) -> DeliveryView:
     """Sends a message again, under the same id, for another day if need be. Takes no arguments."""
     no_document(raw)
     with acting.transaction() as session:
-        return _delivery_view(webhook_deliveries.replay(session, owner, webhook_id, delivery_id))
+        return acting.answer(_delivery_view(webhook_deliveries.replay(session, owner, webhook_id, delivery_id)))
 
 
 def _key(settings: Settings) -> SecretStr:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from service.api.access import Whose
-from service.api.acting import TheActing
+from service.api.acting import TheDoing
 from service.api.bodies import RawBody, no_document, read_json
 from service.api.collaborators import TheDatabase
 from service.api.errors import BadParameter
@@ -80,11 +80,11 @@ def get_worker(name: str, database: TheDatabase, whose: Whose) -> WorkerView:
         return _views(session, [workers.get(session, name)], whose)[0]
 
 
-@router.post("/workers/{name}/drain", responses=declared(400, 404, 413))
+@router.post("/workers/{name}/drain", responses=declared(400, 404, 409, 413, 422))
 def drain_worker(
     name: str,
     raw: RawBody,
-    acting: TheActing,
+    acting: TheDoing,
     now: Annotated[bool, Query(description="Have the jobs that run save a checkpoint and go on elsewhere.")] = False,
 ) -> WorkerView:
     """The worker takes no new jobs, also after a restart, until it is undrained. Those that run go on to their end.
@@ -93,15 +93,15 @@ def drain_worker(
     """
     stop_jobs = now or _stop_jobs(raw)
     with acting.transaction() as session:
-        return _view(session, workers.drain(session, name, stop_jobs))
+        return acting.answer(_view(session, workers.drain(session, name, stop_jobs)))
 
 
-@router.post("/workers/{name}/undrain", responses=declared(400, 404, 413))
-def undrain_worker(name: str, raw: RawBody, acting: TheActing) -> WorkerView:
+@router.post("/workers/{name}/undrain", responses=declared(400, 404, 409, 413, 422))
+def undrain_worker(name: str, raw: RawBody, acting: TheDoing) -> WorkerView:
     """The worker takes jobs again, from its next heartbeat on."""
     no_document(raw)
     with acting.transaction() as session:
-        return _view(session, workers.undrain(session, name))
+        return acting.answer(_view(session, workers.undrain(session, name)))
 
 
 def _stop_jobs(raw: bytes) -> bool:

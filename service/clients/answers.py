@@ -495,6 +495,23 @@ class AuditEntry(TypedDict):
     request_id: str
 
 
+class Refusal(TypedDict):
+    """Requests of one day that were alike and were refused alike."""
+
+    id: int
+    first_at: str
+    last_at: str
+    times: int
+    owner: str  # Of the key; empty where it is none of the service's.
+    key: str  # The key's id; of one that was revoked or has expired, too.
+    action: str  # The operation that was asked for, by its id in this document.
+    client: str  # The address; empty where they came from more than are told apart.
+    status: int
+    code: str  # Of the problem that it was answered with.
+    subject: str  # What it would have been done to, of the last.
+    request_id: str  # Of the last.
+
+
 class Webhook(TypedDict):
     id: str
     url: str

@@ -205,8 +205,13 @@ def _is_empty(path: Path) -> bool:
 @lru_cache(maxsize=1024)
 def _rows(path: Path, mtime_ns: int, size: int) -> int:
     """The rows of one file. Time and size are for the cache: a file that changed is counted again."""
-    count = {".json": _json_rows, ".csv": _csv_rows}.get(path.suffix.lower(), _line_rows)
-    number = count(path)
+    return count(path)
+
+
+def count(path: Path) -> int:
+    """Of a file that is not columnar, by its extension; of .json all of it is held. Raises LibraryError."""
+    rows = {".json": _json_rows, ".csv": _csv_rows}.get(path.suffix.lower(), _line_rows)
+    number = rows(path)
     if number == 0:
         raise LibraryError(f"{path.name} holds no rows.")
     return number

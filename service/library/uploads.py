@@ -15,7 +15,7 @@ from service.library.training_files import KINDS
 from service.specs.dataset_info import KINDS as FILE_KINDS
 from service.specs.dataset_info import DatasetEntry
 
-# Beyond so many bytes the rows are not counted when a file comes: whoever sends it would wait for that.
+# Beyond so many bytes the rows are not counted when a file comes: whoever sends it would wait for that. A worker counts them.
 COUNTED_BYTES = 64_000_000
 
 # What the first row of a file has, and how such rows read, beside what training_files.py knows.

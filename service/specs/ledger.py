@@ -63,6 +63,7 @@ _PREDICTED = works_if("the step predicts")
 _OF_LABELS = works_if("stage is pt or sft")
 _DPO = works_if("stage is dpo")
 _OF_REFERENCE = works_if("ref_model is given")
+_TRACKED = works_if("report_to or ppo_logger names wandb or mlflow")
 _EVALUATED = works_if("the step evaluates")
 _OF_TASK_FOLDERS = works_if("the step evaluates, and the task is a folder's")
 
@@ -197,6 +198,10 @@ LEDGER: dict[str, Fate] = {
     "training.dataloader_num_workers": _OF_ROWS,
     "training.logging_steps": WORKS,
     "training.report_to": WORKS,
+    "training.run_name": _TRACKED,
+    "training.project": _TRACKED,
+    "training.run_tags": _TRACKED,
+    "training.wandb_entity": works_if("report_to or ppo_logger names wandb"),
     "training.save_strategy": WORKS,
     "training.save_steps": works_if("save_strategy is steps"),
     "training.save_total_limit": WORKS,

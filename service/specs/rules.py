@@ -686,6 +686,10 @@ def _writes(step: ResolvedStep) -> bool:
 
 
 # The ledger's conditions: which steps an argument can have an effect in.
+def _trackers(step: ResolvedStep) -> set[str | None]:
+    return {*step.training.report_to, step.finetuning.ppo_logger}
+
+
 CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "finetuning_type is freeze": lambda step: step.finetuning.finetuning_type == "freeze",
     "finetuning_type is lora": lambda step: step.finetuning.finetuning_type == "lora",
@@ -738,6 +742,8 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
         step.generating.max_new_tokens <= 0 and (step.do in ("predict", "generate") or step.finetuning.stage == "ppo")
     ),
     "stage is dpo": lambda step: step.finetuning.stage == "dpo",
+    "report_to or ppo_logger names wandb or mlflow": lambda step: bool({"wandb", "mlflow"} & _trackers(step)),
+    "report_to or ppo_logger names wandb": lambda step: "wandb" in _trackers(step),
     "ref_model is given": lambda step: step.finetuning.ref_model is not None,
     # only the worker knows: it fails the job with `no_gpu` before anything is loaded
     "the worker has a GPU": lambda step: True,
@@ -797,10 +803,8 @@ def several_gpus_train(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     """They hold the rows of an update between them; what else a job does takes one."""
     if (spec.resources.gpus or 0) <= 1:
         return
-    place = ("resources", "gpus")
-    if any(step.finetuning.stage == "ppo" and step.do == "train" for step in job.steps):
-        yield Refusal(place, "The stage ppo takes one GPU: post its step as a job of its own, and the others with several.")
     if not any(step.do == "train" for step in job.steps):
+        place = ("resources", "gpus")
         yield Refusal(place, "Several GPUs have no effect here: no step trains, and to measure or to look at data takes one.")
 
 

@@ -20,6 +20,12 @@ def _names(value: Any) -> Any:
 Trackers = Annotated[tuple[Tracker, ...], BeforeValidator(_names, json_schema_input_type=str | list[str] | None)]
 
 
+Tags = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=64)], ...],
+    BeforeValidator(split_commas, json_schema_input_type=str | list[str]),
+]
+
+
 class TrainingArguments(Group):
     """Arguments pertaining to the optimisation. Where today's transformers has renamed one, the worker maps it."""
 
@@ -44,6 +50,19 @@ class TrainingArguments(Group):
     dataloader_num_workers: int = Field(default=0, ge=0, description="Processes that prepare batches.")
     logging_steps: int = Field(default=10, ge=1, description="Updates between two points of the training series.")
     report_to: Trackers = Field(default=(), description="Where the training series go too: tensorboard, wandb, mlflow; none.")
+    run_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,
+        description="What a tracker calls the run; the job and the step when not given.",
+    )
+    project: str = Field(
+        default="finebits", min_length=1, max_length=128, description="The tracker's project, or MLflow's experiment, of the run."
+    )
+    run_tags: Tags = Field(default=(), max_length=64, description="Tags that a tracker gives the run.")
+    wandb_entity: str | None = Field(
+        default=None, min_length=1, max_length=128, description="The team or user of Weights & Biases whose project it is."
+    )
     save_strategy: Literal["steps", "epoch"] = Field(default="steps", description="When a checkpoint is made.")
     save_steps: int = Field(default=500, ge=1, description="Updates between checkpoints; the last update always makes one.")
     save_total_limit: int | None = Field(

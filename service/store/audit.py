@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
+from service.store.bulk import insert_all
 from service.store.clock import now
 from service.store.tables import AuditEntry
 
-_INSERT = insert(cast(Table, AuditEntry.__table__)).values(at=now())
+_AUDIT = cast(Table, AuditEntry.__table__)
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class Trace:
         return replace(self, subject=subject)
 
 
-def note(session: Session, traces: Sequence[Trace]) -> None:
-    """Adds to the log."""
+def note(session: Session, traces: Sequence[Trace], at: float | None = None) -> None:
+    """Adds to the log; `at` is the moment by the database's clock, where the caller has asked for it."""
     if traces:
-        session.execute(_INSERT, [vars(trace) for trace in traces])
+        moment = session.scalar(select(now())) if at is None else at
+        insert_all(session, _AUDIT, [vars(trace) for trace in traces], at=moment)
 
 
 def page(session: Session, limit: int, after: int | None = None, owner: str | None = None) -> tuple[Sequence[AuditEntry], bool]:

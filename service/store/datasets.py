@@ -1,7 +1,6 @@
 """Data sets that were uploaded: files under names. The same content is one version, however often it comes."""
 
 import hashlib
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 from service.store import files
 from service.store.clock import moment, now
 from service.store.errors import NotFound
+from service.store.ids import new_id
 from service.store.tables import DatasetUpload, DatasetVersion, File
 
 UPLOAD_SECONDS = 7 * 86_400.0  # how long what was begun to be sent is kept
@@ -72,7 +72,7 @@ def delete(session: Session, owner: str, name: str, version: str | None = None) 
 def begin_upload(
     session: Session, owner: str, name: str, file_name: str, entry: dict[str, Any], size: int, sha256: str | None
 ) -> DatasetUpload:
-    upload_id = f"sending-{secrets.token_hex(12)}"
+    upload_id = new_id("sending")
     values = {"owner": owner, "name": name, "file_name": file_name, "entry": entry, "size": size, "sha256": sha256}
     session.execute(insert(DatasetUpload).values(id=upload_id, created_at=now(), **values))
     return get_upload(session, owner, name, upload_id)

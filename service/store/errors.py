@@ -6,8 +6,9 @@ StoreError
 ├── InUse                    jobs that have not ended refer to it; `jobs` are their ids
 ├── QuotaReached             the owner has as much as its quota allows; `retry_seconds` until it may have more
 ├── StaleVersion             the job has changed since the caller looked; `version` is what it is now
-├── IdempotencyMismatch      the same key came with another body
+├── IdempotencyMismatch      the same key came with another request
 ├── IdempotencyBusy          the same key is being answered at this moment
+├── AnswerLost               the same key was answered with a secret that is not kept
 ├── BadCursor                a cursor that this list never gave out
 ├── LeaseLost                this attempt no longer holds the job: stop, write nothing
 ├── WebhookDisabled          a webhook that is told nothing cannot be told this either
@@ -66,11 +67,21 @@ class StaleVersion(StoreError):
 
 
 class IdempotencyMismatch(StoreError):
-    """This Idempotency-Key was used with another body within the last 24 hours."""
+    """This Idempotency-Key was used with another request within the last 24 hours."""
 
 
 class IdempotencyBusy(StoreError):
     """A request with this Idempotency-Key is being answered now; ask again in a moment."""
+
+
+class AnswerLost(StoreError):
+    """This Idempotency-Key was answered with a secret, which is not kept."""
+
+    def __init__(self, subject: str, why: str):
+        super().__init__(
+            f"This Idempotency-Key was answered before, with a secret of {subject} that cannot be shown again: {why} "
+            "Give that up, and ask with a new key."
+        )
 
 
 class BadCursor(StoreError):

@@ -8,6 +8,7 @@ from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.store import webhooks
+from service.store.bulk import insert_all
 from service.store.clock import now
 from service.store.tables import Event, Job
 
@@ -48,7 +49,7 @@ class Kind(StrEnum):
     CANCELLED = "cancelled"
 
 
-_INSERT = insert(cast(Table, Event.__table__))
+_EVENTS = cast(Table, Event.__table__)
 
 
 class Told(NamedTuple):
@@ -59,14 +60,14 @@ class Told(NamedTuple):
     data: dict[str, Any]
 
 
-def begin(session: Session, made: Sequence[tuple[str, float, Sequence[Told]]]) -> None:
-    """The first events of jobs that are made in this transaction: of each its id, the moment, and what is told."""
+def begin(session: Session, at: float, made: Sequence[tuple[str, Sequence[Told]]]) -> None:
+    """The first events of jobs that are made at this moment in this transaction: of each its id, and what is told."""
     rows = [
-        {"job_id": job_id, "number": number, "at": at, "attempt": 0, **told._asdict(), "kind": str(told.kind)}
-        for job_id, at, first in made
+        {"job_id": job_id, "number": number, **told._asdict(), "kind": str(told.kind)}
+        for job_id, first in made
         for number, told in enumerate(first, 1)
     ]
-    session.execute(_INSERT, rows)
+    insert_all(session, _EVENTS, rows, at=at, attempt=0)
 
 
 def add(session: Session, job_id: str, kind: str, message: str, data: dict[str, Any] | None = None) -> None:

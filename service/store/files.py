@@ -3,12 +3,11 @@
 The bytes come first, then the row; a file that nobody may have any more is removed by the sweep, as what jobs made is.
 """
 
-import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.specs.file_names import is_file
@@ -20,9 +19,7 @@ from service.store.tables import File, Job
 
 ROOT = "files"  # under the artifact root
 
-
-def new_id() -> str:
-    return f"file-{secrets.token_hex(12)}"
+TRAINED_ON = "fine-tune"  # the purpose of those that are data sets
 
 
 def folder_of(file_id: str) -> str:
@@ -57,6 +54,17 @@ def get(session: Session, owner: str, file_id: str) -> File:
     if found is None:
         raise NotFound("file", file_id)
     return found
+
+
+def uncounted(session: Session, but: Collection[str] = ()) -> File | None:
+    """The oldest to train on whose rows nobody has counted."""
+    waits = select(File).where(File.purpose == TRAINED_ON, File.rows.is_(None), File.id.not_in(but), _IS_KEPT)
+    return session.scalar(waits.order_by(File.created_at).limit(1))
+
+
+def counted(session: Session, file_id: str, rows: int) -> None:
+    this = update(File).where(File.id == file_id, File.rows.is_(None)).values(rows=rows)
+    session.execute(this.execution_options(synchronize_session=False))
 
 
 def listing(

@@ -4,7 +4,6 @@ What a client wishes of a job is in wishes.py, what a worker does with one in le
 """
 
 import json
-import secrets
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +15,6 @@ from sqlalchemy import (
     Table,
     bindparam,
     func,
-    insert,
     literal_column,
     or_,
     select,
@@ -25,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from service.specs import extras
 from service.specs.job import ResolvedJob
 from service.specs.quota import UNLIMITED, Quota
 from service.specs.read import ReadJob
@@ -32,33 +31,32 @@ from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
 from service.specs.version import SPEC_VERSION
-from service.store import audit, events, gpu_use, quotas, references, slots, tokens, webhooks
+from service.store import audit, counters, events, gpu_use, quotas, references, slots, tokens, webhooks
 from service.store.audit import Trace
+from service.store.bulk import insert_all
 from service.store.clock import now
+from service.store.counters import Tally
 from service.store.errors import BadCursor, NotFound
 from service.store.events import Kind
+from service.store.ids import new_id
 from service.store.labels import has as has_label
 from service.store.labels import note as note_labels
 from service.store.need import need_of
 from service.store.owners import EVERYBODY, belongs
 from service.store.states import ENDED, State, sources
-from service.store.tables import Job, JobLabel
+from service.store.tables import Generation, Job, JobLabel
 
 _JOBS = cast(Table, Job.__table__)
 
-# Of the table, not of the class: one statement, made once, and no row is read back to be thrown away.
-_INSERT = (
-    insert(_JOBS)
-    .values(created_at=now(), changed_at=now(), bell_rung_at=now())
-    .returning(_JOBS.c.id, _JOBS.c.created_at, _JOBS.c.changed_at, _JOBS.c.bell_rung_at)
-)
-
-
 # What a client that follows its jobs asks again and again, made once for the same reason.
 _IS_ITS = or_(bindparam("owner") == EVERYBODY, _JOBS.c.owner == bindparam("owner"))
+_IS_LISTED = _JOBS.c.id.not_in(select(Generation.job_id))  # what is written for a reader goes with him, and is no news to anybody
 _VERSION = select(_JOBS.c.version).where(_JOBS.c.id == bindparam("job_id"), _IS_ITS)
 _NEWEST_OF_ALL = (
-    select(_JOBS.c.id, _JOBS.c.version).order_by(_JOBS.c.created_at.desc(), _JOBS.c.id.desc()).limit(bindparam("most"))
+    select(_JOBS.c.id, _JOBS.c.version)
+    .where(_IS_LISTED)
+    .order_by(_JOBS.c.created_at.desc(), _JOBS.c.id.desc())
+    .limit(bindparam("most"))
 )
 _NEWEST = _NEWEST_OF_ALL.where(_JOBS.c.owner == bindparam("owner"))
 
@@ -95,23 +93,25 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
 def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
     """The same for several, in their order: however many they are, as few statements go to the database. Raises QuotaReached."""
     quotas.refuse_too_many(session, [(new.owner, new.default_quota) for new in asked])
+    at = session.scalar(select(now())) or 0.0
+    moments = {"created_at": at, "changed_at": at, "bell_rung_at": at}
     rows = [_row(new) for new in asked]
-    stored = {row.id: row._mapping for row in session.execute(_INSERT, rows)}
+    insert_all(session, _JOBS, rows, **moments)
     for new, row in zip(asked, rows, strict=True):
-        row |= stored[row["id"]]
+        row |= moments
         if new.key is not None:
             tokens.keep(session, row["id"], tokens_of(new.read.resolved), new.key)
-    note_labels(session, [(row["id"], row["owner"], row["created_at"], row["labels"]) for row in rows])
+    note_labels(session, at, [(row["id"], row["owner"], row["labels"]) for row in rows])
     references.note(session, [(row["id"], row["resolved"]) for row in rows])
-    events.begin(session, [(row["id"], row["created_at"], _told(row)) for row in rows])
-    audit.note(session, [new.trace.of(row["id"]) for new, row in zip(asked, rows, strict=True) if new.trace is not None])
+    events.begin(session, at, [(row["id"], _told(row)) for row in rows])
+    audit.note(session, [new.trace.of(row["id"]) for new, row in zip(asked, rows, strict=True) if new.trace is not None], at)
     return [Job(**row) for row in rows]
 
 
 def _row(new: New) -> dict[str, Any]:
     spec, resources = new.read.spec, new.read.spec.resources
     return {
-        "id": f"job-{secrets.token_hex(12)}",
+        "id": new_id("job"),
         "owner": new.owner,
         "name": spec.name,
         "labels": dict(spec.labels),
@@ -128,6 +128,7 @@ def _row(new: New) -> dict[str, Any]:
         "artifacts_ttl_seconds": resources.artifacts_ttl_seconds or new.artifacts_ttl_seconds,
         **need_of(resources, new.least_gpu_bytes).columns,
         "spec_version": SPEC_VERSION,
+        "extras": ",".join(extras.of_job(new.read.resolved)),
         "attempt": 0,
         "lost": 0,
         "retries": 0,
@@ -199,7 +200,10 @@ def listing(
     name: str | None = None,
 ) -> tuple[list[Listed], bool]:
     """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive. `name` is a
-    part of theirs: no index has it, so where few match, many are looked at."""
+    part of theirs: no index has it, so where few match, many are looked at.
+
+    A text that is written for a reader is a job, too, for as long as he reads, and is not among them.
+    """
     if not labels and state is None and after is None and not name:
         newest, whose = (_NEWEST_OF_ALL, {}) if owner == EVERYBODY else (_NEWEST, {"owner": owner})
         found = session.execute(newest, {"most": limit + 1, **whose}).all()
@@ -213,6 +217,7 @@ def _listing(
 ) -> Select[str, int]:
     asked = [*labels.items()]
     wanted, order = _listed_by(owner, *asked[:1])
+    wanted = wanted.where(_IS_LISTED)
     for key, value in asked[1:]:
         wanted = wanted.where(has_label(key, value))
     if state is not None:
@@ -263,6 +268,7 @@ def move(session: Session, job_id: str, to: State, *conditions: ColumnElement[bo
         slots.free(session, job_id)
         gpu_use.settle(session, job_id)
     if moved is not None and to in ENDED:
+        counters.add(session, Tally.JOBS_ENDED, str(to), moved.reason or "")
         webhooks.announce_end(session, moved)
     return moved
 

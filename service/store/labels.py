@@ -3,28 +3,28 @@
 from collections.abc import Iterable
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, delete, exists, insert
+from sqlalchemy import ColumnElement, Table, delete, exists
 from sqlalchemy.orm import Session, aliased
 
+from service.store.bulk import insert_all
 from service.store.tables import Job, JobLabel
 
-_INSERT = insert(cast(Table, JobLabel.__table__))
+_LABELS = cast(Table, JobLabel.__table__)
 
 
-def note(session: Session, labelled: Iterable[tuple[str, str, float, dict[str, Any]]]) -> None:
-    """Keeps the labels of new jobs: (id, owner, when it was made, labels)."""
+def note(session: Session, created_at: float, labelled: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+    """Keeps the labels of jobs that were made at one moment: (id, owner, labels)."""
     rows = [
-        {"job_id": job_id, "name": name, "value": value, "owner": owner, "created_at": created_at}
-        for job_id, owner, created_at, labels in labelled
+        {"job_id": job_id, "name": name, "value": value, "owner": owner}
+        for job_id, owner, labels in labelled
         for name, value in labels.items()
     ]
-    if rows:
-        session.execute(_INSERT, rows)
+    insert_all(session, _LABELS, rows, created_at=created_at)
 
 
 def replace(session: Session, job: Job, labels: dict[str, Any]) -> None:
     session.execute(delete(JobLabel).where(JobLabel.job_id == job.id).execution_options(synchronize_session=False))
-    note(session, [(job.id, job.owner, job.created_at, labels)])
+    note(session, job.created_at, [(job.id, job.owner, labels)])
 
 
 def has(name: str, value: str) -> ColumnElement[bool]:

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 
 from service.specs.halving import halved
 from service.specs.reasons import RETRYABLE, Reason
-from service.store import events, line
+from service.store import counters, events, line
 from service.store.clock import moment, now
+from service.store.counters import Tally
 from service.store.errors import LeaseLost
 from service.store.events import Kind
 from service.store.jobs import forget_hold, locked, move, note_progress
@@ -82,6 +83,8 @@ def _begin(session: Session, queues: Sequence[str], worker: str, lease_seconds: 
     forget_hold(session, moved)
     held = Claim(job_id, moved.attempt, worker)
     session.execute(insert(Attempt).values(job_id=job_id, number=held.attempt, worker=worker, started_at=now()))
+    if moved.attempt == 1:
+        counters.add_wait(session, moved.queue, max(0.0, (moved.started_at or 0.0) - moved.created_at))
     events.add(session, job_id, Kind.STARTED, f"Attempt {held.attempt} began on {worker}.", {"worker": worker})
     return held
 
@@ -206,6 +209,8 @@ def lose_all_of(session: Session, worker: str, story: str, retry_seconds: float 
 
 def _lose(session: Session, job: Job, reason: Reason, story: str, retry_seconds: float) -> State:
     """The first time it goes on at once: most often a host was started anew. What keeps happening is given more and more time."""
+    if reason == Reason.WORKER_LOST:
+        counters.add(session, Tally.LEASES_LOST)
     lost = job.lost + 1
     held = Claim(job.id, job.attempt, job.worker or "")
     if lost > job.max_lost and not _is_wished_away(session, job):
@@ -333,6 +338,7 @@ def _close_attempt(session: Session, job_id: str, number: int, outcome: str, rea
         .values(finished_at=now(), outcome=str(outcome), reason=reason, sentence=sentence)
         .execution_options(synchronize_session=False)
     )
+    counters.add(session, Tally.ATTEMPTS_ENDED, str(outcome))
 
 
 def _held(session: Session, held: Claim) -> Job:

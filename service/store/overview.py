@@ -1,6 +1,6 @@
-"""What operators look at: counts of what waits, runs and went wrong lately, from indexes that hold just that.
+"""What operators look at: what waits and runs, from indexes that hold just that, and the counts of what ended.
 
-Nothing here grows with the jobs that have ended: of those it is the last hour that is counted.
+Nothing here grows with the jobs that have ended.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import Session
 
-from service.store.clock import moment, now
+from service.store import counters
+from service.store.clock import now
+from service.store.counters import Counts
 from service.store.line import QUEUED, RUNNING
 from service.store.states import State
-from service.store.tables import Attempt, Job, Slot, WebhookDelivery, Worker
+from service.store.tables import Job, Slot, WebhookDelivery, Worker
 from service.store.workers import statuses
-
-LATELY_SECONDS = 3600.0
 
 # What holds of every job in a state, in the words of the index that holds that state alone; and of which SQLite sees at once that
 # it need not look at all jobs.
@@ -36,14 +36,6 @@ class Live(NamedTuple):
     oldest_seconds: float  # since the oldest of them came
 
 
-class Ended(NamedTuple):
-    """Jobs that ended within the last hour."""
-
-    state: str
-    reason: str | None
-    n: int
-
-
 class Running(NamedTuple):
     """A running job's worker, and how fast it trains, where it has said so."""
 
@@ -56,8 +48,7 @@ class Overview:
     """One moment of the service."""
 
     live: Sequence[Live]
-    ended: Sequence[Ended]
-    attempts: dict[str, int]  # of the last hour, by their outcome
+    counts: dict[str, Counts]  # by what is counted, since it is
     running: Sequence[Running]
     workers: dict[str, str]  # name -> status
     unheard_seconds: dict[str, float]  # of each worker
@@ -73,8 +64,7 @@ def overview(session: Session) -> Overview:
     n_waiting, oldest = session.execute(waiting).one()
     return Overview(
         live=_live(session, at),
-        ended=_ended(session),
-        attempts=_attempts(session),
+        counts=counters.totals(session),
         running=_running(session),
         workers={name: str(status) for name, status in statuses(session, [row.name for row in workers]).items()},
         unheard_seconds={row.name: max(0.0, at - row.heartbeat_at) for row in workers},
@@ -88,18 +78,6 @@ def _live(session: Session, at: float) -> list[Live]:
     counted = select(Job.queue, func.count(), func.min(Job.created_at)).group_by(Job.queue)
     found = {state: session.execute(counted.where(*conditions)).all() for state, conditions in _IN.items()}
     return [Live(str(state), queue, n, max(0.0, at - oldest)) for state, rows in found.items() for queue, n, oldest in rows]
-
-
-def _ended(session: Session) -> list[Ended]:
-    lately = Job.finished_at > moment() - LATELY_SECONDS
-    counted = select(Job.state, Job.reason, func.count()).where(lately).group_by(Job.state, Job.reason)
-    return [Ended(*row) for row in session.execute(counted)]
-
-
-def _attempts(session: Session) -> dict[str, int]:
-    lately = Attempt.finished_at > moment() - LATELY_SECONDS
-    counted = select(Attempt.outcome, func.count()).where(lately).group_by(Attempt.outcome)
-    return {str(outcome): n for outcome, n in session.execute(counted)}
 
 
 def _running(session: Session) -> list[Running]:

@@ -66,6 +66,7 @@ class Job(Base):
     gpus: Mapped[int] = mapped_column(server_default="-1")  # how many it asks for; -1: one where the worker has one
     gpu_permille: Mapped[int] = mapped_column(server_default="1000")  # of a GPU's memory: sums of thousandths are exact
     gpu_gb: Mapped[int] = mapped_column(server_default="0")  # that it needs of a GPU at the least; 0: not known
+    extras: Mapped[str] = mapped_column(String(120), default="", server_default=text("''"))  # its worker must have them: a,b
 
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token
     worker: Mapped[str | None]
@@ -116,6 +117,7 @@ class Job(Base):
             "gpu_permille",
             "gpu_gb",
             "spec_version",
+            "extras",
             "created_at",
             "id",
             postgresql_where=text("state = 'queued'"),
@@ -157,12 +159,6 @@ class Job(Base):
             "created_at",
             postgresql_where=text("state = 'paused'"),
             sqlite_where=text("state = 'paused'"),
-        ),
-        Index(
-            "ix_jobs_finished",
-            "finished_at",
-            postgresql_where=text("finished_at IS NOT NULL"),
-            sqlite_where=text("finished_at IS NOT NULL"),
         ),
     )
 
@@ -281,15 +277,6 @@ class Attempt(Base):
     outcome: Mapped[str | None] = mapped_column(String(16))  # the state it ended in, or released, or lost
     reason: Mapped[str | None] = mapped_column(String(40))
     sentence: Mapped[str | None]
-
-    __table_args__ = (
-        Index(
-            "ix_attempts_finished",
-            "finished_at",
-            postgresql_where=text("finished_at IS NOT NULL"),
-            sqlite_where=text("finished_at IS NOT NULL"),
-        ),
-    )
 
 
 class Event(Base):
@@ -452,6 +439,12 @@ class File(Base):
     __table_args__ = (
         Index("ix_files_listed", "owner", "created_at", "id"),
         Index(
+            "ix_files_uncounted",
+            "created_at",
+            postgresql_where=text("rows IS NULL AND purpose = 'fine-tune'"),
+            sqlite_where=text("rows IS NULL AND purpose = 'fine-tune'"),
+        ),
+        Index(
             "ix_files_expiring",
             "expires_at",
             postgresql_where=text("expires_at IS NOT NULL"),
@@ -546,15 +539,20 @@ class Removal(Base):
 
 
 class IdempotencyKey(Base):
-    """The first answer to a key: within a day the same key and body are given it again."""
+    """What a key made: within a day the same key and request are told of it again. A job as it stands, or the first answer."""
 
     __tablename__ = "idempotency_keys"
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    subject: Mapped[str | None]  # what was made that is no job, or was done to one
+    answer: Mapped[dict[str, Any] | None] = mapped_column(Document)  # status, headers and body, where none is secret
+    sealed: Mapped[str | None]  # the same, encrypted, where one is; neither: it was secret, and no secrets are kept
     created_at: Mapped[float]
+
+    __table_args__ = (Index("ix_idempotency_keys_age", "created_at"),)
 
 
 class Webhook(Base):
@@ -652,6 +650,43 @@ class AuditEntry(Base):
     request_id: Mapped[str]
 
     __table_args__ = (Index("ix_audit_owner", "owner", "id"),)
+
+
+class RefusedEntry(Base):
+    """Requests that were refused: all that are alike on one day are one row, however many come."""
+
+    __tablename__ = "refusals"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    day: Mapped[int]  # since 1970, UTC
+    owner: Mapped[str]  # of the key; empty where it is none
+    key: Mapped[str]
+    action: Mapped[str]
+    client: Mapped[str]  # the address; empty: of more addresses than a day has rows for
+    status: Mapped[int]
+    code: Mapped[str] = mapped_column(String(64))
+    times: Mapped[int] = mapped_column(BigInteger)
+    first_at: Mapped[float]
+    last_at: Mapped[float]
+    subject: Mapped[str]  # of the last
+    request_id: Mapped[str]  # of the last
+
+    __table_args__ = (
+        Index("ix_refusals_alike", "day", "owner", "key", "action", "client", "status", "code", unique=True),
+        Index("ix_refusals_owner", "owner", "id"),
+    )
+
+
+class Count(Base):
+    """A part of a count: what is counted is the sum of its rows. Added to in the transaction of what it counts."""
+
+    __tablename__ = "counts"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+    what: Mapped[str] = mapped_column(String(64))
+    label: Mapped[str] = mapped_column(String(64))
+    second: Mapped[str] = mapped_column(String(64))
+    n: Mapped[int] = mapped_column(BigInteger)
 
 
 class QuotaRow(Base):

@@ -1,6 +1,5 @@
 """Files that come in parts: opened, sent part by part in any order, and made one file, or given up."""
 
-import secrets
 from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, select, update
@@ -9,6 +8,7 @@ from sqlalchemy.orm import Session
 from service.store import removals
 from service.store.clock import moment, now
 from service.store.errors import NotFound, StateConflict
+from service.store.ids import new_id
 from service.store.tables import Upload, UploadPart
 
 ROOT = "uploads"  # under the artifact root
@@ -18,7 +18,7 @@ LASTS_SECONDS = 24 * 3600.0
 def open_one(
     session: Session, owner: str, *, purpose: str, name: str, mime_type: str, size: int, file_seconds: float | None
 ) -> Upload:
-    upload_id = f"upload-{secrets.token_hex(12)}"
+    upload_id = new_id("upload")
     values = {"purpose": purpose, "name": name, "mime_type": mime_type, "size": size, "file_seconds": file_seconds}
     session.execute(
         insert(Upload).values(
@@ -51,7 +51,7 @@ def require_pending(upload: Upload, wanted: str) -> None:
 
 def new_part(upload_id: str) -> tuple[str, str]:
     """The id of a part, and the folder of its bytes under the artifact root."""
-    part_id = f"part-{secrets.token_hex(12)}"
+    part_id = new_id("part")
     return part_id, f"{ROOT}/{upload_id}/{part_id}"
 
 

@@ -18,9 +18,10 @@ from service.specs.refusals import Refusal, SpecRefused
 from service.specs.webhooks import Event, WebhookChanges, WebhookSpec
 from service.store.clock import now
 from service.store.errors import NotFound, WebhookDisabled
+from service.store.ids import new_id
 from service.store.sealed import opened, seal
 from service.store.states import State
-from service.store.tables import Job, Webhook, WebhookDelivery
+from service.store.tables import Generation, Job, Webhook, WebhookDelivery
 
 # How long an event is tried for.
 PATIENCE_SECONDS = 24 * 3600
@@ -43,7 +44,9 @@ OF_KIND: dict[str, Event] = {"alert": "fine_tuning.job.alert", "checkpoint_saved
 
 
 def announce_end(session: Session, job: Job) -> None:
-    """That a job has come to its end."""
+    """That a job has come to its end. Of a text that is written for a reader nobody else is told."""
+    if session.scalar(select(Generation.job_id).where(Generation.job_id == job.id)) is not None:
+        return
     told = {"job": job.id, "name": job.name, "state": job.state, "reason": job.reason, "sentence": job.sentence}
     _announce(session, job.owner, OF_STATE[State(job.state)], told)
 
@@ -61,7 +64,7 @@ def create(session: Session, owner: str, spec: WebhookSpec, key: SecretStr) -> t
         raise SpecRefused([Refusal((), f"There are {n_own} webhooks already, and {MOST_OF_AN_OWNER} at the most; delete one.")])
     secret = _new_secret()
     row = {"url": spec.url, "events": list(spec.events), "description": spec.description, "sealed": seal(secret, key)}
-    made = insert(Webhook).values(id=f"webhook-{secrets.token_hex(12)}", owner=owner, created_at=now(), **row)
+    made = insert(Webhook).values(id=new_id("webhook"), owner=owner, created_at=now(), **row)
     return session.execute(made.returning(Webhook)).scalar_one(), secret
 
 
@@ -151,7 +154,7 @@ def _announce(session: Session, owner: str, event: Event, data: dict[str, Any]) 
 
 
 def _put(session: Session, webhook_ids: Sequence[str], event: str, data: dict[str, Any]) -> list[str]:
-    ids = [f"evt-{secrets.token_hex(12)}" for _ in webhook_ids]
+    ids = [new_id("evt") for _ in webhook_ids]
     for delivery_id, webhook_id in zip(ids, webhook_ids, strict=True):
         told = {"id": delivery_id, "webhook_id": webhook_id, "event": event, "data": data, "tried": 0, "tries": []}
         times = {"created_at": now(), "next_at": now(), "until": now() + PATIENCE_SECONDS}

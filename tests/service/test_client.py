@@ -79,13 +79,20 @@ def test_each_submission_has_a_key_of_its_own_or_the_one_given(fake: tuple[FakeS
     assert third == "mine"
 
 
-def test_a_cancel_is_asked_once(fake: tuple[FakeService, Client]) -> None:
+def test_a_cancel_is_asked_again_with_its_key(fake: tuple[FakeService, Client]) -> None:
     service, client = fake
     service.answers("POST", "/jobs/job-1/cancel", DROPPED, a_job(state="cancelled"))
-    with pytest.raises(Unreachable, match="broke"):
-        client.cancel("job-1")
-    assert len(service.asked) == 1
     assert client.cancel("job-1")["state"] == "cancelled"
+    assert len({asked.headers["idempotency-key"] for asked in service.asked}) == 1
+    assert len(service.asked) == 2
+
+
+def test_a_deletion_is_asked_once(fake: tuple[FakeService, Client]) -> None:
+    service, client = fake
+    service.answers("DELETE", "/jobs/job-1", DROPPED, {})
+    with pytest.raises(Unreachable, match="broke"):
+        client.delete("job-1")
+    assert len(service.asked) == 1
 
 
 def test_a_refusal_has_its_places(fake: tuple[FakeService, Client]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.store import slots, workers
+from service.store import counters, slots, workers
 from tests.running import Running, job
 
 pytestmark = pytest.mark.slow
@@ -119,6 +119,13 @@ def test_a_worker_that_was_paused_beyond_its_lease_can_write_nothing_any_more(ru
             "(SELECT number FROM events WHERE kind = 'lease_lost')"
         )
         assert late.scalar() == 0
+    running.wait(job_id, lambda found: bool(counts(running)["writes_fenced"]))
+    assert [counts(running)[what] for what in ("leases_lost", "writes_fenced")] == [{("", ""): 1}, {("", ""): 1}]
+
+
+def counts(running: Running) -> dict[str, counters.Counts]:
+    with running.database.reading() as session:
+        return counters.totals(session)
 
 
 @ON_SQLITE

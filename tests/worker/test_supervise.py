@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.specs.read import read_job
-from service.store import checkpoints, events, jobs, leases, metrics, retention
+from service.store import checkpoints, counters, events, jobs, leases, metrics, retention
 from service.store.leases import Claim
 from service.store.scheduling import Placement
 from service.store.session import Database
+from service.store.tables import Job
 from tests.running import job
 from tests.service.api.made import a_metric
 from tests.service.store.staffed import enter
@@ -168,6 +170,24 @@ def test_a_child_that_could_not_be_started_is_no_lease_to_wait_for(
     with database.reading() as session:
         found = jobs.get(session, "local", job_id)
     assert (found.state, found.attempt, found.lost) == ("queued", 1, 1)
+
+
+def test_a_write_that_the_fence_refuses_is_counted(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = job()
+    with database.transaction() as session:
+        jobs.create(session, "local", document, read_job(document))
+
+    def start(document: dict[str, object]) -> None:
+        with database.transaction() as session:  # the worker was suspended here, and another has the job by now
+            session.execute(update(Job).values(attempt=Job.attempt + 1))
+        raise warm.NotStarted("The training process could not be started: EOFError.")
+
+    monkeypatch.setattr(warm, "start", start)
+    settings = WorkerSettings(home=tmp_path, artifacts_root=tmp_path, min_free_bytes=0)
+    assert supervise.run_next(database, settings, Disk(tmp_path, 0), enter(database), lambda: False)
+    with database.reading() as session:
+        assert counters.totals(session)["writes_fenced"] == {("", ""): 1}
+        assert session.scalar(select(Job.state)) == "running"
 
 
 def test_a_fork_server_that_dies_while_it_starts_a_child_leaves_no_pipe_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,11 +42,13 @@ def told(attempt):
 
 
 def test_report_to_writes_the_series_where_tensorboard_and_wandb_read_them(host):
-    attempt = host.done(a_job(training={**QUICK, "report_to": ["tensorboard", "wandb"]}, measures=NO_MEASURES))
+    named = {"run_name": "of spring", "project": "fables", "run_tags": ["fox", "grapes"], "wandb_entity": "aesop"}
+    attempt = host.done(a_job(training={**QUICK, "report_to": ["tensorboard", "wandb"], **named}, measures=NO_MEASURES))
     assert attempt.notices() == []
     [events] = artifacts(host, attempt, "sft/tensorboard/attempt-1/events.out.tfevents")
     assert scalars(events) == pytest.approx(told(attempt))
     [run] = artifacts(host, attempt, ".wandb")
+    assert wandb_run(run) == ("of spring", "fables", ["fox", "grapes"], "aesop")
     assert wandb_history(run) == pytest.approx({key: value for key, value in told(attempt).items() if key[0] == "loss"})
     assert all((host.artifacts / message["path"]).stat().st_size == message["size"] for message in attempt.of("artifact"))
 
@@ -63,6 +65,18 @@ def wandb_history(file):
         if "loss" in items:
             found["loss", items["_step"]] = items["loss"]
     return found
+
+
+def wandb_run(file):
+    """(name, project, tags, entity) of the run."""
+    from wandb.proto import wandb_internal_pb2
+
+    for data in records(file.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.HasField("run"):
+            return record.run.display_name, record.run.project, list(record.run.tags), record.run.entity
+    return None
 
 
 def records(data, block=32_768, header=7):
@@ -107,13 +121,16 @@ def test_a_later_attempt_s_file_has_the_points_before_it_too(host):
 
 def test_mlflow_is_told_on_the_operator_s_server(host):
     with fake_mlflow() as server:
-        job = a_job(training={**QUICK, "report_to": "mlflow"}, measures=NO_MEASURES)
+        named = {"run_name": "of spring", "project": "fables", "run_tags": "fox"}
+        job = a_job(training={**QUICK, "report_to": "mlflow", **named}, measures=NO_MEASURES)
         attempt = run_with(host, job, mlflow_url=server.url)
     assert attempt.notices() == []
     losses = {update: value for name, value, update in server.metrics if name == "loss"}
     assert losses == pytest.approx(dict(enumerate(attempt.losses(), 1)))
     assert server.parameters["training.max_steps"] == "3"
-    assert {tag["key"]: tag["value"] for tag in server.runs[0]["tags"]}["finebits.step"] == "sft"
+    tags = {tag["key"]: tag["value"] for tag in server.runs[0]["tags"]}
+    assert (tags["finebits.step"], tags["fox"]) == ("sft", "")
+    assert (server.runs[0]["run_name"], server.experiments) == ("of spring", ["fables"])
     assert server.ended == ["FINISHED"]
 
 

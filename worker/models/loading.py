@@ -110,6 +110,21 @@ def refuse_small_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreTr
         raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
+def half_precision_of(path: Path) -> torch.dtype | None:
+    """Of a model that can be loaded: the half precision that every number in its files has; None where one has another."""
+    found: set[torch.dtype] = set()
+    for file in _weight_files(path):
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                found |= {_HALVES.get(tensors.get_slice(key).get_dtype(), torch.float32) for key in tensors.keys()}  # noqa: SIM118
+        else:
+            found |= {tensor.dtype for tensor in torch.load(file, map_location="meta", weights_only=True).values()}
+    return found.pop() if len(found) == 1 and found <= set(_HALVES.values()) else None
+
+
+_HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
 def _quieten() -> None:
     """A worker's log is not a terminal: no progress bars, and no reports of what is checked here anyway."""
     logging.disable_progress_bar()

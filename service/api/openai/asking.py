@@ -75,7 +75,7 @@ def asked_for(body: Any, known: Known) -> Asked:
     _pass_through(asked, body)
     _pass_hyperparameters_through(asked, given)
     asked.set(("finetuning", "stage"), stage, ("method", "type"))
-    refusals = [*_required(body), *_integrations(body), *_plain(asked, body)]
+    refusals = [*_required(body), *_integrations(asked, body), *_plain(asked, body)]
     try:
         _model(asked, body, known)
     except SpecRefused as refused:
@@ -145,10 +145,30 @@ def _required(body: dict[str, Any]) -> list[Refusal]:
     return [Refusal((name,), f"{name} is missing.") for name in needed if body.get(name) is None and "steps" not in body]
 
 
-def _integrations(body: dict[str, Any]) -> list[Refusal]:
-    if body.get("integrations") in (None, []):
-        return []
-    return [Refusal(("integrations",), "Integrations are not taken here: follow the job's events, checkpoints and series.")]
+# What OpenAI has of a run in Weights & Biases.
+_WANDB = {"project": "project", "name": "run_name", "entity": "wandb_entity", "tags": "run_tags"}
+
+
+def _integrations(asked: Asked, body: dict[str, Any]) -> list[Refusal]:
+    """One at the most, with Weights & Biases; to where is the operator's to say."""
+    given = body.get("integrations") or []
+    if not isinstance(given, list) or len(given) > 1:
+        return [Refusal(("integrations",), "integrations must be a list of one: the only kind is wandb.")]
+    for number, one in enumerate(given):
+        place: Place = ("integrations", number)
+        if not isinstance(one, dict) or one.get("type") != "wandb" or not isinstance(one.get("wandb"), dict):
+            return [Refusal(place, 'An integration is {"type": "wandb", "wandb": {"project": ...}}; there is no other kind.')]
+        unknown: list[Place] = [(*place, key) for key in one.keys() - {"type", "wandb"}]
+        unknown += [(*place, "wandb", key) for key in one["wandb"].keys() - _WANDB.keys()]
+        if unknown:
+            return [Refusal(where, "There is no such key here.") for where in sorted(unknown, key=str)]
+        if not isinstance(one["wandb"].get("project"), str):
+            return [Refusal((*place, "wandb", "project"), "project is missing: the name of a project.")]
+        asked.set(("training", "report_to"), ["wandb"], (*place, "type"))
+        for key, value in one["wandb"].items():
+            if value is not None:
+                asked.set(("training", _WANDB[key]), value, (*place, "wandb", key))
+    return []
 
 
 def _plain(asked: Asked, body: dict[str, Any]) -> list[Refusal]:

@@ -1,17 +1,21 @@
 """OpenAI's files: uploaded whole, listed, handed out again, deleted."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
-from service.api.acting import Acting, TheActing
+from service.api.acting import Acting, TheActing, TheDoingWithForm
 from service.api.collaborators import TheDatabase, TheSettings, TheStorage
 from service.api.errors import BadParameter
+from service.api.first_answer import Again
 from service.api.openai.pages import Page, page
 from service.api.openai.schema import FILE_FORM
 from service.api.problems import declared
@@ -22,12 +26,15 @@ from service.settings import Settings
 from service.specs.refusals import Refusal, SpecRefused
 from service.storage.keeping import keep
 from service.storage.storage import Storage
-from service.store import files
+from service.store import files, removals
+from service.store.errors import StoreError
+from service.store.files import TRAINED_ON
+from service.store.ids import new_id
+from service.store.session import Database
 from service.store.tables import File
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
-TRAINED_ON = "fine-tune"
 PURPOSES = (TRAINED_ON, "assistants", "batch", "vision", "user_data", "evals")
 LONGEST_SECONDS = 10 * 366 * 86_400
 
@@ -55,21 +62,24 @@ class DeletedView(BaseModel):
 
 
 @router.post("/files", responses=declared(400, 409, 413, 415, 422), openapi_extra={"requestBody": FILE_FORM})
-async def create_file(request: Request, owner: Owner, settings: TheSettings, acting: TheActing, storage: TheStorage) -> FileView:
+async def create_file(
+    request: Request, owner: Owner, settings: TheSettings, database: TheDatabase, acting: TheDoingWithForm, storage: TheStorage
+) -> FileView:
     """Keeps a file. One of the purpose fine-tune is read, and refused with the numbers of the lines that cannot be."""
     async with received(request, settings.artifacts_root) as form:
-        return await run_in_threadpool(_kept, form, owner, settings, acting, storage)
+        return await run_in_threadpool(_kept, form, owner, settings, database, acting, storage)
 
 
-def _kept(form: Form, owner: str, settings: Settings, acting: Acting, storage: Storage) -> FileView:
+def _kept(form: Form, owner: str, settings: Settings, database: Database, acting: Acting, storage: Storage) -> FileView:
     purpose = purpose_of(form.text("purpose"))
     seconds = _seconds(form.fields.get("expires_after[anchor]"), form.fields.get("expires_after[seconds]"))
     path, name = form.file("file")
+    acting.hear(form.document)
     new = look(path, name, purpose, "file")
-    stored = store(storage, settings.artifacts_root, path, new["name"])
+    stored = store(storage, settings.artifacts_root, path, new["name"], form.sha256("file"))
     acting.subject = stored["file_id"]
-    with acting.transaction() as session:
-        return file_view(files.add(session, owner, **stored, **new, seconds=seconds))
+    with giving_up(database, stored["path"]), acting.transaction() as session:
+        return acting.answer(file_view(files.add(session, owner, **stored, **new, seconds=seconds)))
 
 
 def look(path: Path, name: str, purpose: str, param: str) -> dict[str, Any]:
@@ -84,12 +94,23 @@ def look(path: Path, name: str, purpose: str, param: str) -> dict[str, Any]:
     return {"purpose": purpose, "name": name, "entry": entry, "rows": found.rows}
 
 
-def store(storage: Storage, root: Path, path: Path, name: str) -> dict[str, Any]:
+def store(storage: Storage, root: Path, path: Path, name: str, sha256: str | None = None) -> dict[str, Any]:
     """Moves a file that came into the artifact store; what its row says of that."""
-    file_id = files.new_id()
+    file_id = new_id("file")
     key = f"{files.folder_of(file_id)}/{stored_name(name)}"
-    size, sha256 = keep(storage, root, path, key)
+    size, sha256 = keep(storage, root, path, key, sha256)
     return {"file_id": file_id, "path": key, "size": size, "sha256": sha256}
+
+
+@contextmanager
+def giving_up(database: Database, path: str) -> Iterator[None]:
+    """What is in the store already goes where its row is not written: the request came twice, or may not be."""
+    try:
+        yield
+    except (Again, StoreError):  # nothing was committed; of an error of the database that is not known
+        with suppress(SQLAlchemyError), database.transaction() as session:
+            removals.ask(session, [path])
+        raise
 
 
 def purpose_of(text: str, param: str = "purpose") -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
-from service.api.acting import Acting, TheActing, TheTrace
+from service.api.acting import Acting, OnceKey, TheDoing, TheTrace
 from service.api.bodies import Document, RawBody, no_document
 from service.api.checkpoints import by_text, values_of
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheSettings
@@ -53,7 +53,7 @@ async def create_fine_tuning_job(
     well: TheFoundWell,
     lately: TheLately,
     trace: TheTrace,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: OnceKey = None,
     x_stainless_retry_count: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Queues a job. The same body again, within a short while, is answered with the job that the first made."""
@@ -165,22 +165,22 @@ def get_fine_tuning_job(fine_tuning_job_id: str, owner: Owner, database: TheData
     return view
 
 
-@router.post("/jobs/{fine_tuning_job_id}/cancel", responses=declared(400, 404, 409, 413))
-def cancel_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> dict[str, Any]:
+@router.post("/jobs/{fine_tuning_job_id}/cancel", responses=declared(400, 404, 409, 413, 422))
+def cancel_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheDoing) -> dict[str, Any]:
     no_document(raw)
     return _steered(fine_tuning_job_id, owner, acting, wishes.cancel)[0]
 
 
-@router.post("/jobs/{fine_tuning_job_id}/pause", responses=declared(400, 404, 409, 413))
-def pause_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> dict[str, Any]:
+@router.post("/jobs/{fine_tuning_job_id}/pause", responses=declared(400, 404, 409, 413, 422))
+def pause_fine_tuning_job(fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheDoing) -> dict[str, Any]:
     """One that runs saves a checkpoint first."""
     no_document(raw)
     return _steered(fine_tuning_job_id, owner, acting, wishes.pause)[0]
 
 
-@router.post("/jobs/{fine_tuning_job_id}/resume", responses=declared(400, 404, 409, 413))
+@router.post("/jobs/{fine_tuning_job_id}/resume", responses=declared(400, 404, 409, 413, 422))
 def resume_fine_tuning_job(
-    fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheActing, dispatch: TheDispatch
+    fine_tuning_job_id: str, raw: RawBody, owner: Owner, acting: TheDoing, dispatch: TheDispatch
 ) -> dict[str, Any]:
     """It goes on from its last checkpoint."""
     no_document(raw)
@@ -194,7 +194,7 @@ def _steered(text: str, owner: str, acting: Acting, wish: Callable[[Session, str
     acting.subject = job_id
     with acting.transaction() as session:
         job = wish(session, owner, job_id)
-        return _views(session, [job])[0], job.queue
+        return acting.answer(_views(session, [job])[0]), job.queue
 
 
 @router.get("/jobs/{fine_tuning_job_id}/events", responses=declared(404, 422))

@@ -9,12 +9,12 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
-from service.api.acting import Acting, TheActing
+from service.api.acting import Acting, TheDoing, TheDoingWithForm
 from service.api.bodies import Document, RawBody, no_document
 from service.api.collaborators import TheDatabase, TheSettings, TheStorage
 from service.api.errors import BadParameter
 from service.api.openai.documents import read_as
-from service.api.openai.files import LONGEST_SECONDS, FileView, file_view, look, purpose_of, store
+from service.api.openai.files import LONGEST_SECONDS, FileView, file_view, giving_up, look, purpose_of, store
 from service.api.openai.schema import PART_FORM, body_of
 from service.api.problems import declared
 from service.api.receiving import Form, received
@@ -71,8 +71,8 @@ class PartView(BaseModel):
     upload_id: str
 
 
-@router.post("/uploads", responses=declared(400, 413, 415, 422), openapi_extra={"requestBody": body_of("NewUpload")})
-def create_upload(document: Document, owner: Owner, settings: TheSettings, acting: TheActing) -> UploadView:
+@router.post("/uploads", responses=declared(400, 409, 413, 415, 422), openapi_extra={"requestBody": body_of("NewUpload")})
+def create_upload(document: Document, owner: Owner, settings: TheSettings, acting: TheDoing) -> UploadView:
     """Opens an upload; parts are taken for a day."""
     new = read_as(NewUpload, document)
     if new.bytes > settings.max_file_bytes:
@@ -89,7 +89,7 @@ def create_upload(document: Document, owner: Owner, settings: TheSettings, actin
             file_seconds=seconds,
         )
         acting.subject = upload.id
-    return _view(upload)
+        return acting.answer(_view(upload))
 
 
 @router.post(
@@ -101,13 +101,14 @@ async def add_upload_part(
     owner: Owner,
     settings: TheSettings,
     database: TheDatabase,
-    acting: TheActing,
+    acting: TheDoingWithForm,
     storage: TheStorage,
 ) -> PartView:
     """Keeps a part; parts may come in any order, and at once."""
-    await run_in_threadpool(_require_pending, upload_id, owner, database)
+    if not acting.may_come_again:
+        await run_in_threadpool(_require_pending, upload_id, owner, database)
     async with received(request, settings.artifacts_root) as form:
-        return await run_in_threadpool(_part_kept, upload_id, form, owner, settings, acting, storage)
+        return await run_in_threadpool(_part_kept, upload_id, form, owner, settings, database, acting, storage)
 
 
 def _require_pending(upload_id: str, owner: str, database: Database) -> None:
@@ -116,13 +117,16 @@ def _require_pending(upload_id: str, owner: str, database: Database) -> None:
         uploads.require_pending(uploads.get(session, owner, upload_id), "given parts")
 
 
-def _part_kept(upload_id: str, form: Form, owner: str, settings: Settings, acting: Acting, storage: Storage) -> PartView:
+def _part_kept(
+    upload_id: str, form: Form, owner: str, settings: Settings, database: Database, acting: Acting, storage: Storage
+) -> PartView:
     path, _ = form.file("data")
+    acting.hear(form.document)
     part_id, key = uploads.new_part(upload_id)
-    size, sha256 = keep(storage, settings.artifacts_root, path, key)
-    with acting.transaction() as session:
+    size, sha256 = keep(storage, settings.artifacts_root, path, key, form.sha256("data"))
+    with giving_up(database, key), acting.transaction() as session:
         part = uploads.add_part(session, owner, upload_id, part_id, key, size, sha256)
-    return PartView(id=part.id, created_at=int(part.created_at), upload_id=upload_id)
+        return acting.answer(PartView(id=part.id, created_at=int(part.created_at), upload_id=upload_id))
 
 
 @router.post(
@@ -136,7 +140,7 @@ def complete_upload(
     owner: Owner,
     settings: TheSettings,
     database: TheDatabase,
-    acting: TheActing,
+    acting: TheDoing,
     storage: TheStorage,
 ) -> UploadView:
     """Makes the parts one file. Asked again, it answers with the same file."""
@@ -155,10 +159,10 @@ def complete_upload(
             raise BadParameter("/part_ids", sentence)
         new = look(whole, upload.name, upload.purpose, "part_ids")
         stored = store(storage, settings.artifacts_root, whole, upload.name)
-    with acting.transaction() as session:
+    with giving_up(database, stored["path"]), acting.transaction() as session:
         done = uploads.complete(session, owner, upload_id, stored["file_id"])
         file = files.add(session, owner, **stored, **new, seconds=upload.file_seconds)
-    return _view(done, file_view(file))
+        return acting.answer(_view(done, file_view(file)))
 
 
 def _in_order(there: dict[str, UploadPart], part_ids: list[str]) -> list[UploadPart]:
@@ -180,12 +184,12 @@ def _join(storage: Storage, parts: list[UploadPart], whole: Path, md5: str | Non
         raise BadParameter("/md5", f"The parts together have the MD5 {digest.hexdigest()}, and not {md5}.")
 
 
-@router.post("/uploads/{upload_id}/cancel", responses=declared(400, 404, 409, 413))
-def cancel_upload(upload_id: str, raw: RawBody, owner: Owner, acting: TheActing) -> UploadView:
+@router.post("/uploads/{upload_id}/cancel", responses=declared(400, 404, 409, 413, 422))
+def cancel_upload(upload_id: str, raw: RawBody, owner: Owner, acting: TheDoing) -> UploadView:
     """Gives up an upload and its parts."""
     no_document(raw)
     with acting.transaction() as session:
-        return _view(uploads.cancel(session, owner, upload_id))
+        return acting.answer(_view(uploads.cancel(session, owner, upload_id)))
 
 
 def _view(upload: Upload, file: FileView | None = None) -> UploadView:

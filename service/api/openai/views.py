@@ -55,10 +55,17 @@ def job_view(job: Job, model: str, loaded: Sequence[Event] = (), done: Sequence[
         "hyperparameters": hyperparameters,
         "method": {"type": method, method: {"hyperparameters": hyperparameters}},
         "seed": step["training"]["seed"],
-        "integrations": [],
+        "integrations": _integrations(step["training"]),
         "user_provided_suffix": job.name,
         "metadata": job.labels,
     }
+
+
+def _integrations(training: dict[str, Any]) -> list[dict[str, Any]]:
+    if "wandb" not in training.get("report_to", ()):
+        return []
+    run = {"project": "project", "entity": "wandb_entity", "name": "run_name", "tags": "run_tags"}
+    return [{"type": "wandb", "wandb": {key: training.get(argument) for key, argument in run.items()}}]
 
 
 def _error(job: Job) -> dict[str, Any] | None:

@@ -53,10 +53,11 @@ class AsyncConnection:
     async def _get(self, kind: type[Answer], path: str, **params: Any) -> Answer:
         return await self._ask(kind, "GET", path, again=True, params=requests.query(params))
 
-    async def _create(self, kind: type[Answer], path: str, document: Mapping[str, Any], again: bool = False) -> Answer:
-        """With a key, so that a service that remembers it makes one only. `again`: it does."""
+    async def _post(self, kind: type[Answer], path: str, document: Mapping[str, Any] | None = None, **request: Any) -> Answer:
+        """With a key, so that it is done once, however often it has to be asked."""
         headers = {"Idempotency-Key": requests.fresh_key()}
-        return await self._ask(kind, "POST", path, again, json=document, headers=headers)
+        sent = {} if document is None else {"json": document}
+        return await self._ask(kind, "POST", path, again=True, headers=headers, **sent, **request)
 
     async def _ask(self, kind: type[Answer], method: str, path: str, again: bool = False, **request: Any) -> Answer:
         """The document of the answer, which is a `kind`. `again`: the request may safely arrive twice."""

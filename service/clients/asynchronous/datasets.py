@@ -52,7 +52,7 @@ class AsyncDatasets(AsyncConnection):
             "sha256": await async_aside(requests.sha256_of, file),
             "entry": entry or {},
         }
-        return await self._create(Upload, path("datasets", name, "uploads"), wanted, again=True)  # one too many is forgotten
+        return await self._post(Upload, path("datasets", name, "uploads"), wanted)
 
     async def send(self, upload: Upload, file: Path) -> DatasetVersion:
         """Sends what has not come yet of an upload, until it is all there."""
@@ -76,7 +76,7 @@ class AsyncDatasets(AsyncConnection):
 
     async def inspect(self, dataset: str, model: str, **how: Any) -> Job:
         """A short job that looks at a data set and trains nothing. `how`: template, cutoff_len, val_size, held_out, ..."""
-        return await self._create(Job, path("datasets", dataset, "inspect"), {"model": model, **how})
+        return await self._post(Job, path("datasets", dataset, "inspect"), {"model": model, **how})
 
     async def download_dataset(self, name: str, to: Path) -> Path:
         """Fetches what was uploaded to a path, or into a folder under its file's name, as `download` does."""

@@ -64,18 +64,18 @@ class AsyncJobs(AsyncResults):
         return await self._ask(Job, "PATCH", path("jobs", job_id), json=changes, headers=headers)
 
     async def cancel(self, job_id: str) -> Job:
-        return await self._ask(Job, "POST", path("jobs", job_id, "cancel"))
+        return await self._post(Job, path("jobs", job_id, "cancel"))
 
     async def pause(self, job_id: str) -> Job:
         """The job waits until `resume`; one that runs saves a checkpoint first."""
-        return await self._ask(Job, "POST", path("jobs", job_id, "pause"), again=True)
+        return await self._post(Job, path("jobs", job_id, "pause"))
 
     async def resume(self, job_id: str) -> Job:
-        return await self._ask(Job, "POST", path("jobs", job_id, "resume"), again=True)
+        return await self._post(Job, path("jobs", job_id, "resume"))
 
     async def retry(self, job_id: str) -> Job:
         """A job that failed or was cancelled goes on from its last checkpoint."""
-        return await self._ask(Job, "POST", path("jobs", job_id, "retry"))
+        return await self._post(Job, path("jobs", job_id, "retry"))
 
     async def delete(self, job_id: str) -> None:
         """Forgets a job that has ended, with all that it made."""

@@ -5,7 +5,19 @@ from typing import Any
 
 import httpx2
 
-from service.clients.answers import AuditEntry, Delivery, Key, Measure, NewWebhook, Overview, Owner, ShownKey, Webhook, Worker
+from service.clients.answers import (
+    AuditEntry,
+    Delivery,
+    Key,
+    Measure,
+    NewWebhook,
+    Overview,
+    Owner,
+    Refusal,
+    ShownKey,
+    Webhook,
+    Worker,
+)
 from service.clients.asynchronous.connection import AsyncConnection
 from service.clients.requests import path
 
@@ -27,17 +39,17 @@ class AsyncOperators(AsyncConnection):
     async def drain(self, name: str, now: bool = False) -> Worker:
         """The worker takes no new jobs; with `now` those that run save a checkpoint and go on elsewhere."""
         params = {"now": "true"} if now else {}
-        return await self._ask(Worker, "POST", path("workers", name, "drain"), again=True, params=params)
+        return await self._post(Worker, path("workers", name, "drain"), params=params)
 
     async def undrain(self, name: str) -> Worker:
-        return await self._ask(Worker, "POST", path("workers", name, "undrain"), again=True)
+        return await self._post(Worker, path("workers", name, "undrain"))
 
     async def create_key(
         self, owner: str, scopes: list[str] | None = None, name: str | None = None, expires_in_days: float | None = None
     ) -> ShownKey:
         """A key, which is told this once. `scopes`: read and submit, where nothing is said."""
         wanted = {"owner": owner, "scopes": scopes, "name": name, "expires_in_days": expires_in_days}
-        return await self._create(ShownKey, "/keys", {key: value for key, value in wanted.items() if value is not None})
+        return await self._post(ShownKey, "/keys", {key: value for key, value in wanted.items() if value is not None})
 
     async def keys(self, owner: str | None = None) -> list[Key]:
         """Every key, the newest first, those that are revoked among them."""
@@ -61,10 +73,14 @@ class AsyncOperators(AsyncConnection):
         """Who changed what, when and from where, the newest first; page after page."""
         return self._listing(AuditEntry, "/audit", owner=owner, limit=page_size)
 
+    def refusals(self, owner: str | None = None, page_size: int = 100) -> AsyncIterator[Refusal]:
+        """Who was refused what, the newest first; page after page."""
+        return self._listing(Refusal, "/audit/refusals", owner=owner, limit=page_size)
+
     async def create_webhook(self, url: str, events: list[str], description: str | None = None) -> NewWebhook:
         """Has events posted to a URL from now on. Its secret is told this once."""
         wanted: dict[str, Any] = {"url": url, "events": events}
-        return await self._create(NewWebhook, "/webhooks", wanted | ({"description": description} if description else {}))
+        return await self._post(NewWebhook, "/webhooks", wanted | ({"description": description} if description else {}))
 
     async def webhooks(self) -> list[Webhook]:
         return await self._all(Webhook, "/webhooks")
@@ -81,11 +97,11 @@ class AsyncOperators(AsyncConnection):
 
     async def rotate_webhook(self, webhook_id: str) -> NewWebhook:
         """Another secret, told this once. For a day the one before signs, too."""
-        return await self._ask(NewWebhook, "POST", path("webhooks", webhook_id, "rotate"))
+        return await self._post(NewWebhook, path("webhooks", webhook_id, "rotate"))
 
     async def test_webhook(self, webhook_id: str) -> Delivery:
         """Sends it a message of the type webhook.test."""
-        return await self._ask(Delivery, "POST", path("webhooks", webhook_id, "test"))
+        return await self._post(Delivery, path("webhooks", webhook_id, "test"))
 
     def deliveries(self, webhook_id: str, page_size: int = 50) -> AsyncIterator[Delivery]:
         """What it was told and is being told, the newest first, with every try; page after page."""
@@ -96,7 +112,7 @@ class AsyncOperators(AsyncConnection):
 
     async def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
         """Sends a message again, under the same id."""
-        return await self._ask(Delivery, "POST", path("webhooks", webhook_id, "deliveries", delivery_id, "replay"))
+        return await self._post(Delivery, path("webhooks", webhook_id, "deliveries", delivery_id, "replay"))
 
     async def measures(self, in_jobs: bool | None = None) -> list[Measure]:
         """The catalogue of measures: names, units, definitions, sources. `in_jobs`: only those that a job may name."""

@@ -53,7 +53,7 @@ class Datasets(Connection):
             "sha256": aside(requests.sha256_of, file),
             "entry": entry or {},
         }
-        return self._create(Upload, path("datasets", name, "uploads"), wanted, again=True)  # one too many is forgotten
+        return self._post(Upload, path("datasets", name, "uploads"), wanted)
 
     def send(self, upload: Upload, file: Path) -> DatasetVersion:
         """Sends what has not come yet of an upload, until it is all there."""
@@ -77,7 +77,7 @@ class Datasets(Connection):
 
     def inspect(self, dataset: str, model: str, **how: Any) -> Job:
         """A short job that looks at a data set and trains nothing. `how`: template, cutoff_len, val_size, held_out, ..."""
-        return self._create(Job, path("datasets", dataset, "inspect"), {"model": model, **how})
+        return self._post(Job, path("datasets", dataset, "inspect"), {"model": model, **how})
 
     def download_dataset(self, name: str, to: Path) -> Path:
         """Fetches what was uploaded to a path, or into a folder under its file's name, as `download` does."""

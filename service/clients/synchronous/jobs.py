@@ -61,18 +61,18 @@ class Jobs(Results):
         return self._ask(Job, "PATCH", path("jobs", job_id), json=changes, headers=headers)
 
     def cancel(self, job_id: str) -> Job:
-        return self._ask(Job, "POST", path("jobs", job_id, "cancel"))
+        return self._post(Job, path("jobs", job_id, "cancel"))
 
     def pause(self, job_id: str) -> Job:
         """The job waits until `resume`; one that runs saves a checkpoint first."""
-        return self._ask(Job, "POST", path("jobs", job_id, "pause"), again=True)
+        return self._post(Job, path("jobs", job_id, "pause"))
 
     def resume(self, job_id: str) -> Job:
-        return self._ask(Job, "POST", path("jobs", job_id, "resume"), again=True)
+        return self._post(Job, path("jobs", job_id, "resume"))
 
     def retry(self, job_id: str) -> Job:
         """A job that failed or was cancelled goes on from its last checkpoint."""
-        return self._ask(Job, "POST", path("jobs", job_id, "retry"))
+        return self._post(Job, path("jobs", job_id, "retry"))
 
     def delete(self, job_id: str) -> None:
         """Forgets a job that has ended, with all that it made."""

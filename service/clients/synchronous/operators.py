@@ -6,7 +6,19 @@ from typing import Any
 
 import httpx2
 
-from service.clients.answers import AuditEntry, Delivery, Key, Measure, NewWebhook, Overview, Owner, ShownKey, Webhook, Worker
+from service.clients.answers import (
+    AuditEntry,
+    Delivery,
+    Key,
+    Measure,
+    NewWebhook,
+    Overview,
+    Owner,
+    Refusal,
+    ShownKey,
+    Webhook,
+    Worker,
+)
 from service.clients.requests import path
 from service.clients.synchronous.connection import Connection
 
@@ -28,17 +40,17 @@ class Operators(Connection):
     def drain(self, name: str, now: bool = False) -> Worker:
         """The worker takes no new jobs; with `now` those that run save a checkpoint and go on elsewhere."""
         params = {"now": "true"} if now else {}
-        return self._ask(Worker, "POST", path("workers", name, "drain"), again=True, params=params)
+        return self._post(Worker, path("workers", name, "drain"), params=params)
 
     def undrain(self, name: str) -> Worker:
-        return self._ask(Worker, "POST", path("workers", name, "undrain"), again=True)
+        return self._post(Worker, path("workers", name, "undrain"))
 
     def create_key(
         self, owner: str, scopes: list[str] | None = None, name: str | None = None, expires_in_days: float | None = None
     ) -> ShownKey:
         """A key, which is told this once. `scopes`: read and submit, where nothing is said."""
         wanted = {"owner": owner, "scopes": scopes, "name": name, "expires_in_days": expires_in_days}
-        return self._create(ShownKey, "/keys", {key: value for key, value in wanted.items() if value is not None})
+        return self._post(ShownKey, "/keys", {key: value for key, value in wanted.items() if value is not None})
 
     def keys(self, owner: str | None = None) -> list[Key]:
         """Every key, the newest first, those that are revoked among them."""
@@ -62,10 +74,14 @@ class Operators(Connection):
         """Who changed what, when and from where, the newest first; page after page."""
         return self._listing(AuditEntry, "/audit", owner=owner, limit=page_size)
 
+    def refusals(self, owner: str | None = None, page_size: int = 100) -> Iterator[Refusal]:
+        """Who was refused what, the newest first; page after page."""
+        return self._listing(Refusal, "/audit/refusals", owner=owner, limit=page_size)
+
     def create_webhook(self, url: str, events: list[str], description: str | None = None) -> NewWebhook:
         """Has events posted to a URL from now on. Its secret is told this once."""
         wanted: dict[str, Any] = {"url": url, "events": events}
-        return self._create(NewWebhook, "/webhooks", wanted | ({"description": description} if description else {}))
+        return self._post(NewWebhook, "/webhooks", wanted | ({"description": description} if description else {}))
 
     def webhooks(self) -> list[Webhook]:
         return self._all(Webhook, "/webhooks")
@@ -82,11 +98,11 @@ class Operators(Connection):
 
     def rotate_webhook(self, webhook_id: str) -> NewWebhook:
         """Another secret, told this once. For a day the one before signs, too."""
-        return self._ask(NewWebhook, "POST", path("webhooks", webhook_id, "rotate"))
+        return self._post(NewWebhook, path("webhooks", webhook_id, "rotate"))
 
     def test_webhook(self, webhook_id: str) -> Delivery:
         """Sends it a message of the type webhook.test."""
-        return self._ask(Delivery, "POST", path("webhooks", webhook_id, "test"))
+        return self._post(Delivery, path("webhooks", webhook_id, "test"))
 
     def deliveries(self, webhook_id: str, page_size: int = 50) -> Iterator[Delivery]:
         """What it was told and is being told, the newest first, with every try; page after page."""
@@ -97,7 +113,7 @@ class Operators(Connection):
 
     def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
         """Sends a message again, under the same id."""
-        return self._ask(Delivery, "POST", path("webhooks", webhook_id, "deliveries", delivery_id, "replay"))
+        return self._post(Delivery, path("webhooks", webhook_id, "deliveries", delivery_id, "replay"))
 
     def measures(self, in_jobs: bool | None = None) -> list[Measure]:
         """The catalogue of measures: names, units, definitions, sources. `in_jobs`: only those that a job may name."""

@@ -13,15 +13,17 @@ from sqlalchemy import select
 from service.api.generating import READER_SECONDS, Reader
 from service.app import create_app
 from service.settings import Settings
-from service.store import audit, generations, jobs, leases, retention, steps, wishes
+from service.specs.webhooks import WebhookSpec
+from service.store import audit, generations, jobs, leases, retention, steps, webhooks, wishes
 from service.store.errors import NotFound
 from service.store.leases import Claim
 from service.store.session import Database
-from service.store.tables import GeneratedPiece, Generation, Job
+from service.store.tables import GeneratedPiece, Generation, Job, WebhookDelivery
 from tests.service.api import made
 from tests.service.api.door import Bell, Door
 from tests.service.store.staffed import enter
 from tests.service.store.stored import submit
+from tests.service.store.test_webhooks import KEY
 from tests.specs.job_documents import a_job
 
 FILES = {"adapter_model.safetensors": b"0123"}
@@ -123,6 +125,29 @@ def test_it_is_a_job_of_that_checkpoint_that_goes_ahead_and_is_tried_once(plain_
     assert (step.generating.max_new_tokens, step.generating.do_sample) == (7, False)
     assert (resolved.resources.priority, resolved.resources.max_retries, resolved.resources.max_lost) == (100, 0, 0)
     assert resolved.resources.gpus == 0
+
+
+def test_no_list_has_it_and_no_webhook_is_told_of_it(door: Door, database: Database, bell: Bell) -> None:
+    job_id = trained(door, database, 20)
+    enter(database)
+    with database.transaction() as session:
+        webhooks.create(session, "local", WebhookSpec(url="https://example.com"), KEY)
+    listed: list[list[str]] = []
+    play = writes(database)
+
+    def look(held: Claim) -> None:
+        assert door.get(f"/jobs/{held.job_id}").json()["state"] == "running"
+        for query in ("", "?state=running", f"?after={job_id}", "?state=succeeded"):
+            listed.append([job["id"] for job in door.get(f"/jobs{query}").json()["data"]])
+        with database.reading() as session:
+            listed.append([job.id for job in jobs.listing(session, "local", 20)[0]])
+        play(held)
+
+    played(bell, database, look)
+    assert told(ask(door, job_id, 20))[-1] == ("done", SUMMARY)
+    assert listed == [[job_id], [], [], [job_id], [job_id]]
+    with database.reading() as session:
+        assert session.scalars(select(WebhookDelivery)).all() == []
 
 
 def test_a_failure_is_told_with_its_reason(plain_door: Door, bell: Bell) -> None:

@@ -96,6 +96,8 @@ def test_jobs_queues_attempts_workers_and_gpus_are_told(own_door: Door, store: D
     assert [value(found, "finebits_jobs", state=state) for state in ("queued", "running", "paused")] == [2, 1, 0]
     assert value(found, "finebits_queue_depth", queue="default") == 2
     assert value(found, "finebits_queue_oldest_wait_seconds", queue="default") is not None
+    assert value(found, "finebits_queue_wait_seconds_count", queue="default") == 1
+    assert value(found, "finebits_queue_wait_seconds_sum", queue="default") in (0, 1)
     assert value(found, "finebits_workers", status="up") == 1
     assert value(found, "finebits_worker_jobs", worker="worker-1") == 1
     assert value(found, "finebits_worker_tokens_per_second", worker="worker-1") == 1000.5
@@ -108,9 +110,23 @@ def test_jobs_queues_attempts_workers_and_gpus_are_told(own_door: Door, store: D
     assert value(found, "finebits_slot_trouble", worker="worker-1", position="0", kind="gpu") == 1
     made.succeed(store, held)
     after = samples(own_door)
-    assert value(after, "finebits_jobs_ended_last_hour", state="succeeded", reason="") == 1
-    assert value(after, "finebits_attempts_ended_last_hour", outcome="succeeded") == 1
-    assert value(after, "finebits_attempts_ended_last_hour", outcome="lost") == 0
+    assert value(after, "finebits_jobs_ended_total", state="succeeded", reason="") == 1
+    assert value(after, "finebits_jobs_ended_total", state="failed", reason="diverged") == 0  # so that the first is a rise
+    assert value(after, "finebits_attempts_ended_total", outcome="succeeded") == 1
+    assert value(after, "finebits_attempts_ended_total", outcome="lost") == 0
+    assert (value(after, "finebits_leases_lost_total"), value(after, "finebits_writes_fenced_total")) == (0, 0)
+
+
+def test_what_ended_is_a_counter_that_stays_where_the_job_is_forgotten_and_the_service_begins_anew(
+    settings: Settings, store: Database, own_door: Door
+) -> None:
+    job_id = own_door.submit()
+    own_door.post(f"/jobs/{job_id}/cancel")
+    own_door.delete(f"/jobs/{job_id}")
+    with Door(create_app(settings, store, Bell())) as another:
+        text = another.get("/metrics").text
+        assert value(samples(another), "finebits_jobs_ended_total", state="cancelled", reason="") == 1
+    assert "# TYPE finebits_jobs_ended_total counter" in text
 
 
 def test_a_database_that_is_away_is_told_and_the_rest_is_there(own_door: Door, store: Database) -> None:

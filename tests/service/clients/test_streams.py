@@ -124,10 +124,18 @@ def test_a_service_that_says_much_later_is_not_waited_for(fake: tuple[FakeServic
 
 def test_what_may_not_arrive_twice_is_not_asked_again_when_it_may_have(fake: tuple[FakeService, Any]) -> None:
     service, client = fake
-    service.answers("POST", "/keys", problem(503, detail="The service is stopping."), {"id": "k"})
+    service.answers("PATCH", "/owners/me", problem(503, detail="The service is stopping."), {"owner": "me"})
     with pytest.raises(Problem, match="stopping"):
-        client.create_key("me")
+        client.change_owner("me", {"queued": 1})
     assert len(service.asked) == 1
+
+
+def test_what_creates_is_asked_again_with_the_same_key(fake: tuple[FakeService, Any]) -> None:
+    service, client = fake
+    service.answers("POST", "/keys", problem(503, detail="The service is stopping."), {"id": "k"})
+    assert client.create_key("me") == {"id": "k"}
+    first, second = (asked.headers["idempotency-key"] for asked in service.asked)
+    assert first == second
 
 
 def test_what_creates_carries_a_key_of_its_own(fake: tuple[FakeService, Any]) -> None:

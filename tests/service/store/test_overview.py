@@ -6,7 +6,7 @@ from service.store import leases, webhooks, wishes, workers
 from service.store.clock import now
 from service.store.overview import Overview, overview
 from service.store.session import Database
-from service.store.tables import Attempt, Job, WebhookDelivery
+from service.store.tables import Job, WebhookDelivery
 from tests.service.store.crowds import crowd, disperse, effort
 from tests.service.store.staffed import enter
 from tests.service.store.stored import hold, renew, submit
@@ -20,7 +20,8 @@ def seen(database: Database) -> Overview:
 
 def test_nothing_is_seen_where_nothing_is(database: Database) -> None:
     empty = seen(database)
-    assert (empty.live, empty.ended, empty.attempts, empty.running, empty.workers) == ([], [], {}, [], {})
+    assert (empty.live, empty.running, empty.workers) == ([], [], {})
+    assert not any(empty.counts.values())
     assert (empty.webhooks_waiting, empty.webhooks_oldest_seconds) == (0, 0.0)
 
 
@@ -46,20 +47,15 @@ def test_jobs_that_have_not_ended_are_counted_by_state_and_queue_with_the_oldest
     assert [(running.worker, running.tokens_per_second) for running in found.running] == [("worker-1", 1234.0)]
 
 
-def test_what_ended_is_counted_for_an_hour(database: Database) -> None:
-    for number in range(3):
+def test_what_ended_is_counted(database: Database) -> None:
+    for _ in range(2):
         held = hold(database)
         with database.transaction() as session:
             leases.fail(session, held, Reason.BAD_ROW, "Bad.")
-            if number == 0:
-                session.execute(update(Job).where(Job.id == held.job_id).values(finished_at=now() - 3700))
-                session.execute(update(Attempt).where(Attempt.job_id == held.job_id).values(finished_at=now() - 3700))
-    lost = hold(database)
-    with database.transaction() as session:
-        leases.lose(session, lost, Reason.KILLED, "Killed.")
-    found = seen(database)
-    assert [tuple(ended) for ended in found.ended] == [("failed", "bad_row", 2)]
-    assert found.attempts == {"failed": 2, "lost": 1}
+    counts = seen(database).counts
+    assert counts["jobs_begun"] == {("default", ""): 2}
+    assert (counts["jobs_ended"], counts["attempts_ended"]) == ({("failed", "bad_row"): 2}, {("failed", ""): 2})
+    assert (counts["leases_lost"], counts["writes_fenced"]) == ({}, {})
 
 
 def test_workers_and_slots_are_seen_as_they_last_reported(database: Database) -> None:

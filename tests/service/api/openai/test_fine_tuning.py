@@ -134,7 +134,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"suffix": ""}, "suffix"),
     ({"metadata": {"a b": "c"}}, "metadata.a b"),
     ({"metadata": {"a": 1}}, "metadata.a"),
-    ({"integrations": [{"type": "wandb"}]}, "integrations"),
+    ({"integrations": [{"type": "wandb"}]}, "integrations.0"),
+    ({"integrations": "wandb"}, "integrations"),
+    ({"integrations": [{"type": "comet", "comet": {}}]}, "integrations.0"),
+    ({"integrations": [{"type": "wandb", "wandb": {}}]}, "integrations.0.wandb.project"),
+    ({"integrations": [{"type": "wandb", "wandb": {"project": "a", "group": "b"}}]}, "integrations.0.wandb.group"),
+    ({"integrations": [{"type": "wandb", "wandb": {"project": "a", "tags": [1]}}]}, "integrations.0.wandb.tags"),
+    ({"integrations": [{"type": "wandb", "wandb": {"project": "a", "name": ""}}]}, "integrations.0.wandb.name"),
     ({"no_such": 1}, "no_such"),
 ]
 
@@ -144,6 +150,21 @@ def test_what_is_wrong_is_told_by_the_name_that_it_has_in_the_request(plain_door
     told = [(more, refused(plain_door, **({"file": file} | more))) for more, _ in WRONG]
     assert [(more, found) for more, (found, _) in told] == WRONG
     assert plain_door.get(JOBS).json()["data"] == []
+
+
+def test_an_integration_with_weights_and_biases_is_where_the_series_go_and_is_shown(plain_door: Door) -> None:
+    wandb = {"project": "fables", "name": "of spring", "entity": "aesop", "tags": ["fox", "grapes"]}
+    told = [{"type": "wandb", "wandb": wandb}]
+    body = {"model": "tiny", "training_file": keep(plain_door), "integrations": told}
+    made = plain_door.post(JOBS, json=body).json()
+    assert made["integrations"] == told
+    job_id = made["id"].replace("ftjob-", "job-")
+    [step] = plain_door.get(f"/jobs/{job_id}").json()["resolved"]["steps"]
+    training = step["training"]
+    assert training["report_to"] == ["wandb"]
+    assert [training[name] for name in ("project", "run_name", "wandb_entity", "run_tags")] == list(wandb.values())
+    plain = plain_door.post(JOBS, json=body | {"integrations": None}).json()
+    assert plain["integrations"] == []
 
 
 def test_a_body_that_is_no_job_is_refused(plain_door: Door) -> None:
