@@ -21,6 +21,7 @@ from service.api import (
     artifacts,
     audit,
     checkpoints,
+    dashboard,
     dataset_versions,
     datasets,
     events,
@@ -29,12 +30,15 @@ from service.api import (
     jobs,
     keys,
     logs,
+    looking_closer,
     metrics,
+    overview,
     owners,
     problems,
     prometheus,
     schema,
     sending,
+    sessions,
     webhooks,
     workers,
 )
@@ -86,7 +90,9 @@ KEYED = (
     workers.router,
     datasets.router,
     webhooks.router,
+    looking_closer.router,
     prometheus.router,
+    overview.router,
     generating.router,
     dataset_versions.router,
     sending.router,
@@ -138,6 +144,8 @@ def create_app(
         # each on the application itself: a router within a router would match every request twice as often
         app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401, 403, 429))
     app.include_router(health.router)
+    app.include_router(sessions.router)
+    app.include_router(dashboard.router)
 
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(NullCharacters)

@@ -21,6 +21,12 @@ class Settings(Places):
     require_key: bool = Field(
         default=False, description="Whether every request needs a key, also as long as `finebits keys create` has made none."
     )
+    session_hours: float = Field(
+        default=12.0,
+        gt=0,
+        le=24 * 90,
+        description="How long a browser that signed in with a key stays so; no longer than the key.",
+    )
     trusted_proxies: str = Field(
         default="",
         description="The proxies that may say for whom they ask (X-Forwarded-For): addresses or networks, with commas between.",

@@ -625,6 +625,20 @@ class ApiKey(Base):
     __table_args__ = (Index("ix_api_keys_owner", "owner", "created_at", "id"),)
 
 
+class BrowserSession(Base):
+    """A browser that was signed in with a key. What its cookie says is random; kept is the SHA-256 of that."""
+
+    __tablename__ = "sessions"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str | None] = mapped_column(String(40), ForeignKey("api_keys.id"))  # null: the operator's own
+    proof: Mapped[str | None] = mapped_column(String(64))  # that it was the operator's: an HMAC, which another key does not give
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+
+    __table_args__ = (Index("ix_sessions_expires_at", "expires_at"),)
+
+
 class AuditEntry(Base):
     """Who changed what, when, from where. Rows are only added: the database's own triggers refuse the rest."""
 

@@ -33,7 +33,7 @@ Call = Callable[[Any, Path], Any]
 
 CALLS: dict[str, Call] = {
     "submit": lambda client, file: client.submit({}, dry_run=True),
-    "jobs": lambda client, file: list(client.jobs(state="failed", labels={"a": "b"})),
+    "jobs": lambda client, file: list(client.jobs(state="failed", labels={"a": "b"}, name="c")),
     "job": lambda client, file: client.job("a"),
     "job_and_etag": lambda client, file: client.job_and_etag("a"),
     "change": lambda client, file: client.change("a", {"priority": 1}, if_match='"v1"'),
@@ -51,6 +51,8 @@ CALLS: dict[str, Call] = {
     "metrics": lambda client, file: client.metrics("a", checkpoint=1, measure="m", split="train", step="sft"),
     "series": lambda client, file: client.series("a", "loss", step="sft", points=2, from_step=0, to_step=1),
     "series_names": lambda client, file: client.series_names("a"),
+    "surprisal": lambda client, file: client.surprisal("a", step="sft"),
+    "versus": lambda client, file: client.versus("a", "b", step="sft", other_step="sft", checkpoint=1, other_checkpoint=2),
     "checkpoints": lambda client, file: client.checkpoints("a", rank_by="m"),
     "front": lambda client, file: client.front("a"),
     "measured_checkpoints": lambda client, file: client.measured_checkpoints("a", rank_by="entropy"),
@@ -69,6 +71,7 @@ CALLS: dict[str, Call] = {
     "inspect": lambda client, file: client.inspect("talks", "tiny"),
     "download_dataset": lambda client, file: client.download_dataset("talks", file.parent),
     "delete_dataset": lambda client, file: client.delete_dataset("talks@1"),
+    "overview": lambda client, file: client.overview(),
     "workers": lambda client, file: client.workers(),
     "worker": lambda client, file: client.worker("w"),
     "drain": lambda client, file: client.drain("w", now=True),
