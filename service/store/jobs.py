@@ -213,8 +213,8 @@ def _listing(
 ) -> Select[str, int]:
     asked = [*labels.items()]
     wanted, order = _listed_by(owner, *asked[:1])
-    for name, value in asked[1:]:
-        wanted = wanted.where(has_label(name, value))
+    for key, value in asked[1:]:
+        wanted = wanted.where(has_label(key, value))
     if state is not None:
         wanted = wanted.where(Job.state == state)
     if name:

@@ -4,8 +4,6 @@ import gzip
 import json
 import re
 
-import pytest
-
 from service.api import dashboard
 from service.api.dashboard import FOLDER, TYPES
 from service.specs.job import JobSpec
@@ -29,12 +27,13 @@ def test_a_browser_gets_the_page_and_a_json_client_what_it_always_got(plain_door
     assert all("accept" in answer.headers["vary"].lower() for answer in (page, refused))
 
 
-@pytest.mark.parametrize("name", files())
-def test_every_file_is_served_as_what_it_is(plain_door, name):
-    answer = plain_door.get(f"/web/{name}")
-    assert answer.headers["content-type"] == TYPES[(FOLDER / name).suffix]
-    assert answer.content == (FOLDER / name).read_bytes()
-    assert answer.headers["x-content-type-options"] == "nosniff"
+def test_every_file_is_served_as_what_it_is(plain_door):
+    assert len(files()) > 30
+    for name in files():
+        answer = plain_door.get(f"/web/{name}")
+        assert answer.headers["content-type"] == TYPES[(FOLDER / name).suffix]
+        assert answer.content == (FOLDER / name).read_bytes()
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_file_is_sent_packed_and_not_sent_again_while_it_is_known(plain_door):
@@ -58,9 +57,9 @@ def test_a_changed_file_is_another(plain_door, tmp_path, monkeypatch):
     assert (first.text, second.status_code, second.text) == ("1", 200, "22")
 
 
-@pytest.mark.parametrize("name", ["../app.py", "%2e%2e/app.py", "/etc/passwd", "views", "", "views/../../app.py", "nothing.js"])
-def test_nothing_else_is_served(plain_door, name):
-    assert plain_door.get(f"/web/{name}").status_code == 404
+def test_nothing_else_is_served(plain_door):
+    for name in ("../app.py", "%2e%2e/app.py", "/etc/passwd", "%2fetc%2fpasswd", "views", "", "views/../../app.py", "nothing.js"):
+        assert plain_door.get(f"/web/{name}").status_code == 404, name
 
 
 def test_the_page_takes_nothing_from_elsewhere_and_runs_nothing_inline(plain_door):
