@@ -63,6 +63,8 @@ NAMES = {
     "SendingView": "Upload",
     "ValidationView": "Validation",
     "FaultView": "Fault",
+    "RowList": "FirstRows",
+    "RowView": "DataRow",
     "ModelNames": "ModelNames",
     "WorkerView": "Worker",
     "SlotView": "Slot",

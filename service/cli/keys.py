@@ -9,6 +9,8 @@ import typer
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from service.cli.as_json import AsJson
+from service.cli.exit_codes import ExitCode
 from service.cli.screen import Screen, give_up
 from service.cli.serving import read_settings
 from service.specs.scopes import Scope
@@ -20,6 +22,7 @@ from service.store.session import Database
 from service.store.tables import ApiKey
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     help="Make, list and revoke keys, in the database itself (FINEBITS_DATABASE_URL, or the one in FINEBITS_HOME).",
 )
@@ -33,20 +36,25 @@ def create(
     scope: list[Scope] = typer.Option([Scope.READ, Scope.SUBMIT], help="What it is for; may be given several times."),
     name: str | None = typer.Option(None, help="What people call it."),
     expires_in_days: float | None = typer.Option(None, min=0.001, max=36_500, help="When not given, it does not expire."),
+    as_json: AsJson = False,
 ) -> None:
     """Make a key, and print it this once."""
     if NAME.fullmatch(owner) is None:
-        give_up(f"{owner!r} is not the name of an owner: letters, digits, dots and dashes, at most 64.")
+        give_up(f"{owner!r} is not the name of an owner: letters, digits, dots and dashes, at most 64.", ExitCode.USAGE)
     with _transaction() as session:
         row, key = keys.create(session, owner, scope, name, None if expires_in_days is None else expires_in_days * 86_400)
         audit.note(session, [_trace("create_key", row.id)])
-    print(key)  # alone on its line, for a script to take
+        key_id = row.id
+    if as_json:
+        Screen().json({"id": key_id, "owner": owner, "key": key})
+    else:
+        print(key)  # alone on its line, for a script to take
 
 
 @app.command("list")
 def list_keys(
     owner: str | None = typer.Option(None, help="Only this one's."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: AsJson = False,
 ) -> None:
     """List all keys, the newest first; what a key is nobody can be told again."""
     with _transaction() as session:
@@ -62,14 +70,17 @@ def list_keys(
 
 
 @app.command()
-def revoke(key_id: str = typer.Argument(help="As `finebits keys list` has it.")) -> None:
+def revoke(key_id: str = typer.Argument(help="As `finebits keys list` has it."), as_json: AsJson = False) -> None:
     """Revoke a key for good."""
     try:
         with _transaction() as session:
             keys.revoke(session, key_id)
             audit.note(session, [_trace("revoke_key", key_id)])
     except NotFound as error:
-        give_up(str(error))
+        give_up(str(error), ExitCode.REFUSED)
+    if as_json:
+        Screen().json({"id": key_id, "revoked": True})
+        return
     Screen().say(f"{key_id} is revoked; an API that knows it lets it in for at most three seconds more.")
 
 
@@ -82,7 +93,7 @@ def _transaction() -> Iterator[Session]:
         with database.transaction() as session:
             yield session
     except OperationalError as error:
-        give_up(f"The database cannot be reached: {error.orig}.")
+        give_up(f"The database cannot be reached: {error.orig}.", ExitCode.UNREACHABLE)
     finally:
         database.close()
 

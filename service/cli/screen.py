@@ -8,12 +8,23 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from service.cli.exit_codes import ExitCode
+
 Justify = Literal["left", "right"]
+
+# Words that are the same in every table, and their colours where there are any.
+STYLES = {
+    **dict.fromkeys(("succeeded", "up", "well"), "green"),
+    **dict.fromkeys(("failed", "lost", "fault"), "red"),
+    **dict.fromkeys(("cancelled", "paused", "draining", "stopped", "warning"), "yellow"),
+    **dict.fromkeys(("running", "note"), "cyan"),
+}
+
+# A column narrower than this, or than its longest word, is not read any more: the rows are then written one below the other.
+NARROWEST = 12
 
 
 class Screen:
@@ -21,7 +32,12 @@ class Screen:
 
     def __init__(self) -> None:
         self.console = Console(markup=False, highlight=False, emoji=False)
-        self.is_terminal = self.console.is_terminal
+        self.is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+
+    @property
+    def width(self) -> int:
+        """Of a terminal; of a file or a pipe as wide as it takes."""
+        return self.console.width if self.is_terminal else 100
 
     def say(self, text: str = "", style: str | None = None) -> None:
         if self.is_terminal:
@@ -32,12 +48,29 @@ class Screen:
     def json(self, document: Any) -> None:
         print(json.dumps(document, indent=2, ensure_ascii=False))
 
+    def json_line(self, document: Any) -> None:
+        """One of several documents, each on a line of its own as it comes."""
+        print(json.dumps(document, ensure_ascii=False), flush=True)
+
+    def pairs(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Names, each with what it is; without those that are nothing."""
+        there = [(name, value) for name, value in rows if value]
+        width = max((len(name) for name, _ in there), default=0)
+        self.say(title, style="bold")
+        for name, value in there:
+            first, *others = plain(value).split("\n")
+            self._say_styled(f"  {name.ljust(width)}  {first}", value)
+            for line in others:
+                self.say(f"  {'':{width}}  {line}")
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Words: aligned to the left; what is too long for the terminal is wrapped."""
-        if self.is_terminal:
-            self._print_table(title, [(column, "left") for column in columns], rows)
-        else:
+        """Words: aligned to the left; what is too long for the terminal is wrapped, or written row by row."""
+        if not self.is_terminal:
             self._print_lines(title, columns, rows, str.ljust)
+        elif _least(columns, rows) > self.console.width:
+            self._print_records(title, columns, rows)
+        else:
+            self._print_table(title, [(column, "left") for column in columns], rows)
 
     def numbers(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Numbers behind the name of each row: aligned to the right; columns that do not fit follow in a table of their own.
@@ -51,13 +84,21 @@ class Screen:
             headings: list[tuple[str, Justify]] = [(columns[index], "right" if index else "left") for index in part]
             self._print_table(title, headings, [[row[index] for index in part] for row in rows])
 
+    def _say_styled(self, line: str, word: str) -> None:
+        if not self.is_terminal:
+            self.say(line)
+            return
+        text = Text(line)
+        if word in STYLES:
+            text.stylize(STYLES[word], len(line) - len(word))
+        self.console.print(text, soft_wrap=True)
+
     def _print_table(self, title: str, headings: Sequence[tuple[str, Justify]], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(box=box.SIMPLE_HEAD)
-        for index, (heading, justify) in enumerate(headings):
-            table.add_column(Text(heading), justify=justify, no_wrap=index == 0, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(plain(cell)) for cell in row))
-        self.console.print(Text(plain(title), style="bold"), table, sep="\n")
+        self.console.print(Text(plain(title), style="bold"), table_of(headings, rows), sep="\n")
+
+    def _print_records(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        for index, row in enumerate(rows):
+            self.pairs(title if index == 0 else "", list(zip((column or "·" for column in columns), row, strict=True)))
 
     def _print_lines(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], pad: Callable[[str, int], str]
@@ -68,6 +109,32 @@ class Screen:
         for first, *others in lines:
             cells = [first.ljust(widths[0]), *(pad(cell, width) for cell, width in zip(others, widths[1:], strict=True))]
             print("  ".join(cells).rstrip(), flush=True)
+
+
+def table_of(headings: Sequence[tuple[str, Justify]], rows: Sequence[Sequence[str]]) -> Any:
+    """What a terminal shows of a table: a renderable of rich."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, (heading, justify) in enumerate(headings):
+        table.add_column(Text(heading), justify=justify, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))
+    return table
+
+
+def _least(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The narrowest that the table can be read at: the first column as it is, the others by their longest word."""
+
+    def of(index: int) -> int:
+        cells = [columns[index], *(row[index] for row in rows)]
+        if index == 0:
+            return max(map(len, cells))
+        words = max((len(word) for cell in cells for word in cell.split()), default=0)
+        return max(min(max(map(len, cells)), NARROWEST), words)
+
+    return sum(of(index) + 3 for index in range(len(columns))) + 2
 
 
 def _width(index: int, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
@@ -90,9 +157,9 @@ def complain(text: str) -> None:
     typer.echo(plain(text), err=True)
 
 
-def give_up(text: str, code: int = 1) -> NoReturn:
+def give_up(text: str, code: int = ExitCode.FAILED) -> NoReturn:
     complain(text)
-    raise typer.Exit(code)
+    raise typer.Exit(int(code))
 
 
 def plain(text: str) -> str:

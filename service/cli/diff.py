@@ -1,0 +1,57 @@
+"""finebits diff JOB JOB"""
+
+from typing import Any
+
+import typer
+
+from service.cli.as_json import AsJson
+from service.cli.connection import connected
+from service.cli.job_id import JobId
+from service.cli.screen import Screen
+
+
+def diff(
+    context: typer.Context,
+    one: JobId,
+    other: JobId,
+    spec: bool = typer.Option(
+        False, "--spec", help="Of the documents as they came, and not of every argument as it is in force."
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Show in which arguments two jobs differ."""
+    with connected(context) as client:
+        jobs = [client.job(job_id) for job_id in (one, other)]
+    sides = [flat(job["spec"] if spec else job["resolved"]) for job in jobs]
+    found = differences(*sides)
+    screen = Screen()
+    if as_json:
+        screen.json([{"argument": name, one: left, other: right} for name, (left, right) in found.items()])
+    elif found:
+        rows = [[name, _shown(left), _shown(right)] for name, (left, right) in found.items()]
+        screen.table("Arguments that differ", ["argument", one, other], rows)
+    else:
+        screen.say("They differ in no argument.")
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """By argument, in the order of the first; what a side lacks is None there."""
+    names = [*one, *(name for name in other if name not in one)]
+    return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
+
+
+def flat(document: Any, place: str = "") -> dict[str, Any]:
+    """Arguments by their place, as `--set` takes it; steps by their names."""
+    if isinstance(document, dict) and document:
+        is_step = place.startswith("steps.") and place.count(".") == 1
+        inner = {key: value for key, value in document.items() if not (is_step and key == "name")}
+        parts = [flat(value, f"{place}.{key}".lstrip(".")) for key, value in inner.items()]
+    elif place == "steps" and isinstance(document, list):
+        parts = [flat(step, f"steps.{step.get('name', index)}") for index, step in enumerate(document)]
+    else:
+        return {place: document}
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)
