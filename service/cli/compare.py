@@ -60,15 +60,19 @@ def _read(name: str) -> tuple[str, str | None, str | None]:
 
 
 def _show(screen: Screen, sides: list[Side]) -> None:
+    split = sides[0].row["split"]
+    screen.pairs(f"On the text {split}", [(str(number), one.name) for number, one in enumerate(sides, 1)])
     names = in_order({name for one in sides for name in one.row["measures"]})
-    columns = ["measure", *(one.name.replace("/", "\n", 1) for one in sides)]
+    columns = [str(number) for number in range(1, len(sides) + 1)]
     rows = [[_titled(name, sides), *(cell(one.value(name)) for one in sides)] for name in names]
-    screen.numbers(f"{sides[0].row['split']}: measured, ± standard error", columns, rows)
-    apart = [[_titled(name, sides), *(_told(difference(sides[0], one, name)) for one in sides[1:])] for name in names]
+    screen.numbers(f"{split}: measured, ± standard error", ["measure", *columns], rows)
+    apart = [
+        [_titled(name, sides), *(word for one in sides[1:] for word in _told(difference(sides[0], one, name)))] for name in names
+    ]
     apart = [row for row in apart if any(row[1:])]
     if apart:
-        title = f"{sides[0].row['split']}: difference to {sides[0].name}, with its interval of 95 %"
-        screen.numbers(title, ["measure", *columns[2:]], apart)
+        heads = [head for column in columns[1:] for head in (f"{column} − 1", "95 %")]
+        screen.numbers(f"{split}: differences, ± standard error", ["measure", *heads], apart)
 
 
 def _titled(name: str, sides: list[Side]) -> str:
@@ -76,13 +80,14 @@ def _titled(name: str, sides: list[Side]) -> str:
     return name if unit in ("", "1") else f"{name} [{unit}]"
 
 
-def _told(apart: Difference | None) -> str:
+def _told(apart: Difference | None) -> tuple[str, str]:
+    """The difference, and its interval."""
     if apart is None:
-        return ""
+        return "", ""
     words = number(apart.value, apart.standard_error, "+")
-    told = words if apart.is_paired else words.replace("± ", "± ≤")
     digits = len(words.split(" ")[0].partition(".")[2])
-    return told if apart.interval is None else f"{told} [{apart.interval[0]:+.{digits}f}, {apart.interval[1]:+.{digits}f}]"
+    interval = "" if apart.interval is None else f"[{apart.interval[0]:+.{digits}f}, {apart.interval[1]:+.{digits}f}]"
+    return words if apart.is_paired else words.replace("± ", "± ≤"), interval
 
 
 def _document(sides: list[Side]) -> dict[str, Any]:

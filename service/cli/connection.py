@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -33,12 +33,20 @@ def connected(context: typer.Context) -> "Iterator[Client]":
     from service.client import Client, ClientError
 
     connection: Connection = context.obj
+    as_json = bool(context.params.get("as_json"))
     try:
-        with Client(connection.url, connection.api_key, longest_wait=LONGEST_WAIT) as client:
+        client = Client(connection.url, connection.api_key, longest_wait=LONGEST_WAIT)
+    except ClientError as error:  # what was given is no address
+        _give_up(error, ExitCode.USAGE, as_json)
+    try:
+        with client:
             yield client
     except ClientError as error:
-        code = code_of(error)
-        give_up(json.dumps(document_of(error, code)) if context.params.get("as_json") else told(error), code)
+        _give_up(error, code_of(error), as_json)
+
+
+def _give_up(error: "ClientError", code: ExitCode, as_json: bool) -> NoReturn:
+    give_up(json.dumps(document_of(error, code)) if as_json else told(error), code)
 
 
 def code_of(error: "ClientError") -> ExitCode:

@@ -1,5 +1,6 @@
 """finebits diff JOB JOB"""
 
+import json
 from typing import Any
 
 import typer
@@ -28,8 +29,8 @@ def diff(
     if as_json:
         screen.json([{"argument": name, one: left, other: right} for name, (left, right) in found.items()])
     elif found:
-        rows = [[name, _shown(left), _shown(right)] for name, (left, right) in found.items()]
-        screen.table("Arguments that differ", ["argument", one, other], rows)
+        screen.pairs("Arguments that differ", [("1", _called(jobs[0])), ("2", _called(jobs[1]))])
+        screen.table("", ["argument", "1", "2"], [[name, _shown(*sides), _shown(*sides[::-1])] for name, sides in found.items()])
     else:
         screen.say("They differ in no argument.")
 
@@ -53,5 +54,10 @@ def flat(document: Any, place: str = "") -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def _shown(value: Any) -> str:
-    return "" if value is None else str(value)
+def _called(job: Any) -> str:
+    return f"{job['id']} {job['name'] or ''}".rstrip()
+
+
+def _shown(value: Any, other: Any) -> str:
+    """As JSON has it, so that a text and a number that look alike do not."""
+    return value if isinstance(value, str) and not isinstance(other, int | float) else json.dumps(value, ensure_ascii=False)

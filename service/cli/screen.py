@@ -4,7 +4,8 @@ Text from the service is printed as it is: never as markup, and without characte
 """
 
 import json
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NoReturn
 
 import typer
@@ -54,23 +55,16 @@ class Screen:
 
     def pairs(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Names, each with what it is; without those that are nothing."""
-        there = [(name, value) for name, value in rows if value]
-        width = max((len(name) for name, _ in there), default=0)
         self.say(title, style="bold")
-        for name, value in there:
-            first, *others = plain(value).split("\n")
-            self._say_styled(f"  {name.ljust(width)}  {first}", value)
-            for line in others:
-                self.say(f"  {'':{width}}  {line}")
+        for line in paired(rows, self.width if self.is_terminal else None):
+            self.console.print(line) if self.is_terminal else self.say(line.plain)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Words: aligned to the left; what is too long for the terminal is wrapped, or written row by row."""
-        if not self.is_terminal:
-            self._print_lines(title, columns, rows, str.ljust)
-        elif _least(columns, rows) > self.console.width:
-            self._print_records(title, columns, rows)
+        if self.is_terminal:
+            self.console.print(Text(plain(title), style="bold"), words_of(columns, rows, self.width), sep="\n")
         else:
-            self._print_table(title, [(column, "left") for column in columns], rows)
+            self._print_lines(title, columns, rows, str.ljust)
 
     def numbers(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Numbers behind the name of each row: aligned to the right; columns that do not fit follow in a table of their own.
@@ -82,23 +76,8 @@ class Screen:
             return
         for part in _parts([_width(index, columns, rows) for index in range(len(columns))], self.console.width):
             headings: list[tuple[str, Justify]] = [(columns[index], "right" if index else "left") for index in part]
-            self._print_table(title, headings, [[row[index] for index in part] for row in rows])
-
-    def _say_styled(self, line: str, word: str) -> None:
-        if not self.is_terminal:
-            self.say(line)
-            return
-        text = Text(line)
-        if word in STYLES:
-            text.stylize(STYLES[word], len(line) - len(word))
-        self.console.print(text, soft_wrap=True)
-
-    def _print_table(self, title: str, headings: Sequence[tuple[str, Justify]], rows: Sequence[Sequence[str]]) -> None:
-        self.console.print(Text(plain(title), style="bold"), table_of(headings, rows), sep="\n")
-
-    def _print_records(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        for index, row in enumerate(rows):
-            self.pairs(title if index == 0 else "", list(zip((column or "·" for column in columns), row, strict=True)))
+            table = _table(headings, [[row[index] for index in part] for row in rows], self.width)
+            self.console.print(Text(plain(title), style="bold"), table, sep="\n")
 
     def _print_lines(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], pad: Callable[[str, int], str]
@@ -111,14 +90,38 @@ class Screen:
             print("  ".join(cells).rstrip(), flush=True)
 
 
-def table_of(headings: Sequence[tuple[str, Justify]], rows: Sequence[Sequence[str]]) -> Any:
-    """What a terminal shows of a table: a renderable of rich."""
+def words_of(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Any:
+    """What a terminal shows of a table of words; where it is too narrow for one, row after row. A renderable of rich."""
+    from rich.console import Group
+
+    if _least(columns, rows) <= width:
+        return _table([(column, "left") for column in columns], rows, width)
+    names = [column or "·" for column in columns]
+    return Group(*(line for row in rows for line in (*paired(list(zip(names, row, strict=True)), width), Text())))
+
+
+def paired(rows: Sequence[tuple[str, str]], width: int | None) -> Iterator[Text]:
+    """A line for each that is something; what is too long goes on below where it began."""
+    there = [(name, plain(value)) for name, value in rows if value]
+    margin = max((len(name) for name, _ in there), default=0) + 4
+    for name, value in there:
+        lines = value.split("\n") if width is None else _wrapped(value, max(width - margin, NARROWEST))
+        for index, line in enumerate(lines):
+            yield Text(f"  {name if index == 0 else '':{margin - 2}}").append(line, STYLES.get(value))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]]
+
+
+def _table(headings: Sequence[tuple[str, Justify]], rows: Sequence[Sequence[str]], width: int) -> Any:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
+    is_short = max((len(row[0]) for row in rows), default=0) < width - NARROWEST
     for index, (heading, justify) in enumerate(headings):
-        table.add_column(Text(heading), justify=justify, no_wrap=index == 0, overflow="fold")
+        table.add_column(Text(heading), justify=justify, no_wrap=index == 0 and is_short, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))
     return table

@@ -13,7 +13,7 @@ import typer
 from service.cli.as_json import AsJson
 from service.cli.connection import connected
 from service.cli.following import clock, heading, numbers
-from service.cli.screen import Screen, plain, table_of
+from service.cli.screen import Screen, words_of
 from service.cli.workers import COLUMNS, rows_of
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _page(screen: Screen, seen: Snapshot) -> Any:
     parts: list[Any] = [Text(f"{headline(seen)}   {seen['at'][11:19]} UTC   q ends", style="bold")]
     for title, columns, rows in tables(seen):
         parts.append(Text(title, style="bold"))
-        parts.append(table_of([(column, "left") for column in columns], [[plain(cell) for cell in row] for row in rows]))
+        parts.append(words_of(columns, rows, screen.width))
     lines = screen.console.render_lines(Group(*parts), screen.console.options.update(height=None), pad=False)
     room = screen.console.height - 1
     if len(lines) > room:

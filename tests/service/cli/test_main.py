@@ -56,7 +56,7 @@ def test_jobs_are_a_table_of_the_newest(service: FakeService, finebits: Finebits
     shown = finebits("jobs", "--limit", "2").stdout
     assert shown.splitlines() == [
         "Jobs",
-        "job    name         state    created              why it ended",
+        "job    name         state    created              how it goes",
         "job-c  a �[31mname  queued   2026-11-24 10:00:00",
         "job-b               running  2026-11-24 10:00:00",
     ]
@@ -94,7 +94,7 @@ def test_logs_are_printed_as_they_are_without_what_a_terminal_obeys(service: Fak
 
 def test_an_address_that_is_none_is_said(finebits: Finebits) -> None:
     done = finebits("--url", "localhost", "jobs")
-    assert done.exit_code == 3
+    assert done.exit_code == 2
     assert "'localhost' is not an address of a service" in done.stderr
 
 
@@ -114,7 +114,7 @@ def test_a_setting_that_does_not_fit_is_said(finebits: Finebits, monkeypatch: py
     monkeypatch.setenv("FINEBITS_PORT", "many")
     monkeypatch.setenv("FINEBITS_API_KEY", "short")
     done = finebits("migrate")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "FINEBITS_PORT: " in done.stderr
     assert "FINEBITS_API_KEY: " in done.stderr
     assert "Traceback" not in done.stderr

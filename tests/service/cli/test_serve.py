@@ -150,6 +150,6 @@ def test_a_client_that_does_not_read_keeps_it_no_longer_than_the_setting_says(tm
 def test_it_is_open_to_others_only_with_a_key(tmp_path: Path, host: str) -> None:
     command = [sys.executable, "-m", "service.cli", "serve"]
     done = subprocess.run(command, env=environment(tmp_path, FINEBITS_HOST=host), capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "there is no FINEBITS_API_KEY" in done.stderr
     assert "Traceback" not in done.stderr

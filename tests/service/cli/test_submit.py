@@ -49,7 +49,7 @@ def test_a_change_that_fits_nowhere_is_said_and_nothing_is_sent(
     service: FakeService, finebits: Finebits, file: Path, change: str
 ) -> None:
     done = finebits("submit", file, "--set", change)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert f"--set {change}: " in done.stderr
     assert service.asked == []
 
@@ -57,7 +57,7 @@ def test_a_change_that_fits_nowhere_is_said_and_nothing_is_sent(
 def test_a_file_that_is_no_yaml_cannot_be_changed(finebits: Finebits, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("a: [")
     done = finebits("submit", tmp_path / "job.yaml", "--set", "a=1")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "job.yaml cannot be read" in done.stderr
 
 
@@ -119,5 +119,5 @@ def test_with_watch_the_job_s_end_is_the_command_s(service: FakeService, finebit
 
 def test_where_nothing_listens_the_sentence_says_how_to_start_it(finebits: Finebits, file: Path) -> None:
     done = finebits("--url", "http://127.0.0.1:9", "submit", file)
-    assert done.exit_code == 3
+    assert done.exit_code == 4
     assert done.stderr == "No Finebits answers at http://127.0.0.1:9; start one with `make up`.\n"
