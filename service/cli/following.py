@@ -60,8 +60,8 @@ def follow_to_exit(client: "Client", job_id: str, screen: Screen, as_json: bool 
     try:
         job = follow_as_json(client.watch(job_id), screen) if as_json else follow(client.watch(job_id), screen)
     except KeyboardInterrupt:
-        sentence = f"The job goes on. See it with `finebits watch {job_id}`, end it with `finebits cancel {job_id}`."
-        typer.echo(f"\n{sentence}", err=as_json)
+        told = f"\nThe job goes on. To see it again, and to end it:\n  finebits watch {job_id}\n  finebits cancel {job_id}"
+        typer.echo(told, err=as_json)
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     if not as_json:
         screen.say(outcome(job), style="green" if job["state"] == "succeeded" else "red")

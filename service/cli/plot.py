@@ -23,7 +23,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def curve(
     xs: Sequence[float], ys: Sequence[float], width: int, height: int = 8, y_range: tuple[float, float] | None = None
 ) -> list[str]:
-    """Lines of a plot `width` wide with axes, `height` of them for the curve. `y_range`: when several are to be compared."""
+    """Lines of a plot `width` wide with axes, `height` (2 or more) for the curve. `y_range`: where several are compared."""
     points = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
     if not points:
         return []

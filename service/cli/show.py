@@ -43,7 +43,7 @@ def _print_document(screen: Screen, document: Any, as_json: bool) -> None:
         return
     import yaml  # here, since little needs it
 
-    screen.say(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
+    screen.say(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=screen.width).rstrip())
 
 
 def _print(screen: Screen, job: "Job", losses: dict[str, list[float]], measured: "list[Measured]") -> None:

@@ -63,7 +63,7 @@ def terminal(
     }
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
     finebits = f"env {settings} {sys.executable} -m service.cli {shlex.join(arguments)}"
-    command = f'{finebits}; code=$?; echo; echo "exit code $code"; exec sleep 600'
+    command = f'trap : INT; {finebits}; code=$?; echo; echo "exit code $code"; exec sleep 600'
     size = ("-x", str(width), "-y", str(height))
     opened.tmux("new-session", "-d", *size, f"sh -c {shlex.quote(command)}")
     try:
