@@ -9,13 +9,14 @@ import typer
 from service.cli.as_json import AsJson
 from service.cli.connection import connected
 from service.cli.exit_codes import ExitCode
+from service.cli.lazy import app_of
 from service.cli.screen import Screen
 from service.cli.upload import upload
 
 if TYPE_CHECKING:
     from service.client import Dataset, DatasetVersion, Validation
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, upload, look at, validate and delete data sets.")
+app = app_of("List, upload, look at, validate and delete data sets.")
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="A name in dataset_info.json, or of one that was uploaded.")]
 

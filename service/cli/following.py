@@ -88,7 +88,7 @@ def outcome(job: "Job") -> str:
 
 @contextmanager
 def _display(screen: Screen) -> Iterator[Show]:
-    if not screen.is_terminal:
+    if not screen.can_move:
         yield _lines(screen)
         return
     from rich.live import Live

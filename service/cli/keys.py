@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.cli.as_json import AsJson
 from service.cli.exit_codes import ExitCode
+from service.cli.lazy import app_of
 from service.cli.screen import Screen, give_up
 from service.cli.serving import read_settings
 from service.specs.scopes import Scope
@@ -21,11 +22,7 @@ from service.store.owners import NAME
 from service.store.session import Database
 from service.store.tables import ApiKey
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help="Make, list and revoke keys, in the database itself (FINEBITS_DATABASE_URL, or the one in FINEBITS_HOME).",
-)
+app = app_of("Make, list and revoke keys, in the database itself (FINEBITS_DATABASE_URL, or the one in FINEBITS_HOME).")
 
 COLUMNS = ["key", "owner", "scopes", "name", "created", "expires", "last used", ""]
 

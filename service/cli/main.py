@@ -66,7 +66,7 @@ COMMANDS: dict[str, dict[str, str]] = {
 # service.clients.requests has it, too; a test compares. To import that one would take longer than all the rest.
 DEFAULT_URL = "http://127.0.0.1:8765"
 
-app = typer.Typer(cls=group_of(COMMANDS), no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=group_of(COMMANDS), no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.callback()

@@ -4,6 +4,8 @@ Text from the service is printed as it is: never as markup, and without characte
 """
 
 import json
+import os
+import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NoReturn
@@ -32,8 +34,11 @@ class Screen:
     """Standard output, with errors on standard error."""
 
     def __init__(self) -> None:
-        self.console = Console(markup=False, highlight=False, emoji=False)
-        self.is_terminal = self.console.is_terminal and not self.console.is_dumb_terminal
+        is_dumb = os.environ.get("TERM") in ("dumb", "unknown")
+        width, height = shutil.get_terminal_size() if is_dumb else (None, None)  # rich takes each of these for 80 by 25
+        self.console = Console(markup=False, highlight=False, emoji=False, width=width, height=height)
+        self.is_terminal = self.console.is_terminal
+        self.can_move = self.is_terminal and not is_dumb  # and what it shows can be written over
 
     @property
     def width(self) -> int:

@@ -37,7 +37,7 @@ def top(
     with connected(context) as client:
         if as_json:
             screen.json(look(client))
-        elif not screen.is_terminal:
+        elif not screen.can_move:
             _print(screen, look(client))
         else:
             _stay(client, screen, every)

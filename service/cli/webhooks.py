@@ -6,12 +6,13 @@ import typer
 
 from service.cli.as_json import AsJson
 from service.cli.connection import connected
+from service.cli.lazy import app_of
 from service.cli.screen import Screen
 
 if TYPE_CHECKING:
     from service.clients.answers import Webhook
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Have a URL of yours told when jobs end.")
+app = app_of("Have a URL of yours told when jobs end.")
 
 COLUMNS = ["webhook", "url", "events", "description", "created", ""]
 

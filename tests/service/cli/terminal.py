@@ -62,7 +62,7 @@ def terminal(
         **environment,
     }
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
-    finebits = f"env {settings} {sys.executable} -m service.cli {shlex.join(arguments)}"
+    finebits = f"env -u COLUMNS -u LINES -u NO_COLOR {settings} {sys.executable} -m service.cli {shlex.join(arguments)}"
     command = f'trap : INT; {finebits}; code=$?; echo; echo "exit code $code"; exec sleep 600'
     size = ("-x", str(width), "-y", str(height))
     opened.tmux("new-session", "-d", *size, f"sh -c {shlex.quote(command)}")

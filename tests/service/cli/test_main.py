@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.lazy import Lazy
+from service.cli.lazy import Lazy, first_sentence
 from service.cli.main import COMMANDS, DEFAULT_URL
 from service.clients import requests
 from tests.service.cli.conftest import Finebits
@@ -40,14 +40,13 @@ def test_help_names_every_command_and_each_is_in_the_file_of_its_name(finebits: 
     shown = finebits("--help").stdout
     folder = Path(__file__).resolve().parents[3] / "service" / "cli"
     for name in SENTENCES:
-        assert f"│ {name} " in shown
+        assert f"\n  {name} " in shown
         assert f"finebits {name}" in (folder / f"{name}.py").read_text()
 
 
 @pytest.mark.parametrize("name", SENTENCES)
 def test_help_says_of_a_command_what_it_says_of_itself(name: str) -> None:
-    first, _, _ = (Lazy(name, "", "").real().help or "").partition("\n\n")
-    assert " ".join(first.split()) == SENTENCES[name]
+    assert first_sentence(Lazy(name, "", "").real().help) == SENTENCES[name]
 
 
 def test_the_address_of_the_service_is_the_client_s() -> None:
