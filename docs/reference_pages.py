@@ -68,9 +68,9 @@ def http() -> Iterator[str]:
 def reasons() -> Iterator[str]:
     """A table of the codes: what each says stands beside it where it is made, and nowhere else."""
     yield "# Why jobs fail\n"
-    yield "A failed job has a `reason`, which is one of these, a `sentence` for people, and `details` with the file, row and column"
-    yield "where they are known. One that may pass is tried again, up to `resources.max_retries` times. `finebits show JOB` says all"
-    yield "three.\n"
+    yield "A failed job has a `reason`, which is one of these, a `sentence` for people, and `details` with the file, row and"
+    yield "column where they are known. One that may pass is tried again, up to `resources.max_retries` times. `finebits show`"
+    yield "says all three.\n"
     yield "| reason | | tried again |\n|---|---|---|"
     source = Path(inspect.getfile(Reason)).read_text(encoding="utf-8")
     said = dict(re.findall(r'^    [A-Z_]+ = "(\w+)"  # (.+)$', source, re.MULTILINE))
