@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Z = 1.96  # two-sided, 95 %
 
+# What is between a checkpoint and its base, and says nothing of another's.
+OF_THE_BASE = frozenset(("kl_from_base", "kl_to_base"))
+
 
 @dataclass(frozen=True)
 class Side:
@@ -67,7 +70,7 @@ def difference(first: Side, other: Side, measure: str) -> Difference | None:
         error, value = paired.get("standard_error"), sign * paired["value"]
         ends = sorted(sign * end for end in paired.get("interval") or ())
         return Difference(value, error, (ends[0], ends[1]) if ends else None, is_paired=True)
-    if not _same_text(one, two):
+    if not _same_text(one, two) or (measure in OF_THE_BASE and not _same_base(first, other, "cross_entropy")):
         return None
     value = two["value"] - one["value"]
     error = _most(first, other, measure, one, two)
@@ -93,7 +96,7 @@ def _same_text(one: "Value", two: "Value") -> bool:
 
 def _most(first: Side, other: Side, measure: str, one: "Value", two: "Value") -> float | None:
     sums = [_sum(one, two)]
-    if _same_base(first, other, measure):
+    if _same_base(first, other, "cross_entropy"):
         sums.append(_sum(one.get("versus_base") or {}, two.get("versus_base") or {}))
     known = [error for error in sums if error is not None]
     return min(known) if known else None

@@ -21,10 +21,10 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show in which arguments two jobs differ."""
+    which = "spec" if spec else "resolved"
     with connected(context) as client:
-        jobs = [client.job(job_id) for job_id in (one, other)]
-    sides = [flat(job["spec"] if spec else job["resolved"]) for job in jobs]
-    found = differences(*sides)
+        jobs: list[dict[str, Any]] = [dict(client.job(job_id)) for job_id in (one, other)]
+    found = differences(*(flat(document) for document in without_others_steps(*(job[which] for job in jobs))))
     screen = Screen()
     if as_json:
         screen.json([{"argument": name, one: left, other: right} for name, (left, right) in found.items()])
@@ -33,6 +33,20 @@ def diff(
         screen.table("", ["argument", "1", "2"], [[name, _shown(*sides), _shown(*sides[::-1])] for name, sides in found.items()])
     else:
         screen.say("They differ in no argument.")
+
+
+def without_others_steps(one: Any, other: Any) -> tuple[Any, Any]:
+    """The documents, in which a step that only one of them has is a word, and not each of its arguments."""
+    names = [{step.get("name") for step in document.get("steps") or ()} for document in (one, other)]
+    both = names[0] & names[1]
+
+    def short(document: Any) -> Any:
+        steps = [
+            step if step.get("name") in both else {"name": step.get("name"), "do": step.get("do")} for step in document["steps"]
+        ]
+        return document | {"steps": steps}
+
+    return tuple(short(document) if document.get("steps") else document for document in (one, other))
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

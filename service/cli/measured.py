@@ -89,7 +89,9 @@ def number(value: float | None, standard_error: float | None, sign: str = "") ->
         return "–"
     if not standard_error:
         return f"{value:{sign}.4g}"
-    decimals = max(0, min(6, 1 - _magnitude(standard_error)))
+    decimals = max(0, 1 - _magnitude(standard_error))
+    if decimals > 6:
+        return f"{value:{sign}.2g} ± {standard_error:.1g}"
     return f"{value:{sign}.{decimals}f} ± {standard_error:.{decimals}f}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.cli.comparing import difference, side, splits
-from service.cli.diff import differences, flat
+from service.cli.diff import differences, flat, without_others_steps
 from tests.service.cli.conftest import Finebits
 from tests.service.cli.world import ONE, OTHER, measured, row, stocked
 from tests.service.fake_service import FakeService
@@ -22,6 +22,16 @@ def test_two_jobs_are_as_far_apart_as_at_most_their_errors_let_them_be() -> None
     # each is 0.01 from the same base, and 0.02 by itself: 0.01 + 0.01 is the less of the two bounds
     assert (found.value, found.standard_error, found.is_paired) == (pytest.approx(0.1), pytest.approx(0.02), False)
     assert found.interval == (pytest.approx(0.1 - 1.96 * 0.02), pytest.approx(0.1 + 1.96 * 0.02))
+
+
+def test_a_divergence_from_another_base_is_not_subtracted() -> None:
+    sides = []
+    for bits in (6.0, 7.0):
+        rows = [row("base", bits, 0.05), row(40, 2.0, 0.02)]
+        rows[1]["measures"]["kl_from_base"] = rows[1]["measures"]["cross_entropy"]
+        sides.append(a_side(f"of {bits}", rows))
+    assert difference(*sides, "kl_from_base") is None
+    assert difference(sides[0], sides[0], "kl_from_base") is not None
 
 
 def test_of_other_bases_only_the_values_bound_it() -> None:
@@ -85,6 +95,14 @@ def test_diff_names_each_argument_by_its_place(service: FakeService, finebits: F
     ]
     assert finebits("diff", ONE, OTHER, "--spec").stdout == "They differ in no argument.\n"
     assert finebits("diff", ONE, OTHER).stdout.splitlines()[-1].split() == ["steps.sft.training.learning_rate", "0.001", "0.002"]
+
+
+def test_a_step_that_only_one_has_is_a_line() -> None:
+    one = {"steps": [{"name": "sft", "do": "train", "x": {"y": 1}}]}
+    other = {"steps": [{"name": "asked", "do": "evaluate", "x": {"y": 1, "z": 2}}]}
+    found = differences(*(flat(document) for document in without_others_steps(one, other)))
+    assert found == {"steps.sft.do": ("train", None), "steps.asked.do": (None, "evaluate")}
+    assert without_others_steps({"name": "a"}, one)[0] == {"name": "a"}
 
 
 def test_steps_are_held_against_each_other_by_their_names() -> None:
