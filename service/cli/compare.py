@@ -73,6 +73,10 @@ def _show(screen: Screen, sides: list[Side]) -> None:
     if apart:
         heads = [head for column in columns[1:] for head in (f"{column} − 1", "95 %")]
         screen.numbers(f"{split}: differences, ± standard error", ["measure", *heads], apart)
+    else:
+        screen.say(
+            "These are other texts, or other units: their difference says nothing. `finebits measure` takes both on one text."
+        )
 
 
 def _titled(name: str, sides: list[Side]) -> str:

@@ -80,6 +80,18 @@ def test_compare_shows_values_and_differences(service: FakeService, finebits: Fi
     assert text["differences"]["cross_entropy"][0]["value"] == pytest.approx(0.6)
 
 
+def test_where_no_difference_can_be_told_it_is_said(service: FakeService, finebits: Finebits) -> None:
+    stocked(service)
+    rows = measured(2.1)
+    for one in rows:
+        for value in one["measures"].values():
+            value |= {"n_tokens": 1}
+    service.answers("GET", f"/jobs/{OTHER}/metrics", {"job_id": OTHER, "data": rows})
+    assert "their difference says nothing" in finebits("compare", ONE, OTHER).stdout
+    service.answers("GET", f"/jobs/{OTHER}/metrics", {"job_id": OTHER, "data": []})
+    assert "There is no text on which all of them were measured." in finebits("compare", ONE, OTHER).stdout
+
+
 def test_series_are_plotted_on_one_scale(service: FakeService, finebits: Finebits) -> None:
     stocked(service)
     shown = finebits("compare", ONE, OTHER, "--series", "loss").stdout
