@@ -10,6 +10,7 @@ from service.cli.as_json import AsJson
 from service.cli.connection import connected
 from service.cli.exit_codes import ExitCode
 from service.cli.following import queued
+from service.cli.plan import show_plan
 from service.cli.screen import Screen, give_up
 
 
@@ -28,7 +29,8 @@ def submit(
     document = changed(read(file), changes) if changes else file
     with connected(context) as client:
         if dry_run:
-            screen.json(client.submit(document, dry_run=True))
+            plan = client.submit(document, dry_run=True)
+            screen.json(plan) if as_json else show_plan(screen, plan)
             return
         queued(client, client.submit(document), screen, watch, as_json)
 

@@ -63,10 +63,26 @@ def test_a_file_that_is_no_yaml_cannot_be_changed(finebits: Finebits, tmp_path: 
 
 def test_a_dry_run_prints_what_would_run_and_watches_nothing(service: FakeService, finebits: Finebits, file: Path) -> None:
     service.answers("POST", "/jobs", {"steps": [{"name": "sft"}]})
-    done = finebits("submit", file, "--dry-run", "--watch")
+    done = finebits("submit", file, "--dry-run", "--watch", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {"steps": [{"name": "sft"}]}
     assert service.asked[0].query == "dry_run=true"
+
+
+def test_a_dry_run_is_told_with_its_memory_and_what_is_not_known(service: FakeService, finebits: Finebits, file: Path) -> None:
+    numbers = {"rows": 600, "training_rows": 540, "validation_rows": 60, "updates": None, "parameters": 378_720}
+    step = {"name": "sft", "do": "train", "stage": "sft", "finetuning_type": "lora", "trainable_parameters": 58_368, **numbers}
+    step |= {"memory": {"weights": 1_500_000_000, "beside": 0, "peak": 2_000_000_000}, "why_unknown": {"updates": "It streams."}}
+    notice = {"pointer": "/model/use_fast_tokenizer", "detail": "They are always fast."}
+    service.answers("POST", "/jobs", {"steps": [step], "notices": [notice], "resolved": {}})
+    lines = [" ".join(line.split()) for line in finebits("submit", file, "--dry-run").stdout.splitlines()]
+    assert lines[2] == "sft sft lora 600 540 60 ? 378,720 58,368 2 GB"
+    assert lines[4:] == [
+        "weights 1.5 GB",
+        "peak 2 GB",
+        "sft: updates is not known. It streams.",
+        "/model/use_fast_tokenizer: They are always fast.",
+    ]
 
 
 def test_json_is_the_job(service: FakeService, finebits: Finebits, file: Path) -> None:
