@@ -368,6 +368,16 @@ class Fault(TypedDict):
     detail: str
 
 
+class FirstRows(TypedDict):
+    data: list[DataRow]
+
+
+class DataRow(TypedDict):
+    file: str
+    row: int  # From 1: lines as an editor numbers them; of CSV without the line of names.
+    values: dict[str, Any]
+
+
 class ModelNames(TypedDict):
     data: list[str]  # What model_name_or_path may be, of the operator's folder.
 
