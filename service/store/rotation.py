@@ -8,11 +8,11 @@ from sqlalchemy import inspect, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.store.sealed import is_by_the_first, opened, seal
-from service.store.tables import FirstAnswer, JobTokens, Webhook
+from service.store.tables import IdempotencyKey, JobTokens, Webhook
 
 # Every column that holds something sealed. A test holds the list against the tables.
 SEALED: tuple[InstrumentedAttribute[Any], ...] = (
-    FirstAnswer.sealed,
+    IdempotencyKey.sealed,
     JobTokens.sealed,
     Webhook.sealed,
     Webhook.sealed_before,
