@@ -8,15 +8,20 @@ each operation needs stands in scopes.py.
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from math import ceil
+from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
-from starlette.concurrency import run_in_threadpool
 
 from service.api import browsers
-from service.api.errors import Forbidden, Unauthorized
+from service.api.client_address import address_of
+from service.api.errors import Forbidden, TooManyRequests, Unauthorized
+from service.api.rates import Rates
+from service.api.same_site import refuse_other_sites
 from service.api.scopes import scope_of
 from service.settings import Settings
 from service.specs.scopes import Scope
@@ -25,6 +30,8 @@ from service.store.keys import Known
 from service.store.owners import EVERYBODY
 from service.store.session import Database
 
+Found = TypeVar("Found")
+
 # Whose the operator's own jobs are, and everybody's where the door is open.
 LOCAL = "local"
 
@@ -32,6 +39,9 @@ KEY_SECONDS = 3.0
 
 # What is kept of keys at most: one that was sent and is none is not kept at all.
 MOST_KEYS = 10_000
+
+# Threads that look keys up: of their own, so that endpoints that take long keep nobody from being let in, nor guesses endpoints.
+LOOKING_UP = 2
 
 # The browser's, with what POST /session gave it.
 COOKIE = "finebits_session"
@@ -74,6 +84,12 @@ class Keyring:
         self._database = database
         self._callers: dict[bytes, tuple[float, Caller]] = {}
         self._is_closed: tuple[float, bool] | None = None
+        self.threads = CapacityLimiter(LOOKING_UP)
+
+    def whose(self, sha256: bytes) -> str | None:
+        """The id of a key that opened something once. Whether it still does is another question."""
+        known = self._callers.get(sha256)
+        return None if known is None else known[1].key
 
     def look_up(self, sha256: bytes) -> Caller | None:
         """Without asking the database."""
@@ -91,7 +107,8 @@ class Keyring:
         caller = _caller_with(known)
         if is_use_due:
             self._note_use(known)
-        return self._keep(sha256, asked_at, caller)
+        self.keep(sha256, caller, asked_at)
+        return caller
 
     def find_signed_in(self, sha256: bytes, token: str, operator_key: str | None) -> Caller:
         """Whose a browser's session is. Raises Unauthorized."""
@@ -101,14 +118,18 @@ class Keyring:
             is_use_due = found is not None and found.key is not None and keys.is_use_due(session, found.key.id)
         if found is None:
             raise _unauthorized("You are signed out, or were signed in for as long as it lasts. Sign in again.", "")
-        if found.key is None:
-            if not found.is_proven_by(token, operator_key):
-                raise _unauthorized("The operator's key is another now. Sign in again.", "")
-            return self._keep(sha256, asked_at, OPERATOR)
-        caller = _caller_with(found.key)
-        if is_use_due:
+        if found.key is None and not found.is_proven_by(token, operator_key):
+            raise _unauthorized("The operator's key is another now. Sign in again.", "")
+        caller = OPERATOR if found.key is None else _caller_with(found.key)
+        if found.key is not None and is_use_due:
             self._note_use(found.key)
-        return self._keep(sha256, asked_at, caller)
+        self.keep(sha256, caller, asked_at)
+        return caller
+
+    def keep(self, sha256: bytes, caller: Caller, asked_at: float) -> None:
+        if len(self._callers) >= MOST_KEYS:
+            self._callers.clear()
+        self._callers[sha256] = (asked_at, caller)
 
     def is_closed(self) -> bool | None:
         """Whether a key was ever made, without asking the database; None where that is not known."""
@@ -127,12 +148,6 @@ class Keyring:
         """A key was made or revoked here, or a session ended: the next request sees it."""
         self._callers.clear()
         self._is_closed = None
-
-    def _keep(self, sha256: bytes, asked_at: float, caller: Caller) -> Caller:
-        if len(self._callers) >= MOST_KEYS:
-            self._callers.clear()
-        self._callers[sha256] = (asked_at, caller)
-        return caller
 
     def _note_use(self, known: Known) -> None:
         with self._database.transaction() as session:
@@ -159,51 +174,101 @@ async def is_open(request: Request) -> bool:
         return False
     keyring: Keyring = request.app.state.keyring
     is_closed = keyring.is_closed()
-    return not (is_closed if is_closed is not None else await run_in_threadpool(keyring.find_whether_closed))
+    return not (is_closed if is_closed is not None else await _aside(keyring, keyring.find_whether_closed))
 
 
 async def of_key(request: Request, key: str) -> Caller:
-    """Whose a key is. Raises Unauthorized."""
-    settings: Settings = request.app.state.settings
+    """Whose a key is. Raises Unauthorized and TooManyRequests."""
     keyring: Keyring = request.app.state.keyring
-    sha256 = hashlib.sha256(key.encode("latin-1", "replace")).digest()
-    if settings.api_key is not None and _is_operators(sha256, settings.api_key.get_secret_value()):
-        return OPERATOR
-    known = keyring.look_up(sha256)
-    return known if known is not None else await run_in_threadpool(keyring.find, sha256, key)
+    sha256 = _sha256(key)
+    return await _known_or(request, sha256, partial(_opened, request.app.state.settings, keyring, sha256, key))
 
 
 async def of_cookie(request: Request, token: str) -> Caller:
-    """Whose a browser's session is. Raises Unauthorized."""
+    """Whose a browser's session is. Raises Unauthorized and TooManyRequests."""
     settings: Settings = request.app.state.settings
     keyring: Keyring = request.app.state.keyring
-    sha256 = hashlib.sha256(f"{COOKIE}={token}".encode("latin-1", "replace")).digest()
-    known = keyring.look_up(sha256)
-    if known is not None:
-        return known
+    sha256 = _sha256(f"{COOKIE}={token}")  # no key has this form
     operator_key = None if settings.api_key is None else settings.api_key.get_secret_value()
-    return await run_in_threadpool(keyring.find_signed_in, sha256, token, operator_key)
+    find = partial(keyring.find_signed_in, sha256, token, operator_key)
+    return await _known_or(request, sha256, partial(_aside, keyring, find))
 
 
 async def _caller(request: Request) -> Caller:
     if await is_open(request):
-        browsers.refuse_names_of_others(request)
-        browsers.refuse_other_pages(request)
+        refuse_other_sites(request)
         return ANYONE
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and given:
+    sent = request.headers.getlist("authorization")
+    given = _given(sent[0] if len(sent) == 1 else "")
+    if given:
         return await of_key(request, given)
-    token = "" if scheme else request.cookies.get(COOKIE, "")
+    token = "" if sent else request.cookies.get(COOKIE, "")
     if not token:
         raise _unauthorized("Send the key as `Authorization: Bearer <key>`.", "")
     browsers.refuse_all_but_own_page(request)
     return await of_cookie(request, token)
 
 
+async def _known_or(request: Request, sha256: bytes, find: Callable[[], Awaitable[Caller]]) -> Caller:
+    keyring: Keyring = request.app.state.keyring
+    known = keyring.look_up(sha256)
+    if known is not None:
+        return known
+    return await find() if keyring.whose(sha256) is not None else await _signed_in(request, find)
+
+
+async def _signed_in(request: Request, find: Callable[[], Awaitable[Caller]]) -> Caller:
+    """With a key that this process has not seen open anything. Those that open nothing count against the address: one that has
+    sent too many is refused unlooked, so that nobody can try keys, or load the database with them.
+    """
+    sign_ins: Rates = request.app.state.sign_ins
+    address = address_of(request.scope)
+    wait_seconds = await sign_ins.take(address)
+    if wait_seconds > 0:
+        detail = "Too many keys that open nothing came from this address; this one was not looked at. Try it again in a while."
+        raise TooManyRequests(detail, {"Retry-After": str(ceil(wait_seconds))})
+    opens_nothing = False
+    try:
+        return await find()
+    except Unauthorized:
+        opens_nothing = True
+        raise
+    finally:
+        if not opens_nothing:
+            await sign_ins.give_back(address)
+
+
+async def _opened(settings: Settings, keyring: Keyring, sha256: bytes, given: str) -> Caller:
+    """Raises Unauthorized."""
+    if settings.api_key is not None and _is_operators(sha256, settings.api_key.get_secret_value()):
+        keyring.keep(sha256, OPERATOR, time.monotonic())
+        return OPERATOR
+    return await _aside(keyring, partial(keyring.find, sha256, given))
+
+
+async def _aside(keyring: Keyring, find: Callable[[], Found]) -> Found:
+    return await to_thread.run_sync(find, limiter=keyring.threads)
+
+
 def _caller_with(known: Known) -> Caller:
     if known.why_not is not None:
         raise _unauthorized(known.why_not, ', error="invalid_token"', Caller(known.owner, known.id, frozenset()))
     return Caller(known.owner, known.id, known.scopes)
+
+
+def sha256_in(authorization: str) -> bytes | None:
+    """Of the bearer key in that header; None where it has none."""
+    given = _given(authorization)
+    return _sha256(given) if given else None
+
+
+def _sha256(key: str) -> bytes:
+    return hashlib.sha256(key.encode("latin-1", "replace")).digest()
+
+
+def _given(authorization: str) -> str:
+    scheme, _, given = authorization.partition(" ")
+    return given if scheme.lower() == "bearer" else ""
 
 
 def _is_operators(sha256: bytes, key: str) -> bool:

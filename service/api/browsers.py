@@ -1,10 +1,10 @@
-"""What a browser may not be talked into. It sends a cookie, or reaches what is open on its own host, whoever's page asks it to.
+"""What a browser may not be talked into with a cookie, which it sends whoever's page asks it to. Where no key is needed at all,
+same_site.py says who may ask.
 
 A page of another site cannot set a header of its own without asking first, which nothing here permits, and cannot hide whose it
 is: browsers add Origin to what changes something, and Sec-Fetch-Site wherever they trust the connection.
 """
 
-import re
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -15,8 +15,6 @@ from service.api.errors import Forbidden
 OWN_PAGE = "x-finebits-page"
 
 LOOKING = ("GET", "HEAD")
-
-_ADDRESS = re.compile(r"[0-9.]+|\[[0-9a-f:.]+\]", re.IGNORECASE)
 
 
 def refuse_all_but_own_page(request: Request) -> None:
@@ -36,15 +34,6 @@ def refuse_other_pages(request: Request) -> None:
     is_own = site in ("same-origin", "none") if site is not None else origin is None or _is_of(origin, request)
     if not is_own:
         raise Forbidden("Another site's page asked for this; only the service's own may.")
-
-
-def refuse_names_of_others(request: Request) -> None:
-    """Where no key is needed: a name that anybody could lead to this host, and whose page would then be the service's own to a
-    browser. Names without a dot, and addresses, nobody can. Raises Forbidden."""
-    host = request.headers.get("host", "").lower()
-    name = host if _ADDRESS.fullmatch(host) else host.rpartition(":")[0] or host
-    if "." in name.removesuffix(".localhost") and not _ADDRESS.fullmatch(name):
-        raise Forbidden(f"Without a key, the service answers to localhost and to addresses, not to {name}; make a key.")
 
 
 def _is_of(origin: str, request: Request) -> bool:

@@ -84,6 +84,18 @@ WEBHOOK_CHANGES_BODY = {
 }
 
 
+# An event of a stream, as all of them are (OpenAPI 3.2's word for what a body repeats). What `data` holds, each operation says.
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "data": {"type": "string"},
+        "event": {"type": "string"},
+        "id": {"type": "string"},
+        "retry": {"type": "integer", "minimum": 0},
+    },
+}
+
+
 def install(app: FastAPI) -> None:
     """Makes `app.openapi()` know the schemas that stand only in our own hands."""
 
@@ -96,6 +108,9 @@ def install(app: FastAPI) -> None:
             components.setdefault("schemas", {}).update(_schemas())
             components["securitySchemes"] = SCHEME
             for operation in (operation for path in document["paths"].values() for operation in path.values()):
+                for answer in operation["responses"].values():
+                    if "text/event-stream" in answer.get("content", {}):
+                        answer["content"]["text/event-stream"] = {"itemSchema": _EVENT}
                 if operation["operationId"] in SCOPES:
                     operation["security"] = [{name: [SCOPES[operation["operationId"]]]} for name in SCHEME]
             app.openapi_schema = document

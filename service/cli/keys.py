@@ -1,4 +1,5 @@
-"""finebits keys: made, listed and revoked in the database itself, so that the first one can be made."""
+"""finebits keys: made, listed and revoked in the database itself, so that the first one can be made; and what is kept encrypted,
+sealed anew."""
 
 import socket
 from collections.abc import Iterator
@@ -6,13 +7,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import typer
+from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from service import home_key
 from service.cli.screen import Screen, give_up
 from service.cli.serving import read_settings
+from service.embedded import EmbeddedError, held
 from service.specs.scopes import Scope
-from service.store import audit, keys, schema
+from service.store import audit, keys, rotation, schema
 from service.store.audit import Trace
 from service.store.errors import NotFound
 from service.store.owners import NAME
@@ -71,6 +75,36 @@ def revoke(key_id: str = typer.Argument(help="As `finebits keys list` has it."))
     except NotFound as error:
         give_up(str(error))
     Screen().say(f"{key_id} is revoked; an API that knows it lets it in for at most three seconds more.")
+
+
+@app.command("rotate-secrets")
+def rotate_secrets() -> None:
+    """Seal all that is kept encrypted anew with the newest key: the first of FINEBITS_SECRET_KEY, or a new one in FINEBITS_HOME.
+
+    All of it or, where it is broken off, nothing: run it again then. Where the key is the folder's the service must be stopped.
+    """
+    settings = read_settings()
+    if settings.secret_key is not None:
+        told = _rotated(settings.secret_key)
+        Screen().say(f"{told} Take the others out of FINEBITS_SECRET_KEY once no process writes with them.")
+        return
+    try:
+        with held(settings.home):
+            told = _rotated(home_key.with_a_newer_key(settings.home))
+            home_key.forget_older_keys(settings.home)
+    except FileNotFoundError:
+        give_up(f"There is no FINEBITS_SECRET_KEY, and no {settings.home / home_key.NAME}: nothing is kept encrypted here.")
+    except EmbeddedError as error:
+        give_up(str(error))
+    Screen().say(f"{told} {settings.home / home_key.NAME} has a new key, and no other.")
+
+
+def _rotated(key: SecretStr) -> str:
+    with _transaction() as session:
+        told = rotation.rotate(session, key)
+        audit.note(session, [_trace("rotate_secrets", "")])
+    lost = f" {told.unopened} of them no key opens any more." if told.unopened else ""
+    return f"{told.sealed_anew} of {told.found} secrets were sealed anew.{lost}"
 
 
 @contextmanager

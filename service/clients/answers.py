@@ -323,7 +323,7 @@ class Dataset(TypedDict):
     formatting: str | None
     holds: str | None  # texts, conversations, pairs or labels.
     files: list[str]
-    rows: int | None  # Null where only a worker can count them.
+    rows: int | None  # Null where only a worker can count them: of what was uploaded, until it has.
     trouble: str | None
     version: str | None  # The newest of one that was uploaded; null of the operator's.
 
@@ -336,7 +336,7 @@ class DatasetVersion(TypedDict):
     file: str  # The file's id: GET /v1/files/{file}, and what a job's resolved form calls the data set.
     file_name: str
     entry: dict[str, Any]  # How its rows read, as in dataset_info.json.
-    rows: int | None  # Null where they are not counted.
+    rows: int | None  # Null until a worker has counted them, of a large file.
     size: int
     sha256: str
     created_at: str
@@ -376,8 +376,8 @@ class Overview(TypedDict):
     """One moment, of all owners together."""
 
     queues: list[Queue]
-    ended: dict[str, int]  # Of the last hour, by state.
-    reasons: dict[str, int]  # Why jobs failed in the last hour.
+    ended: dict[str, int]  # How often jobs have ended since it is counted, by state; deleted ones among them.
+    reasons: dict[str, int]  # Of those that failed, why.
     tokens_per_second: float  # Of all running jobs that have said how fast they train.
     workers: dict[str, int]  # By status, of the last week.
     slots: int  # Places for jobs on workers that are up or draining.
@@ -514,7 +514,7 @@ class Refusal(TypedDict):
 
 class Webhook(TypedDict):
     id: str
-    url: str
+    url: str  # With stars for what may be a credential: values of a query, long words of a path.
     events: list[str]
     description: str | None
     enabled: bool
@@ -526,7 +526,7 @@ class Webhook(TypedDict):
 
 class NewWebhook(TypedDict):
     id: str
-    url: str
+    url: str  # With stars for what may be a credential: values of a query, long words of a path.
     events: list[str]
     description: str | None
     enabled: bool

@@ -738,6 +738,9 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "stage is ppo and reward_model_type is full": lambda step: (
         step.finetuning.stage == "ppo" and step.finetuning.reward_model_type == "full"
     ),
+    "stage is ppo and reward_model_type is api": lambda step: (
+        step.finetuning.stage == "ppo" and step.finetuning.reward_model_type == "api"
+    ),
     "max_new_tokens is 0, and the step predicts, generates or is of the stage ppo": lambda step: (
         step.generating.max_new_tokens <= 0 and (step.do in ("predict", "generate") or step.finetuning.stage == "ppo")
     ),

@@ -556,13 +556,17 @@ class IdempotencyKey(Base):
 
 
 class Webhook(Base):
-    """Where an owner's events are posted to. The secrets are encrypted; the one before is valid for a while after a rotation."""
+    """Where an owner's events are posted to. The secrets are encrypted; the one before is valid for a while after a rotation.
+
+    A URL may hold a credential of the receiver's, so that whole it is encrypted, too.
+    """
 
     __tablename__ = "webhooks"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     owner: Mapped[str]
-    url: Mapped[str]
+    url: Mapped[str]  # as it is shown
+    sealed_url: Mapped[str | None]  # None of one that was made before there was this column: `url` is the whole then
     events: Mapped[list[Any]]
     description: Mapped[str | None]
     sealed: Mapped[str]

@@ -55,9 +55,13 @@ def load_config(path: Path) -> PreTrainedConfig:
     _refuse_unlike_a_model(path)
     _quieten()
     try:
-        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a file of somebody else's can make the libraries raise
         raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {said(error, path)}") from None
+    # how it computes is the job's to say: transformers would take another's kernel, which is code, from a hub
+    config._attn_implementation = None
+    config._experts_implementation = None
+    return config
 
 
 def load_model(
@@ -170,13 +174,22 @@ def _weight_files(path: Path) -> Iterator[Path]:
             shards = _json_object(path, name).get("weight_map")
             if not isinstance(shards, dict):
                 raise JobFailure(Reason.BAD_MODEL, f"{name} of the model {path.name!r} has no weight_map.", file=name)
-            yield from (path / str(shard) for shard in sorted(set(shards.values())))
+            yield from (_shard(path, name, shard) for shard in sorted(set(map(str, shards.values()))))
         else:
             yield path / name
         return
     raise JobFailure(
         Reason.BAD_MODEL, f"The model {path.name!r} has no weights: neither model.safetensors nor pytorch_model.bin."
     )
+
+
+def _shard(path: Path, index: str, shard: str) -> Path:
+    """In the model's own folder: a model of a hub's could name the files of others."""
+    if Path(shard).name != shard:
+        raise JobFailure(
+            Reason.BAD_MODEL, f"{index} of the model {path.name!r} names {shard!r}, which is no file's name.", file=index
+        )
+    return path / shard
 
 
 def _json_object(path: Path, name: str) -> dict[str, Any]:
