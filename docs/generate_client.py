@@ -70,6 +70,8 @@ NAMES = {
     "SendingView": "Upload",
     "ValidationView": "Validation",
     "FaultView": "Fault",
+    "RowList": "FirstRows",
+    "RowView": "DataRow",
     "ModelNames": "ModelNames",
     "OverviewView": "Overview",
     "QueueView": "Queue",

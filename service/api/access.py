@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
@@ -21,7 +21,6 @@ from service.api import browsers
 from service.api.client_address import address_of
 from service.api.errors import Forbidden, TooManyRequests, Unauthorized
 from service.api.rates import Rates
-from service.api.same_site import refuse_other_sites
 from service.api.scopes import scope_of
 from service.settings import Settings
 from service.specs.scopes import Scope
@@ -29,8 +28,6 @@ from service.store import keys, sessions
 from service.store.keys import Known
 from service.store.owners import EVERYBODY
 from service.store.session import Database
-
-Found = TypeVar("Found")
 
 # Whose the operator's own jobs are, and everybody's where the door is open.
 LOCAL = "local"
@@ -42,7 +39,6 @@ MOST_KEYS = 10_000
 
 # Threads that look keys up: of their own, so that endpoints that take long keep nobody from being let in, nor guesses endpoints.
 LOOKING_UP = 2
-
 # The browser's, with what POST /session gave it.
 COOKIE = "finebits_session"
 
@@ -107,8 +103,7 @@ class Keyring:
         caller = _caller_with(known)
         if is_use_due:
             self._note_use(known)
-        self.keep(sha256, caller, asked_at)
-        return caller
+        return self.keep(sha256, caller, asked_at)
 
     def find_signed_in(self, sha256: bytes, token: str, operator_key: str | None) -> Caller:
         """Whose a browser's session is. Raises Unauthorized."""
@@ -118,18 +113,20 @@ class Keyring:
             is_use_due = found is not None and found.key is not None and keys.is_use_due(session, found.key.id)
         if found is None:
             raise _unauthorized("You are signed out, or were signed in for as long as it lasts. Sign in again.", "")
-        if found.key is None and not found.is_proven_by(token, operator_key):
-            raise _unauthorized("The operator's key is another now. Sign in again.", "")
-        caller = OPERATOR if found.key is None else _caller_with(found.key)
-        if found.key is not None and is_use_due:
+        if found.key is None:
+            if not found.is_proven_by(token, operator_key):
+                raise _unauthorized("The operator's key is another now. Sign in again.", "")
+            return self.keep(sha256, OPERATOR, asked_at)
+        caller = _caller_with(found.key)
+        if is_use_due:
             self._note_use(found.key)
-        self.keep(sha256, caller, asked_at)
-        return caller
+        return self.keep(sha256, caller, asked_at)
 
-    def keep(self, sha256: bytes, caller: Caller, asked_at: float) -> None:
+    def keep(self, sha256: bytes, caller: Caller, asked_at: float) -> Caller:
         if len(self._callers) >= MOST_KEYS:
             self._callers.clear()
         self._callers[sha256] = (asked_at, caller)
+        return caller
 
     def is_closed(self) -> bool | None:
         """Whether a key was ever made, without asking the database; None where that is not known."""
@@ -148,6 +145,12 @@ class Keyring:
         """A key was made or revoked here, or a session ended: the next request sees it."""
         self._callers.clear()
         self._is_closed = None
+
+    def _keep(self, sha256: bytes, asked_at: float, caller: Caller) -> Caller:
+        if len(self._callers) >= MOST_KEYS:
+            self._callers.clear()
+        self._callers[sha256] = (asked_at, caller)
+        return caller
 
     def _note_use(self, known: Known) -> None:
         with self._database.transaction() as session:
@@ -174,33 +177,42 @@ async def is_open(request: Request) -> bool:
         return False
     keyring: Keyring = request.app.state.keyring
     is_closed = keyring.is_closed()
-    return not (is_closed if is_closed is not None else await _aside(keyring, keyring.find_whether_closed))
+    return not (
+        is_closed if is_closed is not None else await to_thread.run_sync(keyring.find_whether_closed, limiter=keyring.threads)
+    )
 
 
 async def of_key(request: Request, key: str) -> Caller:
     """Whose a key is. Raises Unauthorized and TooManyRequests."""
+    settings: Settings = request.app.state.settings
     keyring: Keyring = request.app.state.keyring
-    sha256 = _sha256(key)
-    return await _known_or(request, sha256, partial(_opened, request.app.state.settings, keyring, sha256, key))
+    sha256 = sha256_of(key)
+    known = keyring.look_up(sha256)
+    return known if known is not None else await _looked_up(request, sha256, partial(_opened, settings, keyring, sha256, key))
 
 
 async def of_cookie(request: Request, token: str) -> Caller:
     """Whose a browser's session is. Raises Unauthorized and TooManyRequests."""
     settings: Settings = request.app.state.settings
     keyring: Keyring = request.app.state.keyring
-    sha256 = _sha256(f"{COOKIE}={token}")  # no key has this form
+    if not token:
+        raise _unauthorized("Sign in, or send the key as `Authorization: Bearer <key>`.", "")
+    sha256 = sha256_of(f"{COOKIE}={token}")
+    known = keyring.look_up(sha256)
+    if known is not None:
+        return known
     operator_key = None if settings.api_key is None else settings.api_key.get_secret_value()
-    find = partial(keyring.find_signed_in, sha256, token, operator_key)
-    return await _known_or(request, sha256, partial(_aside, keyring, find))
+    find = partial(to_thread.run_sync, keyring.find_signed_in, sha256, token, operator_key, limiter=keyring.threads)
+    return await _looked_up(request, sha256, find)
 
 
 async def _caller(request: Request) -> Caller:
     if await is_open(request):
-        refuse_other_sites(request)
+        browsers.refuse_other_sites(request)
+        browsers.refuse_other_pages(request)
         return ANYONE
     sent = request.headers.getlist("authorization")
-    given = _given(sent[0] if len(sent) == 1 else "")
-    if given:
+    if len(sent) == 1 and (given := key_in(sent[0])):
         return await of_key(request, given)
     token = "" if sent else request.cookies.get(COOKIE, "")
     if not token:
@@ -209,18 +221,13 @@ async def _caller(request: Request) -> Caller:
     return await of_cookie(request, token)
 
 
-async def _known_or(request: Request, sha256: bytes, find: Callable[[], Awaitable[Caller]]) -> Caller:
-    keyring: Keyring = request.app.state.keyring
-    known = keyring.look_up(sha256)
-    if known is not None:
-        return known
-    return await find() if keyring.whose(sha256) is not None else await _signed_in(request, find)
-
-
-async def _signed_in(request: Request, find: Callable[[], Awaitable[Caller]]) -> Caller:
-    """With a key that this process has not seen open anything. Those that open nothing count against the address: one that has
-    sent too many is refused unlooked, so that nobody can try keys, or load the database with them.
+async def _looked_up(request: Request, sha256: bytes, find: Callable[[], Awaitable[Caller]]) -> Caller:
+    """By something that this process may not have seen open anything. What opens nothing counts against the address: one that has
+    sent too much of it is refused unlooked, so that nobody can try keys, or load the database with them.
     """
+    keyring: Keyring = request.app.state.keyring
+    if keyring.whose(sha256) is not None:
+        return await find()
     sign_ins: Rates = request.app.state.sign_ins
     address = address_of(request.scope)
     wait_seconds = await sign_ins.take(address)
@@ -241,34 +248,24 @@ async def _signed_in(request: Request, find: Callable[[], Awaitable[Caller]]) ->
 async def _opened(settings: Settings, keyring: Keyring, sha256: bytes, given: str) -> Caller:
     """Raises Unauthorized."""
     if settings.api_key is not None and _is_operators(sha256, settings.api_key.get_secret_value()):
-        keyring.keep(sha256, OPERATOR, time.monotonic())
-        return OPERATOR
-    return await _aside(keyring, partial(keyring.find, sha256, given))
+        return keyring.keep(sha256, OPERATOR, time.monotonic())
+    return await to_thread.run_sync(keyring.find, sha256, given, limiter=keyring.threads)
 
 
-async def _aside(keyring: Keyring, find: Callable[[], Found]) -> Found:
-    return await to_thread.run_sync(find, limiter=keyring.threads)
+def key_in(authorization: str) -> str:
+    """The bearer key in that header; none where it has none."""
+    scheme, _, given = authorization.partition(" ")
+    return given if scheme.lower() == "bearer" else ""
+
+
+def sha256_of(key: str) -> bytes:
+    return hashlib.sha256(key.encode("latin-1", "replace")).digest()
 
 
 def _caller_with(known: Known) -> Caller:
     if known.why_not is not None:
         raise _unauthorized(known.why_not, ', error="invalid_token"', Caller(known.owner, known.id, frozenset()))
     return Caller(known.owner, known.id, known.scopes)
-
-
-def sha256_in(authorization: str) -> bytes | None:
-    """Of the bearer key in that header; None where it has none."""
-    given = _given(authorization)
-    return _sha256(given) if given else None
-
-
-def _sha256(key: str) -> bytes:
-    return hashlib.sha256(key.encode("latin-1", "replace")).digest()
-
-
-def _given(authorization: str) -> str:
-    scheme, _, given = authorization.partition(" ")
-    return given if scheme.lower() == "bearer" else ""
 
 
 def _is_operators(sha256: bytes, key: str) -> bool:

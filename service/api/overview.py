@@ -1,14 +1,14 @@
-"""The service at a glance: what waits and runs, how what ended has ended, and what the workers have."""
+"""The service at a glance: what waits and runs, how what ended lately has ended, and what the workers have."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from service.api.collaborators import TheDatabase
 from service.api.problems import declared
-from service.store.counters import Tally
-from service.store.overview import Overview, overview
+from service.store.overview import Ended, Overview, ended_lately, overview
 
 router = APIRouter(tags=["health"])
 
@@ -27,8 +27,8 @@ class OverviewView(BaseModel):
     """One moment, of all owners together."""
 
     queues: list[QueueView]
-    ended: dict[str, int] = Field(description="How often jobs have ended since it is counted, by state; deleted ones among them.")
-    reasons: dict[str, int] = Field(description="Of those that failed, why.")
+    ended: dict[str, int] = Field(description="Of the last hour, by state.")
+    reasons: dict[str, int] = Field(description="Why jobs failed in the last hour.")
     tokens_per_second: float = Field(description="Of all running jobs that have said how fast they train.")
     workers: dict[str, int] = Field(description="By status, of the last week.")
     slots: int = Field(description="Places for jobs on workers that are up or draining.")
@@ -40,15 +40,15 @@ class OverviewView(BaseModel):
 def get_overview(database: TheDatabase) -> OverviewView:
     """Counts alone, which cost as little with a million jobs that have ended as with none."""
     with database.reading() as session:
-        return _view(overview(session))
+        return _view(overview(session), ended_lately(session))
 
 
-def _view(found: Overview) -> OverviewView:
+def _view(found: Overview, lately: Sequence[Ended]) -> OverviewView:
     ended, reasons = Counter[str](), Counter[str]()
-    for (state, reason), n in found.counts[Tally.JOBS_ENDED].items():
-        ended[state] += n
-        if reason:
-            reasons[reason] += n
+    for one in lately:
+        ended[one.state] += one.n
+        if one.reason is not None:
+            reasons[one.reason] += one.n
     slots = [slot for slot in found.slots if found.workers.get(slot.worker) in ("up", "draining")]
     return OverviewView(
         queues=[_queue_view(found, name) for name in sorted({one.queue for one in found.live})],

@@ -7,7 +7,7 @@ from math import ceil
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.access import Keyring, sha256_in
+from service.api.access import Keyring, key_in, sha256_of
 from service.api.body_limit import HANG_UP
 from service.api.client_address import address_of
 from service.api.problems import Code, problem
@@ -41,8 +41,8 @@ class RateLimit:
 
     def _key(self, scope: Scope) -> str | None:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        sha256 = sha256_in(given.decode("latin-1"))
-        return None if sha256 is None else self._keyring.whose(sha256)
+        key = key_in(given.decode("latin-1"))
+        return self._keyring.whose(sha256_of(key)) if key else None
 
 
 def _refusal(scope: Scope, wait_seconds: float) -> ASGIApp:

@@ -44,6 +44,7 @@ SCOPES: dict[str, Scope] = {
     "get_dataset": Scope.READ,
     "inspect_dataset": Scope.SUBMIT,
     "validate_dataset": Scope.READ,
+    "preview_dataset": Scope.READ,
     "list_dataset_versions": Scope.READ,
     "get_dataset_content": Scope.READ,
     "put_dataset": Scope.SUBMIT,

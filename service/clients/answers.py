@@ -368,6 +368,16 @@ class Fault(TypedDict):
     detail: str
 
 
+class FirstRows(TypedDict):
+    data: list[DataRow]
+
+
+class DataRow(TypedDict):
+    file: str
+    row: int  # From 1: lines as an editor numbers them; of CSV without the line of names.
+    values: dict[str, Any]
+
+
 class ModelNames(TypedDict):
     data: list[str]  # What model_name_or_path may be, of the operator's folder.
 
@@ -376,8 +386,8 @@ class Overview(TypedDict):
     """One moment, of all owners together."""
 
     queues: list[Queue]
-    ended: dict[str, int]  # How often jobs have ended since it is counted, by state; deleted ones among them.
-    reasons: dict[str, int]  # Of those that failed, why.
+    ended: dict[str, int]  # Of the last hour, by state.
+    reasons: dict[str, int]  # Why jobs failed in the last hour.
     tokens_per_second: float  # Of all running jobs that have said how fast they train.
     workers: dict[str, int]  # By status, of the last week.
     slots: int  # Places for jobs on workers that are up or draining.

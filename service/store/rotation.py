@@ -8,10 +8,11 @@ from sqlalchemy import inspect, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.store.sealed import is_by_the_first, opened, seal
-from service.store.tables import JobTokens, Webhook
+from service.store.tables import IdempotencyKey, JobTokens, Webhook
 
 # Every column that holds something sealed. A test holds the list against the tables.
 SEALED: tuple[InstrumentedAttribute[Any], ...] = (
+    IdempotencyKey.sealed,
     JobTokens.sealed,
     Webhook.sealed,
     Webhook.sealed_before,
@@ -41,9 +42,9 @@ def rotate(session: Session, key: SecretStr) -> Rotated:
 
 def _rotate(session: Session, column: InstrumentedAttribute[Any], key: SecretStr, told: Rotated) -> None:
     table = column.class_
-    [identity] = inspect(table).primary_key
-    rows = session.execute(select(identity, column).where(column.is_not(None)).with_for_update()).all()
-    for row_id, sealed in rows:
+    identity = inspect(table).primary_key
+    rows = session.execute(select(*identity, column).where(column.is_not(None)).with_for_update()).all()
+    for *values, sealed in rows:
         told.found += 1
         if is_by_the_first(sealed, key):
             continue
@@ -51,6 +52,7 @@ def _rotate(session: Session, column: InstrumentedAttribute[Any], key: SecretStr
         if text is None:
             told.unopened += 1
             continue
-        changed = update(table).where(identity == row_id).values({column: seal(text, key)})
+        is_it = (name == value for name, value in zip(identity, values, strict=True))
+        changed = update(table).where(*is_it).values({column: seal(text, key)})
         session.execute(changed.execution_options(synchronize_session=False))
         told.sealed_anew += 1

@@ -126,6 +126,12 @@ class Job(Base):
         Index("ix_jobs_running", "owner", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")),
         Index("ix_jobs_state", "owner", "state", "created_at", "id"),
         Index(
+            "ix_jobs_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
+        Index(
             "ix_jobs_bells",
             "bell_rung_at",
             "queue",

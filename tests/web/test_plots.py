@@ -75,6 +75,9 @@ def test_a_job_shows_its_curves_with_units_intervals_and_the_alert_where_it_fire
     assert [row.split("\t")[1] for row in shown_points(page, entropy)] == ["0", "100", "200", "300", "400"]
     expect(entropy.locator("thead")).to_contain_text("low")
     expect(page.get_by_text("Entropy collapse at 400 (validation)").first).to_be_visible()
+    page.get_by_text("Every measure, as numbers").click()
+    row = page.get_by_role("region", name="Measures on validation").get_by_role("row", name=re.compile("^entropy"))
+    assert [cell[:3] for cell in row.get_by_role("cell").all_inner_texts()] == ["bit", "5.5", "4.8", "4.5", "4.3", "4.2"]
 
 
 def test_a_plot_is_saved_as_svg_png_and_csv_with_its_data(page, house):

@@ -26,7 +26,7 @@ class AsyncOperators(AsyncConnection):
     """What can be asked of the service itself."""
 
     async def overview(self) -> Overview:
-        """The service at a glance: what waits and runs, how what ended has ended, and what the workers have."""
+        """The service at a glance: what waits and runs, how what ended lately has ended, and what the workers have."""
         return await self._get(Overview, "/overview")
 
     async def workers(self) -> list[Worker]:

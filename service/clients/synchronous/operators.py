@@ -27,7 +27,7 @@ class Operators(Connection):
     """What can be asked of the service itself."""
 
     def overview(self) -> Overview:
-        """The service at a glance: what waits and runs, how what ended has ended, and what the workers have."""
+        """The service at a glance: what waits and runs, how what ended lately has ended, and what the workers have."""
         return self._get(Overview, "/overview")
 
     def workers(self) -> list[Worker]:

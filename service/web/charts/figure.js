@@ -19,8 +19,20 @@ export function extents(figure) {
     xs.takeAll([point.x, point.xLow, point.xHigh]);
     ys.takeAll([point.y, point.yLow, point.yHigh]);
   }
-  if (figure.origin) (xs.take(0), ys.take(0));
+  if (figure.origin) takeOrigin(figure.points ?? [], xs, ys);
   return xs.isEmpty || ys.isEmpty ? null : [xs.padded(figure.points ? 0.06 : 0), ys.padded(0.06)];
+}
+
+// Where nothing is gained and nothing lost is shown, too, unless the points would then lie in a corner.
+function takeOrigin(points, xs, ys) {
+  for (const [range, of] of [
+    [xs, "x"],
+    [ys, "y"],
+  ]) {
+    const values = points.map((one) => one[of]).filter(isNumber);
+    const [least, greatest] = [Math.min(...values), Math.max(...values)];
+    if (greatest - least >= 0.25 * Math.max(Math.abs(least), Math.abs(greatest))) range.take(0);
+  }
 }
 
 class Range {

@@ -122,7 +122,29 @@ function pointShapes(points, at, colours) {
       colours,
     ),
   );
-  return [...fronts, ...points.flatMap((one, of) => pointShape(one, of, at, colours))];
+  return [...fronts, ...points.flatMap((one, of) => pointShape(one, of, at, colours)), ...pointNames(points, at, colours)];
+}
+
+// Those on the front and the last ones first; a name that would cover another is left to whoever points at it.
+function pointNames(points, at, colours) {
+  const placed = [];
+  const order = points.toReversed().sort((a, b) => Number(b.front) - Number(a.front));
+  for (const one of order) {
+    const name = {
+      kind: "text",
+      text: one.short ?? one.name,
+      x: at.x(one.x) + 8,
+      y: at.y(one.y) - 8,
+      size: 12,
+      fill: colours.quiet,
+    };
+    const isFree = placed.every(
+      (other) =>
+        Math.abs(other.y - name.y) > 12 || Math.abs(other.x - name.x) > 7 * Math.max(other.text.length, name.text.length) + 4,
+    );
+    if (isFree) placed.push(name);
+  }
+  return placed;
 }
 
 const pointColour = (one, colours) => colour(colours, one.colour ?? 0);
@@ -147,7 +169,6 @@ function pointShape(one, of, at, colours) {
   return [
     bars ? { kind: "path", d: bars, stroke, width: 1.2, opacity: 0.7 } : null,
     { kind: "point", x, y, r: one.front ? 5.5 : 4.5, fill: one.front ? stroke : colours.ground, stroke, of },
-    { kind: "text", text: one.short ?? one.name, x: x + 8, y: y - 8, size: 12, fill: colours.quiet },
   ].filter(Boolean);
 }
 

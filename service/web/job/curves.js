@@ -7,6 +7,7 @@ import { fill, h } from "../dom.js";
 import { note, to } from "../route.js";
 import { alertMarks, alertSentence, gainFigure, measureFigure, seriesFigure } from "./figures.js";
 import { isOver } from "./following.js";
+import { measuredTables } from "./measured.js";
 
 const POINTS = 1500; // of a series, thinned by the service such that its extremes stay
 const SERIES = ["loss", "reward"];
@@ -34,17 +35,23 @@ class Curves {
       series: h("div", { class: "row chips", role: "group", "aria-label": "Series that are drawn" }),
       measures: h("div", { class: "row chips", role: "group", "aria-label": "Measures that are drawn" }),
     };
-    this.places = { series: h("div", { class: "charts" }), measures: h("div", { class: "charts" }), alerts: h("div", {}) };
+    this.places = {
+      series: h("div", { class: "charts" }),
+      alerts: h("div", {}),
+      measures: h("div", { class: "charts" }),
+      numbers: h("div", {}),
+    };
     fill(
       place,
       steps(job, step),
-      h("h2", {}, "Training"),
+      step.do === "train" ? h("h2", {}, "Training") : null,
       this.choice.series,
       this.places.series,
       this.places.alerts,
       h("h2", {}, "Measured, in bits"),
       this.choice.measures,
       this.places.measures,
+      this.places.numbers,
     );
   }
 
@@ -105,27 +112,25 @@ class Curves {
     const names = [...new Set(this.entries.flatMap((entry) => Object.keys(entry.measures)))].sort();
     const shown = this.shown("measures", names, MEASURES);
     this.choose("measures", names, shown);
-    this.draw(
-      "gain",
-      this.places.measures,
-      gainFigure([{ name: "", entries: this.entries, front: this.front }], { step: this.step.name }),
-    );
-    const counted = this.step.do === "train" ? "update" : "place in the list";
-    for (const name of shown)
-      this.draw(
-        `measures ${name}`,
-        this.places.measures,
-        measureFigure(name, [{ name: "", entries: this.entries }], { step: this.step.name, counted }),
-      );
+    const many = [{ name: "", entries: this.entries, front: this.front }];
+    const isTraining = this.step.do === "train";
+    const gain = gainFigure(many, { step: this.step.name });
+    if (isTraining || gain.points.length) this.draw("gain", this.places.measures, gain);
+    const counted = isTraining ? "update" : "place in the list";
+    for (const name of shown) {
+      this.draw(`measures ${name}`, this.places.measures, measureFigure(name, many, { step: this.step.name, counted }));
+    }
+    this.showAlerts();
+    const isOpen = this.places.numbers.querySelector("details")?.open ?? !isTraining;
+    fill(this.places.numbers, this.entries.length ? measuredTables(this.entries, isOpen) : null);
+  }
+
+  showAlerts() {
     const fired = this.entries.flatMap((entry) => entry.alerts.map((alert) => [alert, entry]));
-    const told = fired.map(([alert, entry]) =>
-      h(
-        "li",
-        {},
-        h("strong", { class: "alert" }, alertSentence(alert, entry)),
-        alert.suggests ? ` It suggests ${alert.suggests}.` : "",
-      ),
-    );
+    const told = fired.map(([alert, entry]) => {
+      const suggests = alert.suggests ? ` It suggests ${alert.suggests}.` : "";
+      return h("li", {}, h("strong", { class: "alert" }, alertSentence(alert, entry)), suggests);
+    });
     fill(this.places.alerts, told.length ? [h("h2", {}, "Alerts"), h("ul", { class: "alerts" }, told)] : null);
     if (fired.length) this.readSeries().catch(() => null); // their marks
   }
@@ -221,7 +226,7 @@ function steps(job, present) {
       "a",
       {
         class: "button small",
-        href: to(`/jobs/${job.id}`, { step: step.name }),
+        href: to(`/jobs/${job.id}`, { tab: "curves", step: step.name }),
         "aria-current": step === present ? "true" : null,
       },
       step.name,

@@ -21,7 +21,7 @@ export async function side(place, job, { signal }) {
       get(`/jobs/${job.id}/metrics`, { signal }),
       get(`/jobs/${job.id}/artifacts`, { signal }),
     ]);
-    fill(measured, table(metrics.data));
+    fill(measured, table(metrics.data, job));
     const inspection = artifacts.data.find((one) => one.name === "inspection.json");
     fill(rows, inspection ? report(await get(inspection.url, { signal })) : offer(job));
   };
@@ -56,9 +56,13 @@ function card({ message, data }) {
   );
 }
 
-function table(measured) {
+// What was taken on rows or on the text that is trained on; in a step that inspects, all.
+function table(measured, job) {
+  const inspects = new Set(job.steps.filter((step) => step.do === "inspect").map((step) => step.name));
   const rows = measured.flatMap((entry) =>
-    Object.entries(entry.measures).flatMap(([name, one]) => (OF_ROWS.includes(one.on) ? [[entry, name, one]] : [])),
+    Object.entries(entry.measures).flatMap(([name, one]) =>
+      OF_ROWS.includes(one.on) || inspects.has(entry.step) ? [[entry, name, one]] : [],
+    ),
   );
   if (!rows.length) return null;
   const made = rows.map(([entry, name, one]) =>

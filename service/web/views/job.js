@@ -21,8 +21,13 @@ const TABS = {
 // A side is a module job/NAME.js with `async function side(place, job, {query, signal})`, which fills `place` and answers with
 // {job(job), event(event)}, both optional: what it wants to be told.
 export async function show(page, { id, query }, signal) {
-  const tab = query.get("tab") in TABS ? query.get("tab") : "curves";
-  const [job, { side }] = await Promise.all([get(`/jobs/${encodeURIComponent(id)}`, { signal }), import(`../job/${tab}.js`)]);
+  const asked = query.get("tab") in TABS ? query.get("tab") : null;
+  const [job, usual] = await Promise.all([
+    get(`/jobs/${encodeURIComponent(id)}`, { signal }),
+    import(`../job/${asked ?? "curves"}.js`),
+  ]);
+  const tab = asked ?? (job.steps.every((step) => step.do === "inspect") ? "data" : "curves");
+  const { side } = asked || tab === "curves" ? usual : await import(`../job/${tab}.js`);
   document.title = `${job.name ?? job.id} – Finebits`;
   const head = h("section", { class: "job-head", "aria-label": "How it goes" });
   const place = h("section", { class: "side", "aria-label": TABS[tab] });
@@ -46,11 +51,7 @@ export async function show(page, { id, query }, signal) {
 
 function tabs(id, present) {
   const link = ([name, label]) =>
-    h(
-      "a",
-      { href: to(`/jobs/${id}`, name === "curves" ? {} : { tab: name }), "aria-current": name === present ? "page" : null },
-      label,
-    );
+    h("a", { href: to(`/jobs/${id}`, { tab: name }), "aria-current": name === present ? "page" : null }, label);
   return h("nav", { class: "tabs", "aria-label": "Sides of the job" }, Object.entries(TABS).map(link));
 }
 

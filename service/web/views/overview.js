@@ -30,7 +30,8 @@ export async function show(page, params, signal) {
 function glance(now) {
   const sum = (state) => now.queues.reduce((total, queue) => total + queue[state], 0);
   const oldest = Math.max(...now.queues.map((queue) => queue.oldest_queued_seconds ?? 0), 0);
-  const why = Object.entries(now.reasons).sort(([, one], [, other]) => other - one).slice(0, 2).map(([reason, n]) => `${n} ${reason}`);
+  const failed = now.ended.failed ?? 0;
+  const why = Object.entries(now.reasons).map(([reason, n]) => `${n} ${reason}`).join(", ");
   return h(
     "section",
     { "aria-label": "Now" },
@@ -40,8 +41,8 @@ function glance(now) {
       figure("Running", count(sum("running")), now.tokens_per_second ? `${number(now.tokens_per_second, 3)} tokens/s` : "", "running"),
       figure("Waiting", count(sum("queued")), oldest ? `the first for ${duration(oldest)}` : "", "queued"),
       figure("Paused", count(sum("paused")), "", "paused"),
-      figure("Succeeded", count(now.ended.succeeded ?? 0), "", "succeeded"),
-      figure("Failed", count(now.ended.failed ?? 0), why.join(", "), "failed"),
+      figure("Succeeded in an hour", count(now.ended.succeeded ?? 0), "", "succeeded"),
+      figure("Failed in an hour", count(failed), why, "failed", failed > 0),
       figure("Slots in use", `${number(now.slots_used, 3)} of ${now.slots}`, now.slots_in_trouble ? `${now.slots_in_trouble} in trouble` : "", null, now.slots_in_trouble > 0),
     ),
     now.queues.length > 1 ? queues(now.queues) : null,

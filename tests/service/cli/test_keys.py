@@ -49,7 +49,7 @@ def test_what_cannot_be_is_said(database):
     schema.upgrade(database)
     assert "not the name of an owner" in run("create", "*").output
     missing = run("revoke", "key-nothing")
-    assert (missing.exit_code, "There is no key" in missing.output) == (1, True)
+    assert (missing.exit_code, "There is no key" in missing.output) == (3, True)
     assert "There are no keys yet." in run("list").output
 
 

@@ -67,6 +67,7 @@ CALLS: dict[str, Call] = {
     "upload": lambda client, file: client.upload("talks", file),
     "begin_upload": lambda client, file: client.begin_upload("talks", file, {"formatting": "openai"}),
     "send": lambda client, file: client.send(ANSWER, file),
+    "preview_dataset": lambda client, file: client.preview_dataset("talks", limit=1),
     "validate": lambda client, file: client.validate("talks", limit=1),
     "inspect": lambda client, file: client.inspect("talks", "tiny"),
     "download_dataset": lambda client, file: client.download_dataset("talks", file.parent),
