@@ -22,7 +22,7 @@ def operations(door):
 
 def test_every_operation_but_health_needs_the_key(locked):
     needs = {path for method, path in operations(locked) if locked.request(method, path).status_code == 401}
-    assert {path for _, path in operations(locked)} - needs == {"/livez", "/readyz"}
+    assert {path for _, path in operations(locked)} - needs == {"/livez", "/readyz", "/session"}
 
 
 @pytest.mark.parametrize(
