@@ -62,6 +62,8 @@ def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
         "test",
         "long",
         "chaos",
+        "fuzz",
+        "audit",
         "coverage",
         "lint",
         "docs",
@@ -142,6 +144,18 @@ def test_a_benchmark_that_fails_stops_the_rest(folder: Path) -> None:
     program.write_text(program.read_text().replace("\ntrue\n", "\nfalse\n"))
     assert make(folder, "bench").returncode != 0
     assert asked(folder) == ["python benchmarks/a.py"]
+
+
+def test_fuzz_and_audit_hand_options_on_and_fail_as_what_they_run_does(folder: Path) -> None:
+    make(folder, "setup")
+    asked(folder)
+    assert make(folder, "fuzz", OPTIONS="--seed 7").returncode == 0
+    assert make(folder, "audit", OPTIONS="--bill bill.json").returncode == 0
+    assert asked(folder) == ["python -m tests.fuzz --seed 7", "python -m tests.audit --bill bill.json"]
+    program = folder / ".venv" / "bin" / "python"
+    program.write_text(program.read_text().replace("\ntrue\n", "\nfalse\n"))
+    assert make(folder, "fuzz").returncode != 0
+    assert make(folder, "audit").returncode != 0
 
 
 def test_clean_leaves_the_data(folder: Path) -> None:

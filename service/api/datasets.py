@@ -53,7 +53,7 @@ def list_datasets(owner: Owner, database: TheDatabase, settings: TheSettings, da
     """
     with database.reading() as session:
         own = [_uploaded_view(row, file) for row, file in datasets_store.listing(session, owner)]
-    if own and not (settings.datasets_root / dataset_dir).is_dir():
+    if own and datasets.is_missing(settings.datasets_root, dataset_dir):
         return DatasetList(data=own)  # whoever uploads needs no folder
     known = known_in(settings, dataset_dir)
     listed = [_view(known, name, counted=False) for name in known.by_name]

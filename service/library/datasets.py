@@ -43,6 +43,14 @@ def entries(root: Path, folder: str, uploaded: Mapping[str, Uploaded] | None = N
         raise LibraryError(str(error)) from None
 
 
+def is_missing(root: Path, folder: str) -> bool:
+    """Whether there could be a folder of that name, and is none."""
+    try:
+        return not inside(root, folder).is_dir()
+    except OutsideRoot:
+        return False
+
+
 def lists(root: Path, folder: str, name: str) -> bool:
     """Whether the folder's dataset_info.json has that name, of an entry that can be used or not."""
     try:

@@ -116,19 +116,29 @@ class Watched:
         self._hidden = [] if scopes == (Scope.ADMIN,) else [mark.encode() for whose, mark in MARKS.items() if whose != owner]
 
     async def __call__(self, scope: Asked, receive: Receive, send: Send) -> None:
+        status = 0
+
         async def send_watched(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 self.found.statuses[message["status"]] += 1
                 self.found.operations[f"{_name(scope)} {message['status']}"] += 1
-            elif any(mark in message.get("body", b"") for mark in self._hidden):
+            elif title := self._what_is_wrong(status, message.get("body", b"")):
                 told = f"{scope['method']} {scope['path']}?{scope['query_string'].decode('latin-1')}"
-                self.found.add(Fault(self._asked_by, _name(scope), "apart", "What is another owner's", "", told))
+                self.found.add(Fault(self._asked_by, _name(scope), "every answer", title, "", told))
             await send(message)
 
         try:
             await self._app(scope, receive, send_watched)
         except Exception as error:  # the answer is a 500 by then, and a server goes on
             self.found.crashes[f"{_name(scope)} {type(error).__name__}"] = "".join(traceback.format_exception(error)[-12:])
+
+    def _what_is_wrong(self, status: int, body: bytes) -> str | None:
+        """Of answers that no check looks at, too: the last of a chain that is broken off."""
+        if any(mark in body for mark in self._hidden):
+            return "What is another owner's"
+        return "Server error" if status >= 500 and f'"{Code.NO_WORKER_FREE}"'.encode() not in body else None
 
 
 @schemathesis.serializer("application/offset+octet-stream")

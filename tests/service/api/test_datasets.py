@@ -87,3 +87,14 @@ def test_a_data_set_that_is_not_there_and_a_body_that_is_none(plain_door: Door) 
     assert plain_door.post("/datasets/lettres/inspect", json={"model": "tiny"}).status_code == 404
     assert plain_door.post("/datasets/letters/inspect", content=b"{").status_code == 400
     assert plain_door.post("/datasets/letters/inspect").json()["errors"][0]["pointer"] == "/model"
+
+
+def test_who_has_uploaded_needs_no_folder_and_is_told_nothing_of_others(plain_door):
+    rows = json.dumps([{"instruction": "a", "output": "b"}])
+    assert plain_door.put("/datasets/mine", params={"file_name": "a.json"}, content=rows).status_code == 201
+    listed = plain_door.get("/datasets", params={"dataset_dir": "nowhere"})
+    assert [one["name"] for one in listed.json()["data"]] == ["mine"]
+    # a name that is too long was a 500, and the fuzzer's; a folder outside was told from one that is not there
+    for dataset_dir in ("x" * 5000, "../../../../etc", "../../../../nowhere"):
+        refused = plain_door.get("/datasets", params={"dataset_dir": dataset_dir})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/query/dataset_dir")
