@@ -53,6 +53,12 @@ DRAW_ALL = """async (updates) => {
 }"""
 
 
+SIZES = """() => {
+  const files = performance.getEntriesByType('resource').filter((one) => new URL(one.name).pathname.startsWith('/web/'));
+  const sum = (field) => files.reduce((total, one) => total + one[field], 0);
+  return [files.length, sum('transferSize'), sum('decodedBodySize')];
+}"""
+
 ASK = """async (url) => {
   const began = performance.now();
   await (await fetch(url)).json();
@@ -75,7 +81,12 @@ def main() -> None:
             shown.append(first_chart(browser, url))
         tell("link to first chart", shown)
         page = browser.new_page()
-        page.goto(service.url)
+        page.goto(url)
+        page.locator(".chart canvas").first.wait_for()
+        files, packed, whole = page.evaluate(SIZES)
+        print(
+            f"{'files of the page':36} {files:7.0f}     ({packed / 1000:.0f} kB of the network, {whole / 1000:.0f} kB unpacked)"
+        )
         series = f"jobs/{job_id}/metrics/series?name=loss&points=1500"
         tell("its series, 1,500 points", [page.evaluate(ASK, series) for _ in range(options.times)])
         drawn = [page.evaluate(DRAW_ALL, options.updates) for _ in range(options.times)]

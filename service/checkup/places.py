@@ -80,14 +80,18 @@ def _key(settings: Settings) -> Finding:
             about, "There is none: no tokens and no webhooks.", "`finebits up` makes one; elsewhere set FINEBITS_SECRET_KEY."
         )
     try:
-        raw = base64.urlsafe_b64decode(file.read_text(encoding="ascii", errors="replace").strip())
+        keys = [base64.urlsafe_b64decode(key) for key in file.read_text(encoding="ascii", errors="replace").split()]
     except (OSError, ValueError):
-        raw = b""
-    if len(raw) != 32:
+        keys = []
+    if not keys or any(len(key) != 32 for key in keys):
         mend = "Put back the one that it held; or move it away, and lose the secrets that are stored."
         return fault(about, f"{file} holds no key, or cannot be read.", mend)
     if file.stat().st_mode & 0o077:
         return warning(about, f"Others can read {file}.", f"chmod 600 {file}")
+    if len(keys) > 1:
+        return warning(
+            about, f"{file} has two: a change of it was broken off.", "finebits keys rotate-secrets, with the service stopped."
+        )
     return well(about, str(file))
 
 

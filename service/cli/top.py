@@ -48,10 +48,10 @@ def look(client: "Client") -> Snapshot:
     queued = list(islice(client.jobs(state="queued", page_size=MOST), MOST))
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "overview": client.overview(),
         "workers": client.workers(),
         "running": list(islice(client.jobs(state="running", page_size=MOST), MOST)),
         "queued": sorted(queued, key=lambda job: (-job["priority"], job["created_at"])),
-        "paused": list(islice(client.jobs(state="paused", page_size=MOST), MOST)),
     }
 
 
@@ -62,17 +62,13 @@ def _print(screen: Screen, seen: Snapshot) -> None:
 
 
 def headline(seen: Snapshot) -> str:
-    """ "2 run, 13 wait, 1 is paused; 3 of 4 slots are taken" """
-    slots = [slot for worker in seen["workers"] if worker["status"] in ("up", "draining") for slot in worker["slots"]]
-    taken = sum(bool(slot["jobs"]) for slot in slots)
-    counts = {state: _counted(seen[state]) for state in ("running", "queued", "paused")}
-    return (
-        f"{counts['running']} running, {counts['queued']} queued, {counts['paused']} paused; {taken} of {len(slots)} slots taken"
-    )
-
-
-def _counted(jobs: "list[Job]") -> str:
-    return f"{len(jobs)}{' or more' if len(jobs) == MOST else ''}"
+    """2 running, 13 queued, 0 paused; 2 of 4 slots taken, 12,300 tokens/s; in the last hour 3 succeeded, 1 failed"""
+    found = seen["overview"]
+    counts = [f"{sum(queue[state] for queue in found['queues'])} {state}" for state in ("running", "queued", "paused")]
+    speed = f", {found['tokens_per_second']:,.0f} tokens/s" if found["tokens_per_second"] else ""
+    ended = ", ".join(f"{number} {state}" for state, number in found["ended"].items())
+    lately = f"; in the last hour {ended}" if ended else ""
+    return f"{', '.join(counts)}; {found['slots_used']:g} of {found['slots']} slots taken{speed}{lately}"
 
 
 def tables(seen: Snapshot) -> Iterator[tuple[str, list[str], list[list[str]]]]:
@@ -81,7 +77,8 @@ def tables(seen: Snapshot) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         yield "Running", ["job", "name", "how it goes"], [_running(job) for job in seen["running"]]
     if seen["queued"]:
         columns = ["job", "name", "priority", "waits", "for"]
-        yield "Queued, those that go first before the others", columns, [_queued(job, seen["at"]) for job in seen["queued"]]
+        which = f"Queued, the newest {MOST}" if len(seen["queued"]) == MOST else "Queued"
+        yield f"{which}: those that go first before the others", columns, [_queued(job, seen["at"]) for job in seen["queued"]]
     if seen["workers"]:
         yield "Workers", COLUMNS, [row for worker in seen["workers"] for row in rows_of(worker)]
 

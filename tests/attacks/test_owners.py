@@ -27,11 +27,11 @@ def house(tmp_path):
 
 
 def state_of(house: House) -> str:
-    """All that stands in the database but the use of keys and the log of changes."""
+    """All that stands in the database but the use of keys and the logs of what was changed and refused."""
     with house.database.engine.connect() as connection:
         names = [row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")]
         told = {}
-        for name in sorted(set(names) - {"api_keys", "audit", "sqlite_sequence"}):
+        for name in sorted(set(names) - {"api_keys", "audit", "refusals", "sqlite_sequence"}):
             told[name] = [tuple(row) for row in connection.exec_driver_sql(f'SELECT * FROM "{name}"')]
     return repr(told)
 

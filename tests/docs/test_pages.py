@@ -202,7 +202,16 @@ def test_the_page_on_data_sets(service: Embedded, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_page_on_pipelines(service: Embedded, tmp_path: Path) -> None:
-    assert "succeeded" in run(service, tmp_path, commands("pipelines"))
+    steps = [f"--set steps.{number}.training.max_steps=4" for number in range(3)]  # all of them take minutes
+    block = commands("pipelines")[0].replace(" --watch", f" {' '.join(steps)} --watch")
+    assert "succeeded" in run(service, tmp_path, [block])
+
+
+@pytest.mark.long
+def test_the_page_on_asking_again(service: Embedded, tmp_path: Path) -> None:
+    (ask,) = commands("ask-again")
+    first, again = run(service, tmp_path, [ask, "echo", ask]).split("\n")
+    assert json.loads(first)["id"] == json.loads(again)["id"]
 
 
 @pytest.mark.long

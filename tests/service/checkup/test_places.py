@@ -7,7 +7,7 @@ import pytest
 
 from service.checkup.finding import Finding, Level
 from service.checkup.places import places
-from service.home_key import kept_key
+from service.home_key import kept_key, with_a_newer_key
 from service.settings import Settings
 
 
@@ -67,6 +67,9 @@ def test_a_key_that_is_spoilt_or_that_others_can_read_is_said(settings: Settings
     file = settings.home / "secret.key"
     file.chmod(0o644)
     assert (of(settings, "key for secrets").level, of(settings, "key for secrets").mend) == (Level.WARNING, f"chmod 600 {file}")
+    file.chmod(0o600)
+    with_a_newer_key(settings.home)
+    assert "rotate-secrets" in of(settings, "key for secrets").mend
     file.write_text("half")
     assert of(settings, "key for secrets").level is Level.FAULT
     file.unlink()

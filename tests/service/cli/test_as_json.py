@@ -53,6 +53,7 @@ GIVEN: dict[str, list[str]] = {
     "keys create": ["ada"],
     "keys list": [],
     "keys revoke": ["{key}"],
+    "keys rotate-secrets": [],
     "webhooks add": ["https://example.com"],
     "webhooks list": [],
     "webhooks remove": ["webhook-1"],
@@ -98,7 +99,7 @@ def documents(printed: str) -> Iterator[Any]:
 
 
 # What takes a database of its own, in the order in which each finds what it needs.
-LOCAL = ("migrate", "keys create", "keys list", "keys revoke", "backup", "restore")
+LOCAL = ("migrate", "keys create", "keys list", "keys revoke", "keys rotate-secrets", "backup", "restore")
 
 
 @pytest.mark.parametrize("name", [name for name in GIVEN if name not in LOCAL])
@@ -110,6 +111,7 @@ def test_what_it_prints_is_json(service: FakeService, finebits: Finebits, here: 
 
 
 def test_what_is_local_prints_json_too(finebits: Finebits, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINEBITS_SECRET_KEY", "A" * 43 + "=")
     said: dict[str, Any] = {}
     for name in LOCAL:
         if name == "restore":

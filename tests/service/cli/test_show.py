@@ -66,7 +66,8 @@ def test_top_says_who_goes_first_and_what_is_taken(service: FakeService, finebit
         "GET", "/jobs", lambda asked: Answer(body={"data": of_state[asked.query.rpartition("=")[2]], "has_more": False})
     )
     lines = finebits("top").stdout.splitlines()
-    assert lines[0] == "1 running, 2 queued, 0 paused; 1 of 2 slots taken"
+    counts = "1 running, 2 queued, 0 paused; 1 of 2 slots taken, 12,300 tokens/s"
+    assert lines[0] == f"{counts}; in the last hour 3 succeeded, 1 failed"
     places = [
         next(index for index, line in enumerate(lines) if name in line) for name in (OTHER, "job-high", "job-low", "host-a")
     ]

@@ -29,6 +29,10 @@ def stocked(service: FakeService) -> FakeService:
     for job_id, job in jobs.items():
         _of_job(service, job_id, job)
     service.answers("GET", "/workers", {"data": [a_worker(OTHER)]})
+    queue = {"queue": "default", "queued": 2, "running": 1, "paused": 0, "oldest_queued_seconds": 60.0}
+    ended = {"ended": {"succeeded": 3, "failed": 1}, "reasons": {"diverged": 1}, "tokens_per_second": 12300.4}
+    counts = {"workers": {"up": 1}, "slots": 2, "slots_used": 1.0, "slots_in_trouble": 0}
+    service.answers("GET", "/overview", {"queues": [queue], **ended, **counts})
     for verb in ("drain", "undrain"):
         service.answers("POST", f"/workers/host-a/{verb}", a_worker(OTHER))
     _of_data(service)

@@ -687,7 +687,7 @@ def test_a_claim_asks_the_database_few_questions(database: Database) -> None:
     asked: list[str] = []
     sqlalchemy_event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
     take(database)
-    assert len([statement for statement in asked if not statement.startswith("BEGIN")]) == 7
+    assert len([statement for statement in asked if not statement.startswith("BEGIN")]) == 8
 
 
 def test_deleting_a_job_takes_its_events_and_attempts_along(database: Database) -> None:
