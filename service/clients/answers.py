@@ -274,7 +274,7 @@ class Dataset(TypedDict):
     formatting: str | None
     holds: str | None  # texts, conversations, pairs or labels.
     files: list[str]
-    rows: int | None  # Null where only a worker can count them.
+    rows: int | None  # Null where only a worker can count them: of what was uploaded, until it has.
     trouble: str | None
     version: str | None  # The newest of one that was uploaded; null of the operator's.
 
@@ -287,7 +287,7 @@ class DatasetVersion(TypedDict):
     file: str  # The file's id: GET /v1/files/{file}, and what a job's resolved form calls the data set.
     file_name: str
     entry: dict[str, Any]  # How its rows read, as in dataset_info.json.
-    rows: int | None  # Null where they are not counted.
+    rows: int | None  # Null until a worker has counted them, of a large file.
     size: int
     sha256: str
     created_at: str

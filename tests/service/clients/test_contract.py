@@ -80,6 +80,7 @@ CALLS: dict[str, Call] = {
     "owner": lambda client, file: client.owner("me"),
     "change_owner": lambda client, file: client.change_owner("me", {}),
     "audit": lambda client, file: list(client.audit(owner="me")),
+    "refusals": lambda client, file: list(client.refusals(owner="me")),
     "create_webhook": lambda client, file: client.create_webhook("https://x", ["job.succeeded"]),
     "webhooks": lambda client, file: client.webhooks(),
     "webhook": lambda client, file: client.webhook("h"),
