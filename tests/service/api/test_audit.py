@@ -279,11 +279,12 @@ def test_a_change_whose_row_cannot_be_written_is_not_made(plain_door, monkeypatc
 
 
 def test_nothing_in_the_api_writes_past_the_log():
-    """`access` notes when a key was used; `once` and `generating` make a job with its row; `files` gives up bytes without one."""
+    """`access` notes when a key was used, `refused` what was not done; `once` and `generating` make a job with its row; `files`
+    gives up bytes that have none."""
     writing = {
         file.name for file in (ROOT / "service" / "api").rglob("*.py") if "database.transaction()" in file.read_text("utf-8")
     }
-    assert writing == {"access.py", "acting.py", "files.py", "generating.py", "once.py"}
+    assert writing == {"access.py", "acting.py", "files.py", "generating.py", "once.py", "refused.py"}
 
 
 def test_the_log_is_read_page_by_page_by_an_admin_alone(plain_door):
