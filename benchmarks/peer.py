@@ -1,10 +1,11 @@
 """Beside LLaMA-Factory: the losses of the same model, data, seed, template and arguments, the speed, and the memory.
 
-    python benchmarks/peer.py --peer /path/to/its/venv/bin/llamafactory-cli [--repeats 3 --only agreement]
+    python benchmarks/peer.py --peer /path/to/its/venv/bin/llamafactory-cli [--trl FOLDER --repeats 3 --only agreement]
 
 Both sides train in fp32 on one thread of the CPU, each in a process of its own: ours through the pipeline that a worker's child
 runs (sides/ours.py), the peer through the function behind its command (sides/theirs.py). Losses are in nats. Speeds are of 9.7
 million parameters at 512 tokens, from the first update that a side tells of to the last; tokens/s are medians, the sides in turn.
+`--trl` is a folder with the trl that the peer's ppo asks for, which is not the one that it installs; without it ppo is left out.
 The processor's own seconds count, so that others at work here do not; those of the clock stand beside them. Memory is the most
 that the process held, and how much of that came after its libraries. docs/explanation/peer.md has the figures, and how to install
 the peer.
@@ -21,9 +22,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +41,26 @@ TRAINING: Arguments = {"do_train": True, "logging_steps": 1, "save_steps": 1000,
 LORA: Arguments = {"finetuning_type": "lora", "lora_rank": 8, "lora_target": "all"}
 SFT = TRAINING | LORA | {"stage": "sft", "template": "deepseek", "dataset": "instructions"}
 PT = TRAINING | {"stage": "pt", "finetuning_type": "full", "dataset": "texts", "cutoff_len": BLOCK}
+# Nothing is drawn, and all the prompts are one batch: the order in which they come is another on each side.
+N_PROMPTS = 8
+PPO = (
+    TRAINING
+    | LORA
+    | {
+        "stage": "ppo",
+        "template": "deepseek",
+        "dataset": "prompts",
+        "cutoff_len": 256,
+        "reward_model": WITH_HEAD,
+        "reward_model_type": "full",
+        "ppo_epochs": 1,
+        "do_sample": False,
+        "max_new_tokens": 16,
+        "per_device_train_batch_size": N_PROMPTS,
+        "max_steps": 3,
+        "learning_rate": 1e-3,
+    }
+)
 PAIRS = TRAINING | LORA | {"template": "deepseek", "dataset": "pairs", "cutoff_len": 256, "max_steps": 3, "learning_rate": 1e-3}
 
 
@@ -53,7 +75,8 @@ class Case:
     theirs: Arguments = field(default_factory=dict)  # what only the peer has a name for
 
 
-AGREEMENT = (
+OF_PPO = Case("ppo lora", WITH_HEAD, PPO)
+AGREEMENT: tuple[Case, ...] = (
     Case(
         "sft lora",
         SMALL,
@@ -86,6 +109,7 @@ class Told:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=Path, help="its llamafactory-cli, or the python beside that")
+    parser.add_argument("--trl", type=Path, help="a folder with trl 0.9.6, by pip install --no-deps --target")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=("agreement", "speed"))
     asked = parser.parse_args()
@@ -93,8 +117,9 @@ def main() -> None:
         print("There is no peer to compare with: --peer names the llamafactory-cli of an installed LLaMA-Factory.")
         return
     with tempfile.TemporaryDirectory(prefix="finebits-peer-") as folder:
-        sides = Sides(Path(folder), asked.peer.with_name("python"))
-        agrees = asked.only == "speed" or agreement(sides)
+        sides = Sides(Path(folder), asked.peer.with_name("python"), asked.trl)
+        cases = (*AGREEMENT, OF_PPO) if asked.trl else AGREEMENT
+        agrees = asked.only == "speed" or agreement(sides, cases)
         if asked.only != "agreement":
             speed(sides, asked.repeats)
     sys.exit(not agrees)
@@ -103,9 +128,9 @@ def main() -> None:
 # -- what is compared ---------------------------------------------------------------------------------------------------
 
 
-def agreement(sides: "Sides") -> bool:
+def agreement(sides: "Sides", cases: Iterable[Case]) -> bool:
     print("| loss | ours | LLaMA-Factory | apart | allowed |\n|---|---|---|---|---|")
-    rows = [row for case in AGREEMENT for row in compared(case, sides.ours(case), sides.theirs(case))]
+    rows = [row for case in cases for row in compared(case, sides.ours(case), sides.theirs(case))]
     for name, ours, theirs, allowed in rows:
         apart = abs(ours - theirs)
         print(f"| {name} | {ours:.6f} | {theirs:.6f} | {apart:.1e} | {allowed:g}{'' if apart <= allowed else ' DIFFERS'} |")
@@ -118,6 +143,8 @@ def compared(case: Case, ours: Told, theirs: Told) -> Iterator[tuple[str, float,
     if case.held_out:
         yield f"{case.name}: held out, before", ours.held_out["0"], theirs.held_out["0"], FIRST
     yield f"{case.name}: update 1", ours.updates[0]["loss"], theirs.updates[0]["loss"] * part, FIRST
+    if "score" in ours.updates[0]:
+        yield f"{case.name}: mean score, update 1", ours.updates[0]["score"], theirs.updates[0]["score"], FIRST
     last = len(ours.updates) - 1
     yield f"{case.name}: update {last + 1}", ours.updates[last]["loss"], theirs.updates[last]["loss"] * part, LATER
     if case.held_out:
@@ -159,8 +186,9 @@ def ratio(ours: float, theirs: float) -> str:
 class Sides:
     """A folder with models and data sets, and either side's training on them."""
 
-    def __init__(self, folder: Path, peers_python: Path):
+    def __init__(self, folder: Path, peers_python: Path, peers_trl: Path | None):
         self._folder = folder
+        self._peers_path = [folder / "stand-in", *([peers_trl] if peers_trl else [])]
         self._peers_python = peers_python
         write_data(folder / "data")
         write_models(folder / "models")
@@ -175,7 +203,7 @@ class Sides:
             "models_root": str(self._folder / "models"),
             "datasets_root": str(self._folder),
         }
-        return self._run("ours", Path(sys.executable), ROOT, asked)
+        return self._run("ours", Path(sys.executable), [ROOT], asked)
 
     def theirs(self, case: Case) -> Told:
         evaluating = {"eval_dataset": case.held_out, "eval_on_start": True, "eval_strategy": "steps", "eval_steps": UPDATES}
@@ -188,20 +216,27 @@ class Sides:
             # in one batch, or it would be the mean of the batches' means
             **({**evaluating, "per_device_eval_batch_size": HELD_OUT_ROWS} if case.held_out else {}),
         }
-        return self._run("theirs", self._peers_python, self._folder / "stand-in", case.arguments | asked | case.theirs)
+        if "reward_model" in case.arguments:
+            asked["reward_model"] = str(self._folder / "models" / case.arguments["reward_model"])
+        if case is OF_PPO:
+            unchecked = {"DISABLE_VERSION_CHECK": "1"}
+            return self._run("theirs", self._peers_python, self._peers_path, case.arguments | asked | case.theirs, unchecked)
+        return self._run("theirs", self._peers_python, self._peers_path[:1], case.arguments | asked | case.theirs)
 
-    def _run(self, side: str, python: Path, path: Path, asked: Arguments) -> Told:
+    def _run(
+        self, side: str, python: Path, path: list[Path], asked: Arguments, more: Mapping[str, str] = MappingProxyType({})
+    ) -> Told:
         folder = self._folder / side
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         where = {"folder": str(folder)} if side == "ours" else {"output_dir": str(folder / "out")}
         (folder / "asked.json").write_text(json.dumps(asked | where))
-        here = {"PYTHONPATH": str(path), "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1"}
+        here = {"PYTHONPATH": os.pathsep.join(map(str, path)), "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1"}
         alone = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
         script = ROOT / "benchmarks" / "sides" / f"{side}.py"
         command = [str(python), str(script), str(folder / "asked.json"), str(folder / "told.json")]
         with (folder / "log.txt").open("w") as log:
-            done = subprocess.run(command, env=os.environ | here | alone, stdout=log, stderr=log, cwd=folder)
+            done = subprocess.run(command, env={**os.environ, **here, **alone, **more}, stdout=log, stderr=log, cwd=folder)
         if done.returncode:
             sys.exit(f"{side} failed:\n{(folder / 'log.txt').read_text()[-4000:]}")
         return Told(**json.loads((folder / "told.json").read_text()))
@@ -226,6 +261,7 @@ def write_data(folder: Path) -> None:
         "instructions": instructions[:-HELD_OUT_ROWS],
         "held_out": instructions[-HELD_OUT_ROWS:],
         "pairs": preferences,
+        "prompts": instructions[:N_PROMPTS],
         "long": [{"instruction": text(300), "input": "", "output": text(190)} for _ in range(64)],
     }
     for name, values in rows.items():

@@ -52,6 +52,13 @@ NAMES = {
     "SeriesView": "Series",
     "SeriesNames": "SeriesNames",
     "StepSeries": "StepSeries",
+    "Surprisal": "Surprisal",
+    "ShownStep": "ShownStep",
+    "ShownText": "ShownText",
+    "ShownBits": "ShownBits",
+    "Versus": "Versus",
+    "Side": "Side",
+    "PairedDifference": "PairedDifference",
     "CheckpointList": "CheckpointList",
     "CheckpointView": "Checkpoint",
     "service__api__views__FileView": "CheckpointFile",
@@ -63,7 +70,11 @@ NAMES = {
     "SendingView": "Upload",
     "ValidationView": "Validation",
     "FaultView": "Fault",
+    "RowList": "FirstRows",
+    "RowView": "DataRow",
     "ModelNames": "ModelNames",
+    "OverviewView": "Overview",
+    "QueueView": "Queue",
     "WorkerView": "Worker",
     "SlotView": "Slot",
     "SlotJobView": "SlotJob",
@@ -136,9 +147,9 @@ def written() -> dict[Path, str]:
 
 @cache
 def document() -> dict[str, Any]:
-    """The service's OpenAPI document, of our own door alone."""
+    """The service's OpenAPI document, of our own door alone, and of it what programs ask: sessions are a browser's."""
     whole = create_app(Settings(home=Path("nowhere")), database=None, dispatch=None).openapi()  # type: ignore[arg-type]
-    return whole | {"paths": {path: of for path, of in whole["paths"].items() if not path.startswith("/v1/")}}
+    return whole | {"paths": {path: of for path, of in whole["paths"].items() if not path.startswith(("/v1/", "/session"))}}
 
 
 def answered() -> set[str]:

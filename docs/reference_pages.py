@@ -1,8 +1,11 @@
-"""Reference pages that the code writes itself: every argument with its fate, every address of the API, every template.
+"""Reference pages that the code writes itself: every argument with its fate, every address of the API, every template, every
+reason for which a job fails.
 
-python docs/reference_pages.py     writes arguments.md, http.md and templates.md in docs/reference
+python docs/reference_pages.py     writes arguments.md, http.md, templates.md and reasons.md in docs/reference
 """
 
+import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from service.dispatch import Doorbell
 from service.settings import Settings
 from service.specs.ledger import GROUPS, LEDGER, Fate
+from service.specs.reasons import RETRYABLE, Reason
 from service.store.session import Database
 
 FATES = {"works": "works", "conditional": "works if", "refused": "refused", "moot": "moot"}
@@ -20,7 +24,12 @@ FATES = {"works": "works", "conditional": "works if", "refused": "refused", "moo
 
 def write(folder: Path) -> None:
     """The pages, where they changed: Sphinx builds again what is newer."""
-    for name, lines in {"arguments.md": arguments(), "http.md": http(), "templates.md": templates()}.items():
+    for name, lines in {
+        "arguments.md": arguments(),
+        "http.md": http(),
+        "templates.md": templates(),
+        "reasons.md": reasons(),
+    }.items():
         text = "\n".join(lines) + "\n"
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -54,6 +63,19 @@ def http() -> Iterator[str]:
         for method, operation in methods.items():
             yield f"| `{method.upper()}` | `{path}` | {_cell(operation.get('description') or operation.get('summary', ''))} |"
     yield "\nErrors are problem documents (RFC 9457): `code` is for programs, `detail` for people, `errors` point into the body."
+
+
+def reasons() -> Iterator[str]:
+    """A table of the codes: what each says stands beside it where it is made, and nowhere else."""
+    yield "# Why jobs fail\n"
+    yield "A failed job has a `reason`, which is one of these, a `sentence` for people, and `details` with the file, row and"
+    yield "column where they are known. One that may pass is tried again, up to `resources.max_retries` times. `finebits show`"
+    yield "says all three.\n"
+    yield "| reason | | tried again |\n|---|---|---|"
+    source = Path(inspect.getfile(Reason)).read_text(encoding="utf-8")
+    said = dict(re.findall(r'^    [A-Z_]+ = "(\w+)"  # (.+)$', source, re.MULTILINE))
+    for reason in Reason:
+        yield f"| `{reason}` | {_cell(said[reason])} | {'yes' if reason in RETRYABLE else ''} |"
 
 
 def templates() -> Iterator[str]:

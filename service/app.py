@@ -9,6 +9,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
+from math import ceil
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
@@ -20,6 +21,8 @@ from service.api import (
     artifacts,
     audit,
     checkpoints,
+    dashboard,
+    dataset_rows,
     dataset_versions,
     datasets,
     events,
@@ -28,12 +31,15 @@ from service.api import (
     jobs,
     keys,
     logs,
+    looking_closer,
     metrics,
+    overview,
     owners,
     problems,
     prometheus,
     schema,
     sending,
+    sessions,
     webhooks,
     workers,
 )
@@ -46,9 +52,12 @@ from service.api.following import Following
 from service.api.lately import Lately
 from service.api.null_characters import NullCharacters
 from service.api.openai import files, fine_tuning, models, uploads
+from service.api.rate_limit import RateLimit
+from service.api.rates import Bucket, OwnRates, Rates
 from service.api.refused import RefusedRequests
 from service.api.rendered import Rendered
 from service.api.request_id import RequestId
+from service.api.shared_rates import SharedRates, open_redis
 from service.api.shutdown import on_stop
 from service.api.traced import Traced
 from service.dispatch import Dispatch, Doorbell
@@ -82,8 +91,11 @@ KEYED = (
     workers.router,
     datasets.router,
     webhooks.router,
+    looking_closer.router,
     prometheus.router,
+    overview.router,
     generating.router,
+    dataset_rows.router,
     dataset_versions.router,
     sending.router,
     keys.router,
@@ -121,21 +133,26 @@ def create_app(
     app.state.lately = Lately()
     app.state.arriving = Arriving(settings.artifacts_root)
     app.state.keyring = access.Keyring(database)
+    requests, app.state.sign_ins = _rates(settings)
     app.state.following = Following(database)
     app.state.new_jobs = GroupCommit(database, jobs_store.create_all)
     app.state.refused = RefusedRequests(database)
+    app.state.watching = health.watchers()
     app.state.exposition = prometheus.Exposition(database)
     app.state.deliverer = _deliverer(settings, database)
     app.state.storage = open_storage(settings.artifacts_root, settings.artifacts_url, settings.s3_endpoint)
 
     for resource in KEYED:
         # each on the application itself: a router within a router would match every request twice as often
-        app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401, 403))
+        app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401, 403, 429))
     app.include_router(health.router)
+    app.include_router(sessions.router)
+    app.include_router(dashboard.router)
 
     # the last one added stands outermost: whatever is refused has an id
     app.add_middleware(NullCharacters)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes, most_file_bytes=settings.max_file_bytes)
+    app.add_middleware(RateLimit, rates=requests, keyring=app.state.keyring)
     app.add_middleware(CutOff)
     app.add_middleware(prometheus.Counted, exposition=app.state.exposition)
     if traces is not OFF:
@@ -166,6 +183,16 @@ def _living(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> Lifespan[
                 app.state.deliverer.close()
 
     return living
+
+
+def _rates(settings: Settings) -> tuple[Rates, Rates]:
+    """Of requests, and of keys that open nothing."""
+    requests = Bucket(settings.rate_limit, settings.rate_burst)
+    sign_ins = Bucket(settings.failed_sign_ins_per_minute / 60, ceil(settings.failed_sign_ins_per_minute))
+    if not settings.rate_limit_shared:
+        return OwnRates(requests), OwnRates(sign_ins)
+    redis = open_redis(settings.broker_url)
+    return SharedRates(redis, "requests", requests), SharedRates(redis, "sign-ins", sign_ins)
 
 
 def _deliverer(settings: Settings, database: Database) -> Deliverer | None:

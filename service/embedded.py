@@ -138,7 +138,7 @@ class Embedded:
 def running(settings: Settings, api: Sequence[str] = API, worker: Sequence[str] = WORKER) -> Iterator[Embedded]:
     """The service, ready for jobs until the block ends. `api` and `worker` are their commands. Raises EmbeddedError."""
     with ExitStack() as stack:
-        lock = stack.enter_context(_hold(settings.home))
+        lock = stack.enter_context(held(settings.home))
         kept = (settings.artifacts_root, settings.exports_root, settings.cache_root)
         for folder in (settings.home / "logs", settings.home / "broker", settings.models_root, settings.datasets_root, *kept):
             _private_folder(folder)
@@ -185,7 +185,7 @@ def _wait(service: Embedded, is_there: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def _hold(home: Path) -> Iterator[int]:
+def held(home: Path) -> Iterator[int]:
     """Locks the home folder for this process. The kernel lets go of the lock when all who hold it have ended."""
     _private_folder(home)
     with (home / "lock").open("a+") as lock:

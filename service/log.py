@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import orjson
 
+from service.specs.redaction import redacted, visible
+
 Format = Literal["text", "json"]
 
 # uvicorn gives its loggers handlers of their own.
@@ -39,11 +41,23 @@ def set_up(form: Format) -> None:
     if not logging.getLogger().handlers:
         text = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
         logging.basicConfig(level=logging.INFO, format=text, stream=sys.stderr)
-    if form == "text":
-        return
     for name in _WITH_HANDLERS:
         for handler in logging.getLogger(name).handlers:
-            handler.setFormatter(Json())
+            if form == "json":
+                handler.setFormatter(Json())
+            elif not isinstance(handler.formatter, Lines):
+                handler.setFormatter(Lines(handler.formatter))
+
+
+class Lines(logging.Formatter):
+    """As another formatter has it, but nothing in it passes for a line of its own, commands a terminal, or shows a credential."""
+
+    def __init__(self, form: logging.Formatter | None):
+        super().__init__()
+        self._form = form or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(visible(self._form.format(record))).replace("\n", "\n    ")
 
 
 class Json(logging.Formatter):
@@ -54,9 +68,9 @@ class Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
             **_about.get(),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redacted(self.formatException(record.exc_info))
         return orjson.dumps(line, default=str).decode()

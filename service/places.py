@@ -68,7 +68,8 @@ class Places(BaseSettings):
     )
     secret_key: SecretStr | None = Field(
         default=None,
-        description="Encrypts the tokens that jobs bring for hubs: 32 bytes in URL-safe base64. None: none are taken.",
+        description="Encrypts the secrets that are kept, as jobs' tokens: 32 bytes in URL-safe base64. None: none are taken. "
+        "Several, with commas between them: the first encrypts, all decrypt.",
     )
 
     @property
@@ -80,7 +81,7 @@ class Places(BaseSettings):
     @classmethod
     def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
         try:
-            if key is not None and len(base64.urlsafe_b64decode(key.get_secret_value())) != 32:
+            if key is not None and any(len(base64.urlsafe_b64decode(one)) != 32 for one in key.get_secret_value().split(",")):
                 raise ValueError
         except ValueError:
             raise ValueError(

@@ -21,6 +21,12 @@ class Settings(Places):
     require_key: bool = Field(
         default=False, description="Whether every request needs a key, also as long as `finebits keys create` has made none."
     )
+    session_hours: float = Field(
+        default=12.0,
+        gt=0,
+        le=24 * 90,
+        description="How long a browser that signed in with a key stays so; no longer than the key.",
+    )
     trusted_proxies: str = Field(
         default="",
         description="The proxies that may say for whom they ask (X-Forwarded-For): addresses or networks, with commas between.",
@@ -45,6 +51,18 @@ class Settings(Places):
     )
     max_file_bytes: int = Field(
         default=8_000_000_000, ge=1024, description="A larger uploaded file, or part of one, is refused with 413."
+    )
+    rate_limit: float = Field(
+        default=500.0, ge=0, description="How many requests a second a key may send, or an address without one; 0: any number."
+    )
+    rate_burst: int = Field(default=5000, ge=1, description="How many of them at once, after a while without any.")
+    failed_sign_ins_per_minute: float = Field(
+        default=30.0,
+        ge=0,
+        description="How many keys that open nothing are looked at for an address, and at once as many; 0: any number.",
+    )
+    rate_limit_shared: bool = Field(
+        default=False, description="Whether the processes of the API count requests together, in the broker; else each its own."
     )
     stop_seconds: int = Field(
         default=10, ge=1, le=3600, description="How long the API finishes the requests that it has when it is told to stop."

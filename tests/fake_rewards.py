@@ -27,6 +27,7 @@ class FakeRewards:
     url: str = ""
     answers: list[Answer] = field(default_factory=lambda: [by_letter])
     asked: list[dict[str, Any]] = field(default_factory=list)
+    authorized: list[str | None] = field(default_factory=list)  # the header of each
     closing: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -43,6 +44,7 @@ def fake_rewards() -> Iterator[FakeRewards]:
 
         def do_POST(self) -> None:
             rewards.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            rewards.authorized.append(self.headers["Authorization"])
             answer = rewards.answers.pop(0) if len(rewards.answers) > 1 else rewards.answers[0]
             said = answer(rewards.asked[-1])
             if said is None:

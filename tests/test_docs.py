@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import generate_client, generate_measures, generate_settings
+from docs import generate_cli, generate_client, generate_measures, generate_settings
 
 
 def test_the_page_of_measures_is_the_one_that_the_registry_gives() -> None:
@@ -15,6 +15,11 @@ def test_the_page_of_measures_is_the_one_that_the_registry_gives() -> None:
 def test_the_page_of_settings_is_the_one_that_the_settings_give() -> None:
     """To write it again: python -m docs.generate_settings"""
     assert generate_settings.PAGE.read_text(encoding="utf-8") == generate_settings.page()
+
+
+def test_the_page_of_the_command_line_is_the_one_that_the_commands_give() -> None:
+    """To write it again: python -m docs.generate_cli"""
+    assert generate_cli.PAGE.read_text(encoding="utf-8") == generate_cli.page()
 
 
 @pytest.mark.parametrize("file", generate_client.files(), ids=lambda file: file.name)

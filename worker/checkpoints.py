@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ def seal(folder: Path) -> list[dict[str, Any]]:
     """
     paths = sorted(folder.rglob("*"))
     own = (folder / MANIFEST, folder / _UNFINISHED)
-    files = [describe(folder, path) for path in paths if path.is_file() and path not in own]
+    with ThreadPoolExecutor(1) as pool:  # the disk and the hash are two machines: neither waits for the other
+        flushed = [pool.submit(flush, path) for path in paths if path.is_file() and path not in own]
+        files = [_entry(folder, path) for path in paths if path.is_file() and path not in own]
+        for each in flushed:
+            each.result()
     for path in paths:
         if path.is_dir():
             flush(path)

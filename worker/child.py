@@ -60,7 +60,7 @@ def main(document: dict[str, Any], pipe: Connection) -> None:
     work = Work(**document)
     os.setsid()  # a Ctrl-C at the terminal is the worker's to handle, not ours
     log_file = work.folder / "log.txt"
-    log.speak_into(log_file)
+    log.speak_into(log_file, work.secrets)
     if work.ranks > 1:
         _launch(work, pipe, log_file)
     else:
@@ -89,6 +89,7 @@ def _work_as(work: Work, rank: int, pipe: Connection, meeting: Path) -> bool:
     if rank > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 — until the process ends; the first prints for all
     run = _run(work, pipe) if rank == 0 else Run(Mute(pipe), Path(work.artifacts_root))
+    run.secrets = work.secrets
     if rank == 0:
         threading.Thread(target=_listen, args=(pipe, run, math.inf, None), daemon=True).start()
     if work.device is not None:
@@ -115,6 +116,7 @@ class Mute:
 
 def _run(work: Work, pipe: Connection) -> Run:
     run = Run(pipe, Path(work.artifacts_root))
+    run.secrets = work.secrets
     run.deliveries, run.grace_seconds = _deliveries(work, run), work.grace_seconds
     run.traces = tracing("finebits-training", work.traces_url)
     return run

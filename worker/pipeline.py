@@ -12,6 +12,7 @@ from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.lineage import lineage, lineages
 from service.specs.reasons import Reason
 from service.specs.reward_api import hosts_of
+from service.specs.tokens import in_group
 from worker import ranks
 from worker.data.hub import Hub
 from worker.data.load import Places
@@ -142,13 +143,14 @@ def _step_work(work: Work, run: Run, job: ResolvedJob, step: ResolvedStep, outpu
         exports_root=Path(work.exports_root),
         hub_push=work.hub and work.hub_push,
         hub_token=work.token(step.name, "hf_hub_token"),
+        reward_api_key=work.token(step.name, "reward_api_key"),
         base_name=base_name(work, job, step, outputs) if step.do == "export" else "",
         made_by=makers(work, job, step, outputs) if step.do == "export" else (),
     )
 
 
 def _followed(work: Work, step: ResolvedStep) -> Followed:
-    arguments = step.model_dump(mode="json", exclude={"model": {"hf_hub_token", "ms_hub_token"}})
+    arguments = step.model_dump(mode="json", exclude={group: in_group(group) for group in ("model", "finetuning")})
     return Followed(
         work.job_id,
         work.attempt,

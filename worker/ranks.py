@@ -6,7 +6,8 @@ died is not waited for: the launcher sees it, and ends the others (worker/launch
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +74,28 @@ def of_all(value: Found) -> list[Found]:
     values: list[Any] = [None] * n_ranks()
     dist.all_gather_object(values, value, group=_patient)
     return values
+
+
+def own(items: Sequence[Found]) -> Sequence[Found]:
+    """This rank's part of what all have, dealt out one by one."""
+    return items[rank() :: n_ranks()]
+
+
+def gathered(dealt: Sequence[Found]) -> list[Found]:
+    """What has been made of each of the items that were dealt out, in their order. All had as many."""
+    return [item for turn in zip(*of_all(list(dealt)), strict=True) for item in turn]
+
+
+def averaging(module: torch.nn.Module) -> torch.nn.Module:
+    """The module, whose gradients after a backward pass of a loss of its forward pass are the mean of all ranks' (DDP)."""
+    if _patient is None:
+        return module
+    return torch.nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+
+def to_itself(module: torch.nn.Module) -> AbstractContextManager[object]:
+    """While a rank adds to the gradients of a module that is to average them later."""
+    return module.no_sync() if isinstance(module, torch.nn.parallel.DistributedDataParallel) else nullcontext()
 
 
 def meet() -> None:

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from service.specs.reasons import Reason
+from service.specs.redaction import redacted
+from service.specs.tokens import without
 from service.tracing import OFF, Tracing
 from worker.deliveries import Deliveries
 from worker.work import SavedCheckpoint
@@ -50,6 +52,7 @@ class Run:
         self.traces: Tracing = OFF
         self.deliveries: Deliveries | None = None  # None: the files are where they stay
         self.grace_seconds = 120.0
+        self.secrets: tuple[str, ...] = ()  # are said as stars, whatever they stand in
 
     def check(self) -> None:
         """Raises Stopped when it was asked for. For the time before and after training, which has its own callback."""
@@ -59,7 +62,7 @@ class Run:
             self.deliveries.check()
 
     def event(self, kind: str, message: str, **data: Any) -> None:
-        self._send("event", kind=kind, text=message, data=data)
+        self._send("event", kind=kind, text=redacted(message), data=data)
 
     def progress(self, **values: Any) -> None:
         """What `GET /jobs/{id}` shows as progress; values stay until they are set again."""
@@ -146,7 +149,7 @@ class Run:
         self._end(outcome="succeeded")
 
     def failed(self, reason: Reason, sentence: str, details: dict[str, Any]) -> None:
-        self._end(outcome="failed", reason=str(reason), sentence=sentence, details=details)
+        self._end(outcome="failed", reason=str(reason), sentence=redacted(sentence), details=details)
 
     def stopped(self) -> None:
         self._end(outcome="stopped")
@@ -171,5 +174,17 @@ class Run:
         return str(path.relative_to(self._artifacts_root))
 
     def _send(self, message: str, **values: Any) -> None:
+        said = _without(values, self.secrets) if self.secrets else values
         with self._sending:
-            self._pipe.send_bytes(orjson.dumps({"message": message, **values}, option=orjson.OPT_SERIALIZE_NUMPY))
+            self._pipe.send_bytes(orjson.dumps({"message": message, **said}, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _without(value: Any, secrets: Sequence[str]) -> Any:
+    """The same with stars in place of the secrets in every text."""
+    if isinstance(value, str):
+        return without(value, secrets)
+    if isinstance(value, dict):
+        return {key: _without(one, secrets) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(one, secrets) for one in value]
+    return value

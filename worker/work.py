@@ -8,6 +8,9 @@ from typing import Any
 from service.specs.job import ResolvedJob
 from service.specs.tokens import Field, key
 
+# Of a secret that is looked for in what is said; a shorter one, which no hub gives, would be found in every other sentence.
+LEAST_CHARACTERS = 6
+
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
@@ -74,6 +77,12 @@ class Work:
 
     def saved(self, step: str) -> list[SavedCheckpoint]:
         return [SavedCheckpoint(**checkpoint) for checkpoint in self.checkpoints.get(step, [])]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may be said nowhere. The longest first: one may be a part of another. What is shorter than a word is a word."""
+        long_enough = [token for token in (self.tokens or {}).values() if len(token) >= LEAST_CHARACTERS]
+        return tuple(sorted(long_enough, key=len, reverse=True))
 
     def token(self, step: str, of_hub: Field) -> str | None:
         """A step's own, for a hub."""

@@ -32,7 +32,8 @@ class Clock:
         message = json.loads(buf)
         if message["message"] == "points":
             values = message["values"]
-            self.updates.append({"update": message["global_step"], "loss": values["loss"], "tokens": values["tokens"]} | at)
+            told = {name: values[name] for name in ("loss", "tokens", "score") if name in values}
+            self.updates.append({"update": message["global_step"]} | told | at)
         for row in message.get("metrics", ()):
             if row["measure"] == "cross_entropy":
                 self.held_out[row["global_step"] or 0] = row["value"] * math.log(2)

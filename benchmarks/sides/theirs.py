@@ -4,13 +4,18 @@ PEER/bin/python benchmarks/sides/theirs.py ASKED.json TOLD.json
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from llamafactory.train.tuner import run_exp
 from transformers import TrainerCallback
+
+if os.environ.get("DISABLE_VERSION_CHECK"):  # the peer's own switch, which its ppo needs
+    import patched_ppo  # noqa: F401 — beside this file
+
+from llamafactory.train.tuner import run_exp
 
 
 class Clock(TrainerCallback):
@@ -23,7 +28,9 @@ class Clock(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs is not None and "loss" in logs:
             at = {"cpu_seconds": time.process_time(), "wall_seconds": time.perf_counter()}
-            self.updates.append({"update": state.global_step, "loss": logs["loss"], "tokens": state.num_input_tokens_seen} | at)
+            told = {"loss": logs["loss"], "tokens": state.num_input_tokens_seen}
+            score = {"score": logs["reward"]} if "reward" in logs else {}
+            self.updates.append({"update": state.global_step} | told | score | at)
         if logs is not None and "eval_loss" in logs:
             self.held_out[state.global_step] = logs["eval_loss"]
 

@@ -1,6 +1,6 @@
 """Counts that never fall, of what ended and what was fenced out; who was refused what; which files' rows are to be counted.
 
-The indexes by when something ended go: the last hour's numbers come of the counts now.
+The index by when an attempt ended goes: the last hour's numbers come of the counts now.
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-BY_END = (("ix_jobs_finished", "jobs"), ("ix_attempts_finished", "attempts"))
+BY_END = "ix_attempts_finished"
 
 
 def upgrade() -> None:
@@ -46,14 +46,12 @@ def upgrade() -> None:
     op.create_index("ix_refusals_owner", "refusals", ["owner", "id"], unique=False)
     uncounted = sa.text("rows IS NULL AND purpose = 'fine-tune'")
     op.create_index("ix_files_uncounted", "files", ["created_at"], postgresql_where=uncounted, sqlite_where=uncounted)
-    for name, table in BY_END:
-        op.drop_index(name, table_name=table)
+    op.drop_index(BY_END, table_name="attempts")
 
 
 def downgrade() -> None:
     has_ended = sa.text("finished_at IS NOT NULL")
-    for name, table in BY_END:
-        op.create_index(name, table, ["finished_at"], postgresql_where=has_ended, sqlite_where=has_ended)
+    op.create_index(BY_END, "attempts", ["finished_at"], postgresql_where=has_ended, sqlite_where=has_ended)
     op.drop_index("ix_files_uncounted", table_name="files")
     op.drop_table("refusals")
     op.drop_table("counts")

@@ -4,6 +4,7 @@ YAML is read from its events, one by one and without recursion: no aliases, no t
 YAML 1.2's core schema says it is (`1e-4` is a number, `no` and `2024-01-01` are strings).
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,14 @@ def _document(request: Request, raw: bytes) -> Any:
 Document = Annotated[Any, Depends(document_of)]
 
 
+async def _optional(request: Request, raw: RawBody) -> Any:
+    return await document_of(request, raw) if raw.strip() else {}
+
+
+# Of an action that takes arguments, and works without them.
+OptionalDocument = Annotated[Any, Depends(_optional)]
+
+
 def no_document(raw: RawBody) -> None:
     """Of an action, which takes none: nothing, or JSON that is not looked at, whatever the Content-Type says."""
     if raw.strip():
@@ -65,14 +74,45 @@ def no_document(raw: RawBody) -> None:
 
 def read_json(raw: bytes) -> Any:
     """Raises UnreadableBody, and SpecRefused for what no job can hold."""
+    text = _text(raw)
     try:
-        document = orjson.loads(_text(raw))
+        document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         if error.msg == "depth limit exceeded":
             raise _too_deep() from None
         sentence = f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise UnreadableBody(sentence, line=error.lineno, column=error.colno) from None
-    return _fit_for_a_job(document)
+    document = _fit_for_a_job(document)
+    _refuse_twice(text)
+    return document
+
+
+def _refuse_twice(text: str) -> None:
+    """A key that stands twice: of two readers one could heed the first, and the other the last. It is JSON, and not too deep."""
+    try:
+        json.loads(text, object_pairs_hook=_once)
+    except _Twice as error:
+        raise UnreadableBody(f"The body has the key {str(error)!r} twice in one object.") from None
+
+
+def keys_come_once(raw: RawBody) -> None:
+    """A dependency of what has its body read by the framework, which heeds the last of two."""
+    if raw.strip():
+        _refuse_twice(_text(raw))
+
+
+class _Twice(Exception):
+    """A key comes twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) < 2:
+        return
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _Twice(key)
+        seen.add(key)
 
 
 def read_yaml(raw: bytes) -> Any:

@@ -30,6 +30,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if _is_framed_twice(scope):
+            sentence = "A request has Content-Length or Transfer-Encoding, and not both: two readers could end it in two places."
+            refusal = problem(scope, 400, Code.MALFORMED_REQUEST, sentence, headers=HANG_UP)
+            await refusal(scope, receive, send)
+            return
         if scope["method"] in _WITHOUT_BODY and not _has_body(scope):
             await self.app(scope, receive, send)
             return
@@ -56,6 +61,12 @@ class BodyLimit:
             sentence = f"An uploaded file may have {self.most_file_bytes} bytes here (FINEBITS_MAX_FILE_BYTES)."
             return self.most_file_bytes + FORM_BYTES, sentence
         return self.most_bytes, f"A body may have {self.most_bytes} bytes here (FINEBITS_MAX_BODY_BYTES)."
+
+
+def _is_framed_twice(scope: Scope) -> bool:
+    """RFC 9112, section 6.3: such a request may be an attempt to smuggle another behind it."""
+    names = [name for name, _ in scope["headers"]]
+    return b"transfer-encoding" in names and b"content-length" in names
 
 
 def _has_body(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from service.api.arriving import Arriving
@@ -37,4 +38,5 @@ TheLately = Annotated[Lately, Depends(_given("lately"))]
 TheNewJobs = Annotated[GroupCommit[New, Job], Depends(_given("new_jobs"))]
 TheRendered = Annotated[Rendered, Depends(_given("rendered"))]
 TheSettings = Annotated[Settings, Depends(_given("settings"))]
+TheWatching = Annotated[CapacityLimiter, Depends(_given("watching"))]
 TheStorage = Annotated[Storage, Depends(_given("storage"))]

@@ -74,7 +74,7 @@ def delete_dataset(name: str, owner: Owner, acting: TheActing) -> None:
         datasets.delete(session, owner, *_parts(name))
 
 
-@router.post("/datasets/{name}/validate", responses=declared(400, 404, 413, 422))
+@router.post("/datasets/{name}/validate", responses=declared(400, 404, 410, 413, 422))
 def validate_dataset(
     name: str,
     raw: RawBody,

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Owner
 from service.api.acting import OnceKey, TheTrace
-from service.api.bodies import RawBody, read_json
+from service.api.bodies import OptionalDocument
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheNewJobs, TheSettings
 from service.api.dataset_views import DatasetList, DatasetView
 from service.api.errors import BadParameter, NoSuchThing
@@ -82,12 +82,12 @@ def list_models(settings: TheSettings) -> ModelNames:
     "/datasets/{name}/inspect",
     status_code=201,
     response_model=JobView,
-    responses=declared(400, 404, 409, 413, 422, 429),
+    responses=declared(400, 404, 409, 413, 415, 422, 429),
     openapi_extra={"requestBody": INSPECTION_BODY},
 )
 async def inspect_dataset(
     name: str,
-    raw: RawBody,
+    document: OptionalDocument,
     owner: Owner,
     database: TheDatabase,
     dispatch: TheDispatch,
@@ -99,7 +99,6 @@ async def inspect_dataset(
     idempotency_key: OnceKey = None,
 ) -> Response:
     """Queues a short job that looks at the data and trains nothing: GET /jobs/{id}/metrics, and its artifact inspection.json."""
-    document = read_json(raw) if raw.strip() else {}
     read = partial(_read, name, document, owner, Reading(settings, database, well, lately, trace))
     if idempotency_key is not None:
         once = Once(owner, idempotency_key, ["inspect", name, document])

@@ -3,6 +3,7 @@
 ApiError
 ├── Unauthorized             no bearer key, or not the right one
 ├── Forbidden                the key is one, and not for this
+├── TooManyRequests          an address has sent too many keys that are none; the header Retry-After says when to ask again
 ├── UnreadableBody           the body is no JSON or YAML; `line` and `column` say where
 ├── UnreadableRange          the header Range is no range of bytes
 ├── UnsupportedMediaType     the body is of a kind that is not read
@@ -36,6 +37,10 @@ class Unauthorized(ApiError):
 
 class Forbidden(ApiError):
     """The key is one, and has not the scope that this needs."""
+
+
+class TooManyRequests(ApiError):
+    """Too many keys that open nothing came from this address."""
 
 
 class UnreadableBody(ApiError):

@@ -62,7 +62,8 @@ class Fitting:
 
     def _extras(self, spec: JobSpec, resolved: ResolvedJob, known: Room) -> Iterator[Refusal]:
         """Of what a worker may have installed or not."""
-        queue = spec.resources.queue
+        queue, all_of_it = spec.resources.queue, extras.of_job(resolved)
+        place: Place = PLACE
         for index, step in enumerate(resolved.steps):
             for argument, extra in extras.needed(step):
                 place, lacking = place_of(spec, index, argument), known.without(extra)
@@ -72,8 +73,12 @@ class Fitting:
                 elif len(lacking) == len(known.gpus):
                     yield Refusal(place, f"No worker of queue {queue} has the extra {extra}, which this needs: {how}.")
                 elif lacking:
-                    fate = "Where one of those takes the job it fails: name a queue in resources.queue whose workers all have it."
+                    fate = "The job waits for another of its workers."
                     self._notice(f"Of queue {queue}, {', '.join(lacking)} are without the extra {extra}. {fate}", place)
+        apart = known.gpus and len(all_of_it) > 1 and not known.could_have(all_of_it)
+        if apart and all(len(known.without(extra)) < len(known.gpus) for extra in all_of_it):
+            together = " and ".join(all_of_it)
+            yield Refusal(place, f"No worker of queue {queue} has {together} together, and one worker does the whole of a job.")
 
     def _in_time(self, spec: JobSpec) -> Iterator[Refusal]:
         """By the database's clock, which will end it."""

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.access import Whose
 from service.api.acting import OnceKey, TheTrace
-from service.api.bodies import RawBody, read_json
+from service.api.bodies import OptionalDocument
 from service.api.collaborators import TheDatabase, TheDispatch, TheFoundWell, TheLately, TheSettings
 from service.api.errors import BadParameter, Gone, NoSuchThing, NoWorkerFree
 from service.api.problems import declared
@@ -98,7 +98,7 @@ class Reader:
 async def begun(
     job_id: str,
     global_step: Annotated[int, Path(ge=0, lt=2**31, description="The checkpoint's number of updates.")],
-    raw: RawBody,
+    document: OptionalDocument,
     owner: Whose,
     database: TheDatabase,
     dispatch: TheDispatch,
@@ -113,7 +113,6 @@ async def begun(
     if idempotency_key is not None:
         sentence = "What is written here is kept nowhere, and cannot be answered again: send no key, and ask anew."
         raise BadParameter("/header/idempotency-key", sentence)
-    document = read_json(raw) if raw.strip() else {}
     reading = Reading(settings, database, well, lately, trace)
     written = await run_in_threadpool(_submitted, reading, owner, job_id, global_step, step, document)
     reader = Reader(database, written.owner, written.id)
@@ -128,7 +127,7 @@ async def begun(
 @router.post(
     "/jobs/{job_id}/checkpoints/{global_step}/generate",
     response_class=EventSourceResponse,
-    responses=declared(400, 404, 410, 413, 422, 503),
+    responses=declared(400, 404, 410, 413, 415, 422, 503),
     openapi_extra={"requestBody": GENERATION_BODY},
 )
 async def generate_text(reader: Annotated[Reader, Depends(begun)]) -> AsyncIterator[ServerSentEvent]:

@@ -82,6 +82,7 @@ def list_jobs(
     after: Annotated[str | None, Query(description="The last job of the page before.")] = None,
     state: State | None = None,
     label: Annotated[list[str], Query(description="key:value; several must all hold.")] = [],  # noqa: B006
+    name: Annotated[str | None, Query(max_length=256, description="What stands in the name, in any case of its letters.")] = None,
 ) -> Response:
     """A page of jobs, newest first. Jobs that arrive meanwhile do not shift the pages behind.
 
@@ -90,7 +91,7 @@ def list_jobs(
     owner, database, rendered, _ = looking(request)
     labels = dict(map(_label, label))
     with database.glancing() as connection:
-        found, has_more = jobs.listing(connection, owner, limit, after, state, labels)
+        found, has_more = jobs.listing(connection, owner, limit, after, state, labels, name)
         page = rendered.jobs(connection, found)
     rest = orjson.dumps({"has_more": has_more, "next_after": found[-1].id if has_more else None})
     return Response(b"%b%b],%b" % (b'{"data":[', b",".join(page), rest[1:]), media_type="application/json")

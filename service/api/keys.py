@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.acting import TheActing, TheDoing
+from service.api.bodies import keys_come_once
 from service.api.collaborators import TheDatabase
 from service.api.problems import declared
 from service.api.views import iso, iso_or_none
@@ -49,7 +50,7 @@ class KeyList(BaseModel):
     data: list[KeyView]
 
 
-@router.post("/keys", status_code=201, responses=declared(400, 409, 413, 422))
+@router.post("/keys", status_code=201, responses=declared(400, 409, 413, 422), dependencies=[Depends(keys_come_once)])
 def create_key(wanted: NewKey, request: Request, acting: TheDoing) -> ShownKey:
     """Makes a key and shows it: it is kept as a hash, and nobody can be told it again."""
     seconds = None if wanted.expires_in_days is None else wanted.expires_in_days * 86_400

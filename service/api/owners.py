@@ -1,11 +1,12 @@
 """Owners: what each has, and may have."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from service.api.access import TheCaller
 from service.api.acting import TheActing
+from service.api.bodies import keys_come_once
 from service.api.collaborators import TheDatabase, TheSettings
 from service.api.errors import BadParameter, NoSuchThing
 from service.api.problems import declared
@@ -51,7 +52,7 @@ def get_owner(owner: str, caller: TheCaller, database: TheDatabase, settings: Th
         return _view(session, owner, settings.quota)
 
 
-@router.patch("/owners/{owner}", responses=declared(400, 413, 422))
+@router.patch("/owners/{owner}", responses=declared(400, 413, 422), dependencies=[Depends(keys_come_once)])
 def change_owner(owner: str, wanted: Quota, acting: TheActing, settings: TheSettings) -> OwnerView:
     """Sets quotas, as a merge patch: what is not named stays, and what is null is as the settings say."""
     if NAME.fullmatch(owner) is None:

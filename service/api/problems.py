@@ -22,6 +22,7 @@ from service.api import errors as api
 from service.api.etags import quoted
 from service.api.openai import errors as openai
 from service.library.errors import LibraryError
+from service.specs.redaction import redacted
 from service.specs.refusals import SpecRefused
 from service.storage import errors as storage
 from service.store import errors as store
@@ -32,6 +33,9 @@ MEDIA_TYPE = "application/problem+json"
 
 # A body with a hundred thousand unknown keys is not answered with as many errors.
 MOST_ERRORS = 100
+
+# Of a sentence or a pointer, in which what was sent may stand again.
+MOST_CHARACTERS = 2000
 
 
 class Code(StrEnum):
@@ -46,6 +50,7 @@ class Code(StrEnum):
     UNAUTHORIZED = "unauthorized"  # no bearer key, or another
     FORBIDDEN = "forbidden"  # the key has not the scope that this needs
     QUOTA_REACHED = "quota_reached"  # the owner has as much as its quota allows; Retry-After says when to ask again
+    RATE_LIMITED = "rate_limited"  # too many requests of one key or address; Retry-After says when to ask again
     NOT_FOUND = "not_found"  # no such address, job, file or part of a job
     METHOD_NOT_ALLOWED = "method_not_allowed"  # the address is there, the method is not; `Allow` says which are
     GONE = "gone"  # the file was there, and is no more
@@ -84,6 +89,7 @@ STATUS: dict[type[Exception], tuple[int, Code]] = {
     store.WorkerReplaced: (409, Code.WORKER_CONFLICT),
     api.Unauthorized: (401, Code.UNAUTHORIZED),
     api.Forbidden: (403, Code.FORBIDDEN),
+    api.TooManyRequests: (429, Code.RATE_LIMITED),
     api.UnreadableBody: (400, Code.MALFORMED_BODY),
     api.UnreadableRange: (400, Code.MALFORMED_REQUEST),
     api.UnsupportedMediaType: (415, Code.UNSUPPORTED_MEDIA_TYPE),
@@ -153,6 +159,9 @@ def problem(
 ) -> "ProblemResponse":
     """The answer to a request that goes wrong."""
     request_id = scope.get("state", {}).get("request_id", "")
+    # what was sent is said again in many a sentence
+    detail = _said(detail)
+    errors = [{name: _said(text) for name, text in error.items()} for error in list(errors)[:MOST_ERRORS]]
     if openai.is_here(scope["path"]):
         members["error"] = openai.error_of(status, code, detail, errors)
         headers = {**openai.headers_of(status, code == Code.IDEMPOTENCY_BUSY), **(headers or {})}
@@ -161,10 +170,10 @@ def problem(
         "title": code.replace("_", " ").capitalize(),
         "status": status,
         "detail": detail,
-        "instance": scope["path"],
+        "instance": redacted(scope["path"]),
         "code": code,
         "request_id": request_id,
-        "errors": list(errors)[:MOST_ERRORS],
+        "errors": errors,
         **members,
     }
     # set here too: the answer to an unexpected error is sent from outside the middleware that sets it on all others
@@ -248,6 +257,11 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     logger.error("request %s ended in an unexpected %s", request.scope.get("state", {}).get("request_id"), type(error).__name__)
     detail = "Something went wrong on the service's side; its log has more under the request id."
     return problem(request.scope, 500, Code.INTERNAL_ERROR, detail)
+
+
+def _said(text: str) -> str:
+    """Without a credential that stood in the wrong place, and no longer than somebody reads."""
+    return redacted(text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…")
 
 
 def _allowed(request: Request) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.collaborators import TheWatching
 from service.api.problems import declared
 from service.specs.reasons import Reason
 from service.store.counters import Counts, Tally
@@ -37,10 +39,11 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **declared()}, response_class=Response)
-def get_prometheus_metrics(request: Request) -> Response:
+async def get_prometheus_metrics(request: Request, watching: TheWatching) -> Response:
     """Requests, queues, jobs, attempts, workers, GPUs and webhooks, in Prometheus's text format."""
     exposition: Exposition = request.app.state.exposition
-    return Response(generate_latest(exposition.registry), media_type=MEDIA_TYPE)
+    written = await to_thread.run_sync(generate_latest, exposition.registry, limiter=watching)
+    return Response(written, media_type=MEDIA_TYPE)
 
 
 class Exposition:

@@ -5,19 +5,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import FormParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from service.api.errors import BadParameter, UnreadableBody, UnsupportedMediaType
 from service.storage.keeping import incoming, sha256_of
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
 WRITTEN_AT_ONCE = 2**20
-MOST_FIELDS, LARGEST_FIELD = 100, 65_536
+MOST_PARTS, LARGEST_FIELD = 100, 65_536
 
 
 @dataclass
@@ -59,57 +62,100 @@ async def received(request: Request, root: Path) -> AsyncIterator[Form]:
 
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
-    if kind != b"multipart/form-data" or b"boundary" not in options:
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise UnsupportedMediaType("Send the file in a form, as multipart/form-data.")
     return options[b"boundary"]
 
 
 async def _read(request: Request, boundary: bytes, folder: Path) -> Form:
-    form = Form()
-    parser = FormParser(
-        "multipart/form-data",
-        lambda one: form.fields.update({_name(one.field_name): _decoded(one.value or b"")}),
-        lambda one: form.files.update({_name(one.field_name): _on_disk(one, folder)}),
-        boundary=boundary,
-        config={
-            "UPLOAD_DIR": os.fsencode(folder),
-            "UPLOAD_DELETE_TMP": False,
-            "MAX_MEMORY_FILE_SIZE": 0,
-            "MAX_FIELDS": MOST_FIELDS,
-            "MAX_FIELD_SIZE": LARGEST_FIELD,
-        },
-    )
+    parts = _Parts(folder)
     waiting = bytearray()
     try:
+        parser = MultipartParser(boundary, parts.callbacks)
         async for chunk in request.stream():
             waiting += chunk
             if len(waiting) >= WRITTEN_AT_ONCE:
                 await run_in_threadpool(parser.write, bytes(waiting))
                 waiting.clear()
         await run_in_threadpool(parser.write, bytes(waiting))
-        await run_in_threadpool(parser.finalize)
     except FormParserError as error:
-        if isinstance(error, OSError):
-            raise  # the disk's fault, and not the form's
         raise UnreadableBody(f"The form cannot be read: {error}") from None
     except ClientDisconnect:
         raise UnreadableBody("The connection ended before the form did.") from None
-    return form
+    finally:
+        parts.close()
+    if not parts.is_over:
+        raise UnreadableBody("The form ends before its last boundary.")
+    return parts.form
 
 
-def _on_disk(file: Any, folder: Path) -> tuple[Path, str]:
-    """An empty file never came to be on the disk."""
-    name = _decoded(os.path.basename(file.file_name or b"file"))
-    file.close()
-    if file.actual_file_name is not None:
-        return Path(os.fsdecode(file.actual_file_name)), name
-    empty = folder / "empty"
-    empty.touch()
-    return empty, name
+class _Parts:
+    """A form's parts, as the parser comes to them: texts stay in memory, no longer than texts may be, and files go to disk."""
 
+    def __init__(self, folder: Path):
+        self.form = Form()
+        self.is_over = False
+        self._folder = folder
+        self._n_parts = 0
+        self._headers: dict[bytes, bytes] = {}
+        self._header, self._value = bytearray(), bytearray()
+        self._field = ""
+        self._text = bytearray()
+        self._file: BinaryIO | None = None
 
-def _name(raw: bytes | None) -> str:
-    return _decoded(raw or b"")
+    @property
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._open,
+            "on_part_data": self._write,
+            "on_part_end": self._end,
+            "on_end": self._end_all,
+        }
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _begin(self) -> None:
+        self._n_parts += 1
+        if self._n_parts > MOST_PARTS:
+            raise UnreadableBody(f"The form has more than {MOST_PARTS} parts.")
+        self._headers.clear()
+        self._text.clear()
+
+    def _end_header(self) -> None:
+        self._headers[bytes(self._header).lower()] = bytes(self._value)
+        self._header.clear()
+        self._value.clear()
+
+    def _open(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        self._field = _decoded(options.get(b"name", b""))
+        if b"filename" in options:
+            path = self._folder / str(self._n_parts)
+            self._file = path.open("xb")
+            self.form.files[self._field] = (path, _decoded(os.path.basename(options[b"filename"] or b"file")))
+
+    def _write(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._file.write(data[start:end])
+            return
+        if len(self._text) + end - start > LARGEST_FIELD:
+            raise UnreadableBody(f"The form's field {self._field[:100]!r} has more than {LARGEST_FIELD} bytes.")
+        self._text += data[start:end]
+
+    def _end(self) -> None:
+        if self._file is None:
+            self.form.fields[self._field] = _decoded(bytes(self._text))
+        self.close()
+
+    def _end_all(self) -> None:
+        self.is_over = True
 
 
 def _decoded(raw: bytes) -> str:

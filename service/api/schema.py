@@ -10,7 +10,7 @@ from service.api.access import SCHEME
 from service.api.bodies import read_json, read_yaml
 from service.api.openai.uploads import Completion, NewUpload
 from service.api.problems import Problem
-from service.api.scopes import scope_of
+from service.api.scopes import SCOPES
 from service.specs import flat
 from service.specs.changes import JobChanges
 from service.specs.generation import Generation
@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def _examples() -> dict[str, Any]:
+def examples() -> dict[str, Any]:
     """Every example request there is, by the name of its file."""
     found = {}
     for path in sorted(EXAMPLES.glob("*")) if EXAMPLES.is_dir() else ():
@@ -37,7 +37,7 @@ def _examples() -> dict[str, Any]:
 
 _BODY = {
     "schema": {"anyOf": [{"$ref": _REFERENCE.format(model=name)} for name in ("JobSpec", "FlatJob")]},
-    "examples": _examples(),
+    "examples": examples(),
 }
 
 # The body of POST /jobs, which the endpoint reads itself.
@@ -84,6 +84,18 @@ WEBHOOK_CHANGES_BODY = {
 }
 
 
+# An event of a stream, as all of them are (OpenAPI 3.2's word for what a body repeats). What `data` holds, each operation says.
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "data": {"type": "string"},
+        "event": {"type": "string"},
+        "id": {"type": "string"},
+        "retry": {"type": "integer", "minimum": 0},
+    },
+}
+
+
 def install(app: FastAPI) -> None:
     """Makes `app.openapi()` know the schemas that stand only in our own hands."""
 
@@ -96,8 +108,11 @@ def install(app: FastAPI) -> None:
             components.setdefault("schemas", {}).update(_schemas())
             components["securitySchemes"] = SCHEME
             for operation in (operation for path in document["paths"].values() for operation in path.values()):
-                if "401" in operation["responses"]:
-                    operation["security"] = [{name: [scope_of(operation["operationId"])]} for name in SCHEME]
+                for answer in operation["responses"].values():
+                    if "text/event-stream" in answer.get("content", {}):
+                        answer["content"]["text/event-stream"] = {"itemSchema": _EVENT}
+                if operation["operationId"] in SCOPES:
+                    operation["security"] = [{name: [SCOPES[operation["operationId"]]]} for name in SCHEME]
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -20,6 +20,8 @@ SCOPES: dict[str, Scope] = {
     # what they made
     "get_metrics": Scope.READ,
     "get_series": Scope.READ,
+    "get_surprisal": Scope.READ,
+    "compare_jobs": Scope.READ,
     "list_checkpoints": Scope.READ,
     "list_artifacts": Scope.READ,
     "get_artifact": Scope.READ,
@@ -42,6 +44,7 @@ SCOPES: dict[str, Scope] = {
     "get_dataset": Scope.READ,
     "inspect_dataset": Scope.SUBMIT,
     "validate_dataset": Scope.READ,
+    "preview_dataset": Scope.READ,
     "list_dataset_versions": Scope.READ,
     "get_dataset_content": Scope.READ,
     "put_dataset": Scope.SUBMIT,
@@ -73,6 +76,7 @@ SCOPES: dict[str, Scope] = {
     "delete_openai_model": Scope.SUBMIT,
     # the operator's
     "get_prometheus_metrics": Scope.READ,
+    "get_overview": Scope.READ,
     "list_workers": Scope.READ,
     "get_worker": Scope.READ,
     "drain_worker": Scope.ADMIN,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from service.api.access import Owner
 from service.api.acting import Acting, TheActing, TheDoing
 from service.api.arriving import Arriving, OtherOffset, TooMuch
+from service.api.bodies import keys_come_once
 from service.api.collaborators import TheArriving, TheDatabase, TheSettings, TheStorage
 from service.api.dataset_views import VersionView, version_view
 from service.api.errors import BadParameter, OffsetConflict
@@ -39,6 +40,8 @@ from service.store.session import Database
 from service.store.tables import DatasetUpload
 
 router = APIRouter(tags=["data"])
+
+BYTES = {"schema": {"type": "string", "format": "binary"}}
 
 SHA256 = r"^[0-9a-f]{64}$"
 
@@ -65,7 +68,9 @@ class SendingView(BaseModel):
     url: str
 
 
-@router.post("/datasets/{name}/uploads", status_code=201, responses=declared(400, 409, 413, 422))
+@router.post(
+    "/datasets/{name}/uploads", status_code=201, responses=declared(400, 409, 413, 422), dependencies=[Depends(keys_come_once)]
+)
 def create_sending(
     name: str,
     wanted: NewSending,
@@ -104,7 +109,7 @@ def get_sending(
     response_model=VersionView,
     status_code=201,
     responses={204: {"description": "More is to come."}, **declared(400, 404, 409, 413, 422)},
-    openapi_extra={"requestBody": {"content": {"application/offset+octet-stream": {}}}},
+    openapi_extra={"requestBody": {"content": {"application/offset+octet-stream": BYTES}}},
 )
 async def continue_sending(
     name: str,
@@ -141,7 +146,7 @@ def delete_sending(name: str, upload_id: str, owner: Owner, acting: TheActing, a
     response_model=VersionView,
     status_code=201,
     responses=declared(400, 404, 409, 413, 422),
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BYTES}}},
 )
 async def put_dataset(
     name: str,

@@ -24,7 +24,7 @@ router = APIRouter(tags=["webhooks"])
 
 class WebhookView(BaseModel):
     id: str
-    url: str
+    url: str = Field(description="With stars for what may be a credential: values of a query, long words of a path.")
     events: list[str]
     description: str | None
     enabled: bool
@@ -112,8 +112,9 @@ def change_webhook(webhook_id: str, document: Document, owner: Owner, acting: Th
     changes = read_webhook(WebhookChanges, document)
     if changes.url is not None:
         _refuse_unreachable(changes.url, settings)
+    key = _key(settings)
     with acting.transaction() as session:
-        return _view(webhooks.change(session, owner, webhook_id, changes))
+        return _view(webhooks.change(session, owner, webhook_id, changes, key))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, responses=declared(404))

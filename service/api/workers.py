@@ -1,7 +1,7 @@
 """The workers: what they have, what they run, and how they are; and what their operator wishes of them."""
 
 from collections.abc import Sequence, Set
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from service.api.access import Whose
 from service.api.acting import TheDoing
-from service.api.bodies import RawBody, no_document, read_json
+from service.api.bodies import OptionalDocument, RawBody, no_document
 from service.api.collaborators import TheDatabase
 from service.api.errors import BadParameter
 from service.api.problems import declared
@@ -80,10 +80,10 @@ def get_worker(name: str, database: TheDatabase, whose: Whose) -> WorkerView:
         return _views(session, [workers.get(session, name)], whose)[0]
 
 
-@router.post("/workers/{name}/drain", responses=declared(400, 404, 409, 413, 422))
+@router.post("/workers/{name}/drain", responses=declared(400, 404, 409, 413, 415, 422))
 def drain_worker(
     name: str,
-    raw: RawBody,
+    wish: OptionalDocument,
     acting: TheDoing,
     now: Annotated[bool, Query(description="Have the jobs that run save a checkpoint and go on elsewhere.")] = False,
 ) -> WorkerView:
@@ -91,7 +91,7 @@ def drain_worker(
 
     `{"stop_jobs": true}` as a body says the same as `now`.
     """
-    stop_jobs = now or _stop_jobs(raw)
+    stop_jobs = now or _stop_jobs(wish)
     with acting.transaction() as session:
         return acting.answer(_view(session, workers.drain(session, name, stop_jobs)))
 
@@ -104,8 +104,7 @@ def undrain_worker(name: str, raw: RawBody, acting: TheDoing) -> WorkerView:
         return acting.answer(_view(session, workers.undrain(session, name)))
 
 
-def _stop_jobs(raw: bytes) -> bool:
-    wish = read_json(raw) if raw.strip() else {}
+def _stop_jobs(wish: Any) -> bool:
     if not isinstance(wish, dict) or set(wish) - {"stop_jobs"} or not isinstance(wish.get("stop_jobs", False), bool):
         raise BadParameter("/stop_jobs", 'The body is nothing, or {"stop_jobs": true or false}.')
     return bool(wish.get("stop_jobs", False))

@@ -9,7 +9,8 @@ from typing import Protocol, cast
 import typer
 
 from service.cli.connection import told
-from service.cli.following import follow, outcome
+from service.cli.exit_codes import ExitCode
+from service.cli.following import follow, follow_as_json, outcome
 from service.cli.measured import Column, show_measured
 from service.cli.screen import Screen, give_up
 from service.cli.serving import read_settings, serving
@@ -34,6 +35,7 @@ def demo(
     home: Path | None = typer.Option(
         None, help="The folder of all data; ./finebits-data/demo-<time> when not given.", file_okay=False
     ),
+    as_json: bool = typer.Option(False, "--json", help="Print events, progress, measures and the end as JSON, a line each."),
 ) -> None:
     """Train a tiny model here, in two steps, and see in bits how near it comes to the best there can be."""
     screen = Screen()
@@ -41,11 +43,16 @@ def demo(
     settings = _settings(home or Path("finebits-data", time.strftime("demo-%Y%m%d-%H%M%S")))
     try:
         with serving(settings) as service:
-            screen.say(f"Finebits is at {service.url}; its data is in {settings.home}")
+            if not as_json:
+                screen.say(f"Finebits is at {service.url}; its data is in {settings.home}")
             with service.client() as client:
-                sentence = _told_by(service, lambda: _run(service, client, screen, source))
+                run = _run_as_json if as_json else _run
+                sentence = _told_by(service, lambda: run(service, client, screen, source))
     except KeyboardInterrupt:
-        give_up(f"\nStopped before the end. The data is in {settings.home}", 130)
+        give_up(f"\nStopped before the end. The data is in {settings.home}", ExitCode.INTERRUPTED)
+    if as_json:
+        screen.json_line({"home": str(settings.home), "told": sentence})
+        return
     screen.say(sentence, style="bold")
     screen.say(f"The service has stopped. Its data is in {settings.home}; `finebits up --home {settings.home}` serves it again.")
 
@@ -90,6 +97,15 @@ def _run(service: Embedded, client: Client, screen: Screen, source: Source) -> s
     ended = follow(_checked(service, client.watch(job["id"], patience=5)), screen, show_finished)
     if ended["state"] != "succeeded":
         raise EmbeddedError(f"The demo's job did not succeed. {outcome(ended)}")
+    return _last_sentence(client.metrics(job["id"], measure="cross_entropy"), source)
+
+
+def _run_as_json(service: Embedded, client: Client, screen: Screen, source: Source) -> str:
+    job = client.submit(EXAMPLES / "demo.yaml")
+    ended = follow_as_json(_checked(service, client.watch(job["id"], patience=5)), screen)
+    if ended["state"] != "succeeded":
+        raise EmbeddedError(f"The demo's job did not succeed. {outcome(ended)}")
+    screen.json_line({"measured": client.metrics(job["id"])})
     return _last_sentence(client.metrics(job["id"], measure="cross_entropy"), source)
 
 

@@ -2,6 +2,7 @@
 
 import typer
 
+from service.cli.as_json import AsJson
 from service.cli.connection import connected
 from service.cli.screen import Screen
 
@@ -11,12 +12,15 @@ def drain(
     name: str = typer.Argument(metavar="WORKER", help="The worker's name; `finebits workers` lists them."),
     now: bool = typer.Option(False, "--now", help="Have its jobs save a checkpoint and go on elsewhere."),
     undo: bool = typer.Option(False, "--undo", help="Let it take jobs again."),
+    as_json: AsJson = False,
 ) -> None:
     """Let a worker take no new jobs, as before maintenance of its host."""
     with connected(context) as client:
         worker = client.undrain(name) if undo else client.drain(name, now)
     running = sorted({job["job"] for slot in worker["slots"] for job in slot["jobs"]})
-    if undo:
+    if as_json:
+        Screen().json(worker)
+    elif undo:
         Screen().say(f"{name} takes jobs again.")
     elif not running:
         Screen().say(f"{name} takes no new jobs, and runs none.")

@@ -4,13 +4,11 @@ from typing import Any
 
 import typer
 
+from service.cli.as_json import AsJson
 from service.cli.connection import connected
-from service.cli.earlier import checkpoint_name, reading_of, stage_of, steps_of
-from service.cli.following import follow_to_exit
+from service.cli.earlier import ROWS, checkpoint_name, reading_of, stage_of, steps_of
+from service.cli.following import queued
 from service.cli.screen import Screen
-
-# Which rows the certificate compares the two models on.
-_ROWS = ("dataset", "split", "max_samples", "val_size")
 
 
 def export(
@@ -20,20 +18,19 @@ def export(
     adapter_only: bool = typer.Option(False, "--adapter-only", help="The adapter by itself."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what lies under the name."),
     watch: bool = typer.Option(False, "--watch", "-w", help="Show the job until it ends; its end is the exit code."),
+    as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint as a folder that other programs load, and prove that it is what was trained."""
     name = checkpoint_name(checkpoint)
     with connected(context) as client:
         _, step = steps_of(client, name)
         job = client.submit(_document(step, checkpoint, to, adapter_only, overwrite))
-        screen = Screen()
-        screen.say(f"{job['id']} is {job['state']}.")
-        if watch:
-            follow_to_exit(client, job["id"], screen)
+        queued(client, job, Screen(), watch, as_json)
 
 
 def _document(step: dict[str, Any], checkpoint: str, to: str | None, adapter_only: bool, overwrite: bool) -> dict[str, Any]:
-    rows = {name: step["data"][name] for name in _ROWS if step["data"][name] is not None}
+    """The certificate compares the two models on the rows that the step held out."""
+    rows = {name: step["data"][name] for name in ROWS if step["data"][name] is not None}
     wishes = {"adapter_only": adapter_only, "overwrite": overwrite}
     return {
         "do": "export",

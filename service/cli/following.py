@@ -1,23 +1,30 @@
-"""A job as it goes on: a bar with its step, loss and speed, and its events above it. Where there is no terminal, lines."""
+"""A job as it goes on: a bar with its step, loss, speed and time left, and its events above it.
+
+Where there is no terminal, lines; with --json, an object a line.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from service import client as finebits
+from service.cli.exit_codes import OF_STATE, ExitCode
+from service.cli.plot import sparkline
 from service.cli.screen import Screen, plain
-from service.client import Client, Event, Job, Sighting
 
-EXIT_CODES = {"succeeded": 0, "failed": 1, "cancelled": 2}
+if TYPE_CHECKING:
+    from service.client import Client, Event, Job, Progress, Sighting
+
+ENDED = frozenset(OF_STATE)
 LINE_SECONDS = 5  # between lines of progress where there is no bar
+LOSSES = 400  # of which the small plot is made
 
-Show = Callable[[Job], None]
+Show = Callable[["Job"], None]
 
 
-def follow(sightings: Iterable[Sighting], screen: Screen, on_event: Callable[[Event], None] | None = None) -> Job:
+def follow(sightings: "Iterable[Sighting]", screen: Screen, on_event: "Callable[[Event], None] | None" = None) -> "Job":
     """Shows a watched job until it has ended; the job as it is then. `on_event` is called after an event is shown."""
     job: Job | None = None
     with _display(screen) as show:
@@ -32,18 +39,48 @@ def follow(sightings: Iterable[Sighting], screen: Screen, on_event: Callable[[Ev
     return job
 
 
-def follow_to_exit(client: Client, job_id: str, screen: Screen) -> None:
+def follow_as_json(sightings: "Iterable[Sighting]", screen: Screen) -> "Job":
+    """The same for programs: {"event": ...} and {"progress": ...} as they come, and {"job": ...} at the end."""
+    job: Job | None = None
+    progress: Any = None
+    for sighting in sightings:
+        job = sighting.job
+        for event in sighting.events:
+            screen.json_line({"event": event})
+        if job.get("progress") not in (None, progress):
+            progress = job["progress"]
+            screen.json_line({"progress": progress})
+    assert job is not None, "a job that is watched is seen at least once"
+    screen.json_line({"job": job})
+    return job
+
+
+def follow_to_exit(client: "Client", job_id: str, screen: Screen, as_json: bool = False) -> None:
     """Shows a job to its end, which is the command's exit code. Ctrl-C only ends the looking."""
     try:
-        job = follow(client.watch(job_id), screen)
+        job = follow_as_json(client.watch(job_id), screen) if as_json else follow(client.watch(job_id), screen)
     except KeyboardInterrupt:
-        screen.say(f"\nThe job goes on. See it with `finebits watch {job_id}`, end it with `finebits cancel {job_id}`.")
-        raise typer.Exit(130) from None
-    screen.say(outcome(job), style="green" if job["state"] == "succeeded" else "red")
-    raise typer.Exit(EXIT_CODES[job["state"]])
+        told = f"\nThe job goes on. To see it again, and to end it:\n  finebits watch {job_id}\n  finebits cancel {job_id}"
+        typer.echo(told, err=as_json)
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    if not as_json:
+        screen.say(outcome(job), style="green" if job["state"] == "succeeded" else "red")
+    raise typer.Exit(int(OF_STATE[job["state"]]))
 
 
-def outcome(job: Job) -> str:
+def queued(client: "Client", job: "Job", screen: Screen, watch: bool, as_json: bool) -> None:
+    """Says that a job was submitted; and then, where it is wished, follows it."""
+    if as_json and watch:
+        screen.json_line({"job": job})
+    elif as_json:
+        screen.json(job)
+    else:
+        screen.say(f"{job['id']} is {job['state']}.")
+    if watch:
+        follow_to_exit(client, job["id"], screen, as_json)
+
+
+def outcome(job: "Job") -> str:
     """How a job ended, and why."""
     why = ": ".join(word for word in (job.get("reason"), job.get("sentence")) if word)
     return f"{job['id']} {job['state']}{f' ({why})' if why else ''}"
@@ -51,38 +88,57 @@ def outcome(job: Job) -> str:
 
 @contextmanager
 def _display(screen: Screen) -> Iterator[Show]:
-    if not screen.is_terminal:
+    if not screen.can_move:
         yield _lines(screen)
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[numbers]}", markup=False))
-    with Progress(*columns, console=screen.console, transient=True) as bar:
-        task = bar.add_task("", total=None, numbers="")
-        yield lambda job: _move(bar, task, job)
+    from rich.live import Live
+
+    losses: dict[int, float] = {}
+    with Live(console=screen.console, transient=True, refresh_per_second=4) as live:
+
+        def show(job: "Job") -> None:
+            progress = job.get("progress") or {}
+            if progress.get("loss") is not None and len(losses) < LOSSES:
+                losses[progress.get("global_step") or 0] = progress["loss"]
+            live.update(bar(job, screen.width, list(losses.values())))
+
+        yield show
 
 
-def _move(bar: Progress, task: TaskID, job: Job) -> None:
+def bar(job: "Job", width: int, losses: list[float]) -> Any:
+    """The step with a bar, then its numbers and the loss until now as a small plot: whatever does not fit beside goes below."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
     progress = job.get("progress") or {}
-    total = progress.get("max_steps") or None
-    bar.update(
-        task, description=plain(heading(job)), total=total, completed=progress.get("global_step") or 0, numbers=numbers(progress)
-    )
+    total, head, words = progress.get("max_steps"), plain(heading(job)), numbers(progress)
+    line = Text(head)
+    if not total:
+        return line
+    beside = Table.grid(padding=(0, 1))
+    beside.add_row(line, ProgressBar(total=total, completed=progress.get("global_step") or 0, width=min(40, width // 3)))
+    room = width - len(words) - 2
+    plot = sparkline(losses, min(20, room)) if len(losses) > 1 else ""
+    return Group(beside, Text(f"{words}  {plot}".rstrip()))
 
 
 def _lines(screen: Screen) -> Show:
     """Says the progress when it has changed, but not too often."""
     said, at = "", 0.0
 
-    def show(job: Job) -> None:
+    def show(job: "Job") -> None:
         nonlocal said, at
         line = f"{heading(job)}: {numbers(job.get('progress') or {})}".rstrip(": ")
-        if line not in (said, "running") and time.monotonic() - at >= LINE_SECONDS and job["state"] not in finebits.ENDED:
+        if line not in (said, "running") and time.monotonic() - at >= LINE_SECONDS and job["state"] not in ENDED:
             screen.say(line)
             said, at = line, time.monotonic()
 
     return show
 
 
-def heading(job: Job) -> str:
+def heading(job: "Job") -> str:
     """The step and where it stands among the others, or what the job waits for."""
     progress = job.get("progress") or {}
     if job["state"] == "queued":
@@ -93,7 +149,7 @@ def heading(job: Job) -> str:
     return f"{progress['step']}{place} {progress.get('phase') or ''}".rstrip()
 
 
-def numbers(progress: finebits.Progress) -> str:
+def numbers(progress: "Progress") -> str:
     """ "40/400  loss 3.214  12,300 tokens/s  0:35 left", as far as it is known."""
     words = []
     if progress.get("max_steps"):

@@ -3,14 +3,16 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from service.cli.connection import connected
-from service.cli.following import follow_to_exit
+from service.cli.following import ENDED, follow_to_exit
 from service.cli.screen import Screen
-from service.client import ENDED, Client
+
+if TYPE_CHECKING:
+    from service.client import Client
 
 
 def inspect(
@@ -57,20 +59,20 @@ def lines(found: dict[str, Any]) -> list[str]:
     return said
 
 
-def _found(client: Client, job_id: str, screen: Screen) -> Any:
+def _found(client: "Client", job_id: str, screen: Screen) -> Any:
     _when_ended(client, job_id)
     if client.job(job_id)["state"] != "succeeded":
         follow_to_exit(client, job_id, screen)
     return _document(client, job_id)
 
 
-def _when_ended(client: Client, job_id: str) -> None:
+def _when_ended(client: "Client", job_id: str) -> None:
     for sighting in client.watch(job_id):
         if sighting.job["state"] in ENDED:
             return
 
 
-def _document(client: Client, job_id: str) -> dict[str, Any]:
+def _document(client: "Client", job_id: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         document: dict[str, Any] = json.loads(client.download(job_id, "inspection.json", Path(folder)).read_text("utf-8"))
     return document

@@ -1,15 +1,18 @@
 """finebits measure CHECKPOINT... --dataset DATASET"""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from service.cli.as_json import AsJson
 from service.cli.connection import connected
 from service.cli.earlier import checkpoint_name, reading_of, stage_of, steps_of
-from service.cli.following import follow_to_exit
+from service.cli.following import queued
 from service.cli.screen import Screen
-from service.client import Client
-from service.specs.checkpoint_names import CheckpointName
+
+if TYPE_CHECKING:
+    from service.client import Client
+    from service.specs.checkpoint_names import CheckpointName
 
 
 def measure(
@@ -19,6 +22,7 @@ def measure(
     names: str | None = typer.Option(None, help="Which measures; the default report when not given."),
     model: str | None = typer.Option(None, help="What to compare with; if not given, what the first one's job began with."),
     watch: bool = typer.Option(False, "--watch", "-w", help="Show the job until it ends; its end is the exit code."),
+    as_json: AsJson = False,
 ) -> None:
     """Measure checkpoints of earlier jobs on any data set; nothing is trained."""
     first = checkpoint_name(checkpoints[0])
@@ -28,14 +32,10 @@ def measure(
             document["measures"]["names"] = names
         if model is not None:
             document["model"] = {"model_name_or_path": model}
-        job = client.submit(document)
-        screen = Screen()
-        screen.say(f"{job['id']} is {job['state']}.")
-        if watch:
-            follow_to_exit(client, job["id"], screen)
+        queued(client, client.submit(document), Screen(), watch, as_json)
 
 
-def _document(client: Client, first: CheckpointName, checkpoints: list[str], dataset: str) -> dict[str, Any]:
+def _document(client: "Client", first: "CheckpointName", checkpoints: list[str], dataset: str) -> dict[str, Any]:
     """A job that reads text as the first checkpoint's step did, and compares with what that one's job began with."""
     begun, step = steps_of(client, first)
     return {

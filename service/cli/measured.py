@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from service.cli.screen import Screen
-from service.client import Measured, Value
-from service.specs.measures import BY_NAME
+
+if TYPE_CHECKING:
+    from service.client import Measured, Value
 
 # Shown where several measures are: a table of all that a report has would not fit a screen.
 HEADLINES = (
@@ -21,24 +23,24 @@ HEADLINES = (
 )
 
 # A column of a table's own: its heading, and its cell of each row.
-Column = tuple[str, Callable[[Measured], str]]
+Column = tuple[str, Callable[["Measured"], str]]
 
 
-def show_measured(screen: Screen, rows: Sequence[Measured], more: Sequence[Column] = ()) -> None:
+def show_measured(screen: Screen, rows: "Sequence[Measured]", more: Sequence[Column] = ()) -> None:
     """Prints the tables. `more` are columns that follow the measures."""
     for (step, split), group in groupby(rows, key=lambda row: (row["step"], row["split"])):
         _show_table(screen, f"{step}, {split}", list(group), more)
     names = {name for row in rows for name in row["measures"]}
-    others = len(names) - len(_in_order(names))
+    others = len(names) - len(in_order(names))
     if others:
         screen.say(f"{others} more: --measure NAME shows one, --json all.")
 
 
-def _show_table(screen: Screen, title: str, rows: list[Measured], more: Sequence[Column]) -> None:
-    names = _in_order({name for row in rows for name in row["measures"]})
+def _show_table(screen: Screen, title: str, rows: "list[Measured]", more: Sequence[Column]) -> None:
+    names = in_order({name for row in rows for name in row["measures"]})
     columns = ["checkpoint", *(_heading(name, rows) for name in names), *(heading for heading, _ in more)]
     lines = [
-        [str(row["checkpoint"]), *(_cell(row["measures"].get(name)) for name in names), *(cell(row) for _, cell in more)]
+        [str(row["checkpoint"]), *(cell(row["measures"].get(name)) for name in names), *(cell(row) for _, cell in more)]
         for row in rows
     ]
     screen.numbers(f"{title}: measured, ± standard error", columns, lines)
@@ -50,13 +52,17 @@ def _show_table(screen: Screen, title: str, rows: list[Measured], more: Sequence
         screen.numbers(f"{title}: difference to the base", ["checkpoint", *(_heading(name, rows) for name in compared)], lines)
 
 
-def _in_order(names: set[str]) -> list[str]:
+def in_order(names: set[str], all_of_them: bool = False) -> list[str]:
     """The headlines that there are; where there is none, all, as in the catalogue."""
     headlines = [name for name in HEADLINES if name in names]
-    return headlines or [*(name for name in BY_NAME if name in names), *sorted(names - BY_NAME.keys())]
+    if headlines and not all_of_them:
+        return headlines
+    from service.specs.measures import BY_NAME  # here, since it takes longer than all the rest
+
+    return [*(name for name in BY_NAME if name in names), *sorted(names - BY_NAME.keys())]
 
 
-def _differences(names: list[str], rows: list[Measured]) -> Iterator[list[str]]:
+def _differences(names: list[str], rows: "list[Measured]") -> Iterator[list[str]]:
     for row in rows:
         if row["checkpoint"] != "base":
             measured = [row["measures"].get(name) for name in names]
@@ -67,12 +73,13 @@ def _differences(names: list[str], rows: list[Measured]) -> Iterator[list[str]]:
             ]
 
 
-def _heading(name: str, rows: list[Measured]) -> str:
+def _heading(name: str, rows: "list[Measured]") -> str:
     unit = next((row["measures"][name].get("unit") for row in rows if name in row["measures"]), None)
     return name if unit in (None, "", "1") else f"{name}\n[{unit}]"
 
 
-def _cell(value: Value | None) -> str:
+def cell(value: "Value | None") -> str:
+    """A value with its standard error; nothing where it was not measured."""
     return "" if value is None else number(value.get("value"), value.get("standard_error"))
 
 
@@ -82,7 +89,9 @@ def number(value: float | None, standard_error: float | None, sign: str = "") ->
         return "–"
     if not standard_error:
         return f"{value:{sign}.4g}"
-    decimals = max(0, min(6, 1 - _magnitude(standard_error)))
+    decimals = max(0, 1 - _magnitude(standard_error))
+    if decimals > 6:
+        return f"{value:{sign}.2g} ± {standard_error:.1g}"
     return f"{value:{sign}.{decimals}f} ± {standard_error:.{decimals}f}"
 
 

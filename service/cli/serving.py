@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
+from service.cli.exit_codes import ExitCode
 from service.cli.screen import give_up
 from service.embedded import Embedded, EmbeddedError, running
 from service.settings import Settings
@@ -17,7 +18,7 @@ def read_settings(**options: object) -> Settings:
         return Settings(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         places = {".".join(map(str, details["loc"])): details["msg"] for details in error.errors(include_url=False)}
-        give_up("\n".join(f"FINEBITS_{place.upper()}: {why}" if place else why for place, why in places.items()))
+        give_up("\n".join(f"FINEBITS_{place.upper()}: {why}" if place else why for place, why in places.items()), ExitCode.USAGE)
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
+from service.cli.as_json import AsJson
 from service.cli.connection import connected
-from service.cli.following import follow_to_exit
+from service.cli.exit_codes import ExitCode
+from service.cli.following import queued
+from service.cli.plan import show_plan
 from service.cli.screen import Screen, give_up
 
 
@@ -20,30 +22,27 @@ def submit(
     changes: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="Change an argument, such as training.learning_rate=0.001; may be repeated."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the answer as JSON."),
+    as_json: AsJson = False,
 ) -> None:
     """Submit a job. The file is sent as it is, unless --set changes it."""
     screen = Screen()
     document = changed(read(file), changes) if changes else file
     with connected(context) as client:
         if dry_run:
-            screen.json(client.submit(document, dry_run=True))
+            plan = client.submit(document, dry_run=True)
+            screen.json(plan) if as_json else show_plan(screen, plan)
             return
-        job = client.submit(document)
-        if as_json:
-            screen.json(job)
-        else:
-            screen.say(f"{job['id']} is {job['state']}.")
-        if watch:
-            follow_to_exit(client, job["id"], screen)
+        queued(client, client.submit(document), screen, watch, as_json)
 
 
 def read(file: Path) -> Any:
+    import yaml  # here, since most jobs are sent as they are
+
     try:
         text = file.read_text(encoding="utf-8")
         return json.loads(text) if file.suffix.lower() == ".json" else yaml.safe_load(text)
     except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        give_up(f"{file} cannot be read: {error}")
+        give_up(f"{file} cannot be read: {error}", ExitCode.USAGE)
 
 
 def changed(document: Any, changes: list[str]) -> Any:
@@ -51,7 +50,7 @@ def changed(document: Any, changes: list[str]) -> Any:
     for change in changes:
         path, equals, value = change.partition("=")
         if not equals or not path:
-            give_up(f"--set {change}: write it as key=value, such as training.learning_rate=0.001")
+            give_up(f"--set {change}: write it as key=value, such as training.learning_rate=0.001", ExitCode.USAGE)
         *parents, last = path.split(".")
         try:
             place = document
@@ -59,7 +58,7 @@ def changed(document: Any, changes: list[str]) -> Any:
                 place = place[int(key)] if isinstance(place, list) else place.setdefault(key, {})
             place[int(last) if isinstance(place, list) else last] = number_or_text(value)
         except (AttributeError, IndexError, TypeError, ValueError):
-            give_up(f"--set {change}: there is no such place in the file")
+            give_up(f"--set {change}: there is no such place in the file", ExitCode.USAGE)
     return document
 
 

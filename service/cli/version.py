@@ -2,9 +2,14 @@
 
 from importlib.metadata import version as version_of
 
+from service.cli.as_json import AsJson
 from service.cli.screen import Screen
 
 
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    Screen().say(f"finebits {version_of('finebits')}")
+    number = version_of("finebits")
+    if as_json:
+        Screen().json({"version": number})
+    else:
+        Screen().say(f"finebits {number}")

@@ -1,13 +1,18 @@
 """finebits webhooks: who is told of what becomes of jobs."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
+from service.cli.as_json import AsJson
 from service.cli.connection import connected
+from service.cli.lazy import app_of
 from service.cli.screen import Screen
-from service.clients.answers import Webhook
-from service.specs.webhooks import OF_AN_END
 
-app = typer.Typer(no_args_is_help=True, help="Have a URL of yours told when jobs end.")
+if TYPE_CHECKING:
+    from service.clients.answers import Webhook
+
+app = app_of("Have a URL of yours told when jobs end.")
 
 COLUMNS = ["webhook", "url", "events", "description", "created", ""]
 
@@ -16,17 +21,23 @@ COLUMNS = ["webhook", "url", "events", "description", "created", ""]
 def add(
     context: typer.Context,
     url: str = typer.Argument(help="Where messages are posted to."),
-    event: list[str] = typer.Option(list(OF_AN_END), help="Of what it is told; may be given several times."),
+    event: list[str] = typer.Option([], help="Of what it is told, again for each; the ends of jobs when not given."),
     description: str | None = typer.Option(None, help="What it is for."),
+    as_json: AsJson = False,
 ) -> None:
     """Make a webhook, and print its secret this once."""
+    from service.specs.webhooks import OF_AN_END  # here, since it takes longer than all the rest
+
     with connected(context) as client:
-        made = client.create_webhook(url, event, description)
-    print(f"{made['id']} {made['secret']}")  # alone on its line, for a script to take
+        made = client.create_webhook(url, event or list(OF_AN_END), description)
+    if as_json:
+        Screen().json(made)
+    else:
+        print(f"{made['id']} {made['secret']}")  # alone on its line, for a script to take
 
 
 @app.command("list")
-def list_webhooks(context: typer.Context, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def list_webhooks(context: typer.Context, as_json: AsJson = False) -> None:
     """List your webhooks, the oldest first, without their secrets."""
     with connected(context) as client:
         found = client.webhooks()
@@ -40,22 +51,32 @@ def list_webhooks(context: typer.Context, as_json: bool = typer.Option(False, "-
 
 
 @app.command()
-def remove(context: typer.Context, webhook_id: str = typer.Argument(help="As `finebits webhooks list` has it.")) -> None:
+def remove(
+    context: typer.Context, webhook_id: str = typer.Argument(help="As `finebits webhooks list` has it."), as_json: AsJson = False
+) -> None:
     """Forget a webhook, and what is on its way to it."""
     with connected(context) as client:
         client.delete_webhook(webhook_id)
-    Screen().say(f"{webhook_id} is told nothing more.")
+    if as_json:
+        Screen().json({"id": webhook_id, "deleted": True})
+    else:
+        Screen().say(f"{webhook_id} is told nothing more.")
 
 
 @app.command("test")
-def send_test(context: typer.Context, webhook_id: str = typer.Argument(help="As `finebits webhooks list` has it.")) -> None:
+def send_test(
+    context: typer.Context, webhook_id: str = typer.Argument(help="As `finebits webhooks list` has it."), as_json: AsJson = False
+) -> None:
     """Send a webhook a message that says nothing but that it is a test."""
     with connected(context) as client:
         sent = client.test_webhook(webhook_id)
-    Screen().say(f"{sent['id']} is on its way; GET /webhooks/{webhook_id}/deliveries says how it goes.")
+    if as_json:
+        Screen().json(sent)
+    else:
+        Screen().say(f"{sent['id']} is on its way; GET /webhooks/{webhook_id}/deliveries says how it goes.")
 
 
-def _row(webhook: Webhook) -> list[str]:
+def _row(webhook: "Webhook") -> list[str]:
     state = "" if webhook["enabled"] else f"disabled: {webhook['disabled_why']}"
     created = webhook["created_at"][:19].replace("T", " ")
     return [webhook["id"], webhook["url"], " ".join(webhook["events"]), webhook["description"] or "", created, state]

@@ -1,13 +1,21 @@
 """finebits workers"""
 
+from typing import TYPE_CHECKING
+
 import typer
 
+from service.cli.as_json import AsJson
 from service.cli.connection import connected
 from service.cli.screen import Screen
-from service.client import Slot, Worker
+
+if TYPE_CHECKING:
+    from service.client import Slot, Worker
 
 
-def workers(context: typer.Context, as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+COLUMNS = ["worker", "status", "heard of", "slot", "memory", "temperature", "use", "runs"]
+
+
+def workers(context: typer.Context, as_json: AsJson = False) -> None:
     """List the workers: each slot with what it runs, its memory, temperature and use."""
     with connected(context) as client:
         found = client.workers()
@@ -15,13 +23,12 @@ def workers(context: typer.Context, as_json: bool = typer.Option(False, "--json"
     if as_json:
         screen.json(found)
     elif found:
-        columns = ["worker", "status", "heard of", "slot", "memory", "temperature", "use", "runs"]
-        screen.table("Workers", columns, [row for worker in found for row in _rows(worker)])
+        screen.table("Workers", COLUMNS, [row for worker in found for row in rows_of(worker)])
     else:
         screen.say("No worker has reported yet.")
 
 
-def _rows(worker: Worker) -> list[list[str]]:
+def rows_of(worker: "Worker") -> list[list[str]]:
     """A line for each slot; what is the worker's own stands in the first."""
     heard = worker["heartbeat_at"][:19].replace("T", " ")
     own = [worker["name"], worker["status"], heard]
@@ -29,14 +36,14 @@ def _rows(worker: Worker) -> list[list[str]]:
     return lines or [[*own, "", "", "", "", ""]]
 
 
-def _slot(slot: Slot) -> list[str]:
+def _slot(slot: "Slot") -> list[str]:
     what = slot["name"] or slot["kind"]
     runs = slot["trouble"] or ", ".join(job["job"] for job in slot["jobs"])
     return [f"{slot['position']} {what}", _memory(slot), _with(slot["temperature_celsius"], "°C"),
             _with(slot["utilization_percent"], "%"), runs]  # fmt: skip
 
 
-def _memory(slot: Slot) -> str:
+def _memory(slot: "Slot") -> str:
     if slot["memory_bytes"] is None:
         return ""
     used = "?" if slot["memory_used_bytes"] is None else f"{slot['memory_used_bytes'] / 1e9:.1f}"

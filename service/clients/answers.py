@@ -209,6 +209,55 @@ class StepSeries(TypedDict):
     names: list[str]
 
 
+class Surprisal(TypedDict):
+    job_id: str
+    data: list[ShownStep]
+
+
+class ShownStep(TypedDict):
+    step: str
+    split: str
+    texts: list[ShownText]
+    checkpoints: list[ShownBits]  # The base first.
+
+
+class ShownText(TypedDict):
+    tokens: list[str]  # Each token by itself; a part of a letter is shown as a replacement character.
+    scored: list[int]  # The places in tokens of those that are predicted and scored, from 0.
+
+
+class ShownBits(TypedDict):
+    checkpoint: int | Literal["base"]
+    bits: list[list[float | None]]  # Of each text, −lg p of each scored token; null where it is no number.
+
+
+class Versus(TypedDict):
+    one: Side
+    other: Side
+    paired: bool  # Whether both were measured on the very same tokens.
+    why_not: str | None
+    data: list[PairedDifference]
+
+
+class Side(TypedDict):
+    job_id: str
+    step: str
+    checkpoint: int | Literal["base"]
+    split: str
+
+
+class PairedDifference(TypedDict):
+    """This job's checkpoint less the other's; below 0 this one has less of it."""
+
+    measure: str
+    unit: str
+    value: float | None
+    standard_error: float | None
+    interval: list[float] | None  # 95 %, clustered by document.
+    n_documents: int
+    n_tokens: int
+
+
 class CheckpointList(TypedDict):
     data: list[Checkpoint]
     measured: list[dict[str, Any]]  # What steps that measure took, in the order of their lists.
@@ -319,8 +368,41 @@ class Fault(TypedDict):
     detail: str
 
 
+class FirstRows(TypedDict):
+    data: list[DataRow]
+
+
+class DataRow(TypedDict):
+    file: str
+    row: int  # From 1: lines as an editor numbers them; of CSV without the line of names.
+    values: dict[str, Any]
+
+
 class ModelNames(TypedDict):
     data: list[str]  # What model_name_or_path may be, of the operator's folder.
+
+
+class Overview(TypedDict):
+    """One moment, of all owners together."""
+
+    queues: list[Queue]
+    ended: dict[str, int]  # Of the last hour, by state.
+    reasons: dict[str, int]  # Why jobs failed in the last hour.
+    tokens_per_second: float  # Of all running jobs that have said how fast they train.
+    workers: dict[str, int]  # By status, of the last week.
+    slots: int  # Places for jobs on workers that are up or draining.
+    slots_used: float  # How many of them are taken; a part of one counts as that part.
+    slots_in_trouble: int
+
+
+class Queue(TypedDict):
+    """The jobs of one queue that have not ended."""
+
+    queue: str
+    queued: int
+    running: int
+    paused: int
+    oldest_queued_seconds: float | None  # How long the one that came first has waited; null where none waits.
 
 
 class Worker(TypedDict):
@@ -442,7 +524,7 @@ class Refusal(TypedDict):
 
 class Webhook(TypedDict):
     id: str
-    url: str
+    url: str  # With stars for what may be a credential: values of a query, long words of a path.
     events: list[str]
     description: str | None
     enabled: bool
@@ -454,7 +536,7 @@ class Webhook(TypedDict):
 
 class NewWebhook(TypedDict):
     id: str
-    url: str
+    url: str  # With stars for what may be a credential: values of a query, long words of a path.
     events: list[str]
     description: str | None
     enabled: bool
@@ -522,6 +604,7 @@ class Measure(TypedDict):
     in_jobs: bool
     default: bool
     better: Literal["lower", "higher"] | None
+    formula: str | None  # In LaTeX; null of a measure that words say better.
 
 
 class NotebookPlace(TypedDict):

@@ -1,6 +1,5 @@
 """How long a client waits and how often it asks; and, for each of the two, how to sleep and where to do what takes long."""
 
-import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -17,6 +16,8 @@ Result = TypeVar("Result")
 
 
 async def async_sleep(seconds: float) -> None:
+    import asyncio  # here, since whoever waits needs none of it, and a command line begins sooner without
+
     await asyncio.sleep(seconds)
 
 
@@ -26,6 +27,8 @@ def sleep(seconds: float) -> None:
 
 async def async_aside(work: Callable[Parameters, Result], *given: Parameters.args, **named: Parameters.kwargs) -> Result:
     """In another thread: files and hashes would hold up everybody else of the event loop."""
+    import asyncio
+
     return await asyncio.to_thread(work, *given, **named)
 
 

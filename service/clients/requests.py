@@ -31,6 +31,11 @@ def is_loopback(base_url: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def is_plain(base_url: str) -> bool:
+    """Whether nothing that is asked here can be encrypted: on this machine itself, without a proxy."""
+    return urlsplit(base_url).scheme == "http" and is_loopback(base_url)
+
+
 def path(*parts: str | int) -> str:
     """An address of its parts, each of which stays one, whatever it holds."""
     return "".join(f"/{quote(str(part), safe='')}" for part in parts)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.library.errors import LibraryError
-from service.specs.benchmark import Benchmark, BenchmarkError, open_benchmark
+from service.specs.benchmark import Benchmark, open_benchmark
+from service.specs.benchmark_files import BenchmarkError
 from service.specs.evaluation import EvaluationArguments
 from service.specs.job import ResolvedStep
 from service.specs.roots import OutsideRoot, inside, meets

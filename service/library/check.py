@@ -90,7 +90,7 @@ def check(roots: Roots, spec: JobSpec, resolved: ResolvedJob, well: FoundWell | 
         complaints = list(_complaints(roots, step, own, known))
         for companion, start in beside:
             complaints += _beside(roots, companion, start, step, known)
-        complaints += rewards.why_not(roots.models, roots.reward_hosts, step)
+        complaints += rewards.why_not(roots.models, roots.reward_hosts, step, roots.secrets)
         # a reward adapter is looked at on the step's own model, of which everything has been said
         for argument, why in dict.fromkeys(complaints):
             yield Refusal(place_of(spec, index, argument), why)

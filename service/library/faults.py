@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ def validate(files: list[Path], entry: DatasetEntry, most: int) -> Validation:
             if len(faults) >= most:
                 return Validation(rows, faults, is_whole=False)
     return Validation(rows, faults, is_whole=True)
+
+
+def first_rows(files: list[Path], entry: DatasetEntry, most: int) -> list[Row]:
+    """The first that can be read, good or bad. Raises LibraryError as `validate` does."""
+    looked_at = (found for path in files for found in _looked_at(path, entry))
+    return list(islice((found for found in looked_at if isinstance(found, Row)), most))
 
 
 def _looked_at(path: Path, entry: DatasetEntry) -> Iterator[Row | Fault]:

@@ -27,6 +27,18 @@ Beside = Callable[[ResolvedStep], int | None]
 # What a pass over the vocabulary keeps at a time, seven buffers of one tile of logits; the worker's, and a test holds them equal.
 MEASURED_LOGITS_BYTES = 7 * FLOAT * 2**23
 
+# Tokens whose logits the loss of pt and sft makes at once, in fp32; the worker's, too.
+LOSS_TOKENS = 256
+# What a config says of a model that the worker leaves its own loss, and so all its logits.
+OWN_LOGITS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "lm_head_multiplier",
+    "output_multiplier",
+    "logits_scaling",
+    "output_router_logits",
+)
+
 # A process that uses CUDA at all: its context, and the libraries' kernels and workspaces.
 CONTEXT_BYTES = 600_000_000
 
@@ -106,7 +118,7 @@ def estimate(
         gradients=trainable * trained // parts,
         optimiser=_optimiser(tensors, step, trainable, trained) // parts,
         activations=activations,
-        logits=tokens * shape.vocabulary * _logits(computed, step),
+        logits=_all_logits(shape, config, step, tokens, computed),
     )
 
 
@@ -264,6 +276,23 @@ def _tokens_of_a_row(step: ResolvedStep) -> int:
     if fine.stage == "ppo":
         return step.data.cutoff_len + written if written > 0 else max(step.data.cutoff_len, step.generating.max_length)
     return (2 if fine.stage in ("rm", "dpo") else 1) * step.data.cutoff_len
+
+
+def _all_logits(shape: Shape, config: Mapping[str, Any], step: ResolvedStep, tokens: int, number: int) -> int:
+    """Of a batch; or of as many tokens as the loss takes at a time, beside the gradient of the head's weight, if that trains."""
+    of_token = shape.vocabulary * _logits(number, step)
+    if tokens <= LOSS_TOKENS or not _in_parts(config, step, number):
+        return tokens * of_token
+    head = shape.vocabulary * shape.hidden * FLOAT if step.finetuning.finetuning_type == "full" else 0
+    return min(tokens * of_token, LOSS_TOKENS * of_token + head)
+
+
+def _in_parts(config: Mapping[str, Any], step: ResolvedStep, number: int) -> bool:
+    """Whether the loss is made of some tokens after others: worker/stages/next_token_loss.py."""
+    training = step.training
+    if step.finetuning.stage not in ("pt", "sft") or training.fsdp or training.label_smoothing_factor or number != FLOAT:
+        return False
+    return step.finetuning.additional_target is None and not any(config.get(name) for name in OWN_LOGITS)
 
 
 def _logits(number: int, step: ResolvedStep) -> int:

@@ -67,7 +67,7 @@ def updates(training_rows: int, step: ResolvedStep, n_gpus: int = 1) -> int:
     """
     training = step.training
     if step.finetuning.stage == "ppo":
-        return buffers.n_updates(step, training_rows)
+        return buffers.n_updates(step, training_rows, n_gpus)
     if training.max_steps > 0:
         return training.max_steps
     batches_of_each = math.ceil(math.ceil(training_rows / training.per_device_train_batch_size) / n_gpus)

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.specs.job import ResolvedStep
-from service.specs.reward_api import why_not_allowed
+from service.specs.reward_api import secret_in, why_not_allowed
 from service.specs.roots import OutsideRoot, inside
+
+NOT_KEPT = "Keys are kept encrypted, and the operator has set no FINEBITS_SECRET_KEY to do it with."
 
 # The files that the worker reads a head from, in that order.
 HEADS = ("value_head.safetensors", "value_head.bin")
 
 
-def why_not(models_root: Path, reward_hosts: tuple[str, ...], step: ResolvedStep) -> Iterator[tuple[str, str]]:
+def why_not(
+    models_root: Path, reward_hosts: tuple[str, ...], step: ResolvedStep, secrets: bool = True
+) -> Iterator[tuple[str, str]]:
     """(argument, sentence). What is not in the models folder is for others to say, or is looked at when it has been fetched."""
     fine = step.finetuning
     if fine.stage != "ppo" or fine.reward_model is None:
@@ -19,6 +23,10 @@ def why_not(models_root: Path, reward_hosts: tuple[str, ...], step: ResolvedStep
     if fine.reward_model_type == "api":
         if why := why_not_allowed(fine.reward_model, reward_hosts):
             yield "finetuning.reward_model", why
+        elif name := secret_in(fine.reward_model):
+            yield "finetuning.reward_model", f"{name!r} would be stored and shown with the URL: give it as reward_api_key."
+        if fine.reward_api_key is not None and not secrets:
+            yield "finetuning.reward_api_key", NOT_KEPT
         return
     adapters = (fine.reward_model_adapters or ()) if fine.reward_model_type == "full" else ()
     name = adapters[-1] if adapters else fine.reward_model

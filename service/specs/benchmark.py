@@ -5,8 +5,9 @@
     val/<subject>_val.csv       questions
     test/<subject>_test.csv     questions, which may be without answers
 
-The csv files are those of MMLU (no line of column names: question, A, B, C, D, answer), C-Eval and CMMLU (with one, in any case,
-and with an id and an explanation or not). The service reads them when a job comes, and the worker when it asks.
+The last three may lie in an archive beside the mapping (service/specs/benchmark_files.py). The csv files are those of MMLU (no
+line of column names: question, A, B, C, D, answer), C-Eval and CMMLU (with one, in any case, and with an id and an explanation
+or not). The service reads them when a job comes, and the worker when it asks.
 """
 
 import csv
@@ -19,26 +20,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-Split = Literal["dev", "validation", "test"]
+from service.specs.benchmark_files import PLACES, BenchmarkError, File, Files, Split, files_of
 
 LETTERS = ("A", "B", "C", "D")
 CATEGORIES = ("STEM", "Social Sciences", "Humanities", "Other")
-
-# Where each split lies, and how its files' names end.
-FILES: dict[Split, tuple[str, str]] = {"dev": ("dev", "_dev"), "validation": ("val", "_val"), "test": ("test", "_test")}
 
 # Columns that files have beside a question's own, and that say nothing of it: of numbers, and of why an answer is right.
 _PASSED_OVER = ("", "id", "explanation")
 _COLUMNS = ("question", *LETTERS, "answer")
 _SUBJECT = re.compile(r"[A-Za-z0-9][\w.-]{0,49}", re.ASCII)
-
-
-class BenchmarkError(ValueError):
-    """A folder that is no benchmark, or a row that is no question; `where` has file, row and column, as far as they are known."""
-
-    def __init__(self, sentence: str, **where: Any):
-        self.where = where
-        super().__init__(sentence)
 
 
 @dataclass(frozen=True)
@@ -64,17 +54,17 @@ class Question:
 class Benchmark:
     """The subjects in the mapping's order, each with a file of the split that is asked."""
 
-    folder: Path
+    files: Files
     subjects: tuple[Subject, ...]
     split: Split
 
     def questions(self, subject: Subject) -> tuple[Question, ...]:
         """Those that are asked, all with answers. Raises BenchmarkError."""
-        return _all_answered(self.folder, subject.key, self.split)
+        return _all_answered(self.files, subject.key, self.split)
 
     def examples(self, subject: Subject) -> tuple[Question, ...]:
         """What may be shown before them. Raises BenchmarkError."""
-        return _all_answered(self.folder, subject.key, "dev")
+        return _all_answered(self.files, subject.key, "dev")
 
 
 def open_benchmark(folder: Path, split: Literal["validation", "test"] | None, with_examples: bool) -> Benchmark:
@@ -83,8 +73,9 @@ def open_benchmark(folder: Path, split: Literal["validation", "test"] | None, wi
     Raises BenchmarkError for the first thing that is wrong; OSError.
     """
     subjects = _mapping(folder)
-    _refuse_unknown_files(folder, subjects)
-    benchmark = Benchmark(folder, subjects, split or _answered_split(folder, subjects))
+    files = files_of(folder)
+    _refuse_strangers(files, subjects)
+    benchmark = Benchmark(files, subjects, split or _answered_split(files, subjects))
     for subject in subjects:
         benchmark.questions(subject)
         if with_examples:
@@ -92,10 +83,9 @@ def open_benchmark(folder: Path, split: Literal["validation", "test"] | None, wi
     return benchmark
 
 
-def read_questions(file: Path, name: str) -> tuple[Question, ...]:
-    """A file's questions, kept while it does not change; errors call it `name`. Raises BenchmarkError, OSError."""
-    stat = file.stat()
-    return _read(file, name, stat.st_mtime_ns, stat.st_size)
+def read_questions(file: File) -> tuple[Question, ...]:
+    """A file's questions, kept while it does not change. Raises BenchmarkError, OSError."""
+    return _read(file, file.version)
 
 
 def _mapping(folder: Path) -> tuple[Subject, ...]:
@@ -124,55 +114,41 @@ def _subject(key: str, told: Any) -> Subject:
     return Subject(key, name, category)
 
 
-def _refuse_unknown_files(folder: Path, subjects: tuple[Subject, ...]) -> None:
-    known = {subject.key for subject in subjects}
-    for split, (place, suffix) in FILES.items():
-        for file in sorted((folder / place).glob("*.csv")):
-            subject = file.stem.removesuffix(suffix)
-            if subject not in known or not file.stem.endswith(suffix):
-                name = f"{place}/{file.name}"
-                sentence = f"{name} is of no subject that mapping.json has: a file of {split} is named <subject>{suffix}.csv."
-                raise BenchmarkError(sentence, file=name)
+def _refuse_strangers(files: Files, subjects: tuple[Subject, ...]) -> None:
+    for split, file in files.strangers({subject.key for subject in subjects}):
+        named = f"a file of {split} is named <subject>{PLACES[split][1]}.csv, or <subject>.csv"
+        raise BenchmarkError(f"{file.name} is of no subject that mapping.json has: {named}.", file=file.name)
 
 
-def _answered_split(folder: Path, subjects: tuple[Subject, ...]) -> Split:
+def _answered_split(files: Files, subjects: tuple[Subject, ...]) -> Split:
     """test, where each subject has such a file and any answer stands in one."""
-    files = [_file(folder, subject.key, "test") for subject in subjects]
-    there = [_is_in(folder, file) for file, _ in files]
-    if not all(there):
-        return "test" if any(there) else "validation"  # of a test that lacks a file, that is what is said
-    return "test" if any(question.answer for file, name in files for question in read_questions(file, name)) else "validation"
+    there = [file for subject in subjects if (file := files.of("test", subject.key)) is not None]
+    if len(there) < len(subjects):
+        return "test" if there else "validation"  # of a test that lacks a file, that is what is said
+    return "test" if any(question.answer for file in there for question in read_questions(file)) else "validation"
 
 
-def _file(folder: Path, subject: str, split: Split) -> tuple[Path, str]:
-    place, suffix = FILES[split]
-    name = f"{place}/{subject}{suffix}.csv"
-    return folder / name, name
-
-
-def _is_in(folder: Path, file: Path) -> bool:
-    """Whether there is such a file, and no link that leads out of the folder."""
-    return file.is_file() and file.resolve().is_relative_to(folder.resolve())
-
-
-def _all_answered(folder: Path, subject: str, split: Split) -> tuple[Question, ...]:
-    file, name = _file(folder, subject, split)
-    if not _is_in(folder, file):
+def _all_answered(files: Files, subject: str, split: Split) -> tuple[Question, ...]:
+    file = files.of(split, subject)
+    if file is None:
+        place, suffix = PLACES[split]
+        name = f"{place}/{subject}{suffix}.csv"
         raise BenchmarkError(f"There is no file {name}, which the subject {subject!r} of mapping.json needs.", file=name)
-    found = read_questions(file, name)
+    found = read_questions(file)
     for question in found:
         if question.answer is None:
-            why = f"{name}, row {question.row} has no answer"
+            why = f"{file.name}, row {question.row} has no answer"
             hint = " (ask for split: validation, if the task's test keeps its answers)" if split == "test" else ""
-            raise BenchmarkError(f"{why}{hint}.", file=name, row=question.row, column="answer")
+            raise BenchmarkError(f"{why}{hint}.", file=file.name, row=question.row, column="answer")
     return found
 
 
 @lru_cache(maxsize=512)
-def _read(file: Path, name: str, mtime_ns: int, size: int) -> tuple[Question, ...]:
+def _read(file: File, version: tuple[int, int]) -> tuple[Question, ...]:
     csv.field_size_limit(sys.maxsize)  # the library's own limit of 128 kB is there for files of strangers
+    name = file.name
     try:
-        found = tuple(_questions(file.read_bytes().decode("utf-8-sig"), name))
+        found = tuple(_questions(file.read().decode("utf-8-sig"), name))
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise BenchmarkError(f"{name} is not UTF-8: line {line} holds a byte that no text has.", file=name, line=line) from None

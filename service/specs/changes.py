@@ -7,8 +7,9 @@ from pydantic_core import PydanticCustomError
 
 from service.specs.base import Group
 from service.specs.job import Label, Name
-from service.specs.read import refusal_of
-from service.specs.refusals import SpecRefused
+from service.specs.read import MISPLACED, refusal_of
+from service.specs.redaction import credentials_in
+from service.specs.refusals import Refusal, SpecRefused
 
 
 class JobChanges(Group):
@@ -32,6 +33,8 @@ class JobChanges(Group):
 
 def read_changes(document: Any) -> JobChanges:
     """Raises SpecRefused with everything that is wrong."""
+    if isinstance(document, dict) and (found := list(credentials_in(document, but=()))):
+        raise SpecRefused(Refusal(place, MISPLACED) for place in found)
     try:
         return JobChanges.model_validate(document)
     except ValidationError as error:

@@ -8,9 +8,10 @@ for every checkpoint that an earlier job's step has kept. What is of an earlier 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from service.specs.job import ResolvedStep
+if TYPE_CHECKING:
+    from service.specs.job import ResolvedStep
 
 _STEP = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 _NAME = re.compile(rf"(?:(?P<job>job-[0-9a-f]{{24}})/|@)(?P<step>{_STEP})(?:/(?P<at>[0-9]{{1,9}}|\*))?")
@@ -44,7 +45,7 @@ def of_earlier(text: str) -> CheckpointName | None:
     return None if name is None or name.at == "*" else name
 
 
-def named_in(step: ResolvedStep) -> Iterator[tuple[str, str, CheckpointName]]:
+def named_in(step: "ResolvedStep") -> Iterator[tuple[str, str, CheckpointName]]:
     """Those of a step that can be read: (the argument, the text, what it says)."""
     for place, text in enumerate(step.measures.checkpoints or ()):
         if (name := CheckpointName.read(text)) is not None:
@@ -53,7 +54,7 @@ def named_in(step: ResolvedStep) -> Iterator[tuple[str, str, CheckpointName]]:
         yield "model.model_name_or_path", step.model.model_name_or_path, exported
 
 
-def exported_by(step: ResolvedStep) -> CheckpointName | None:
+def exported_by(step: "ResolvedStep") -> CheckpointName | None:
     """The checkpoint that a step which exports has as its model. None: a model of the folder, or "@sft" as in any other step."""
     name = CheckpointName.read(step.model.model_name_or_path) if step.do == "export" else None
     return None if name is None or (name.job_id is None and name.at is None) else name

@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator
 
-from service.specs.job import ResolvedStep
+from service.specs.job import ResolvedJob, ResolvedStep
+
+
+def of_job(resolved: ResolvedJob) -> list[str]:
+    """All that one worker must have to do the whole of it, by name."""
+    return sorted({extra for step in resolved.steps for _, extra in needed(step)})
 
 
 def needed(step: ResolvedStep) -> Iterator[tuple[str, str]]:

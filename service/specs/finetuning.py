@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from service.specs.base import CommaList, Group
 
@@ -77,13 +77,17 @@ class RLHFArguments(Group):
     ppo_score_norm: bool = Field(default=False, description="Use score normalization in PPO training.")
     ppo_target: float = Field(default=6.0, gt=0, description="Target KL value for adaptive KL control in PPO training.")
     ppo_whiten_rewards: bool = Field(default=False, description="Whiten the rewards before compute advantages in PPO training.")
-    ref_model: str | None = Field(default=None, description="Path to the reference model used for the PPO or DPO training.")
+    ref_model: str | None = Field(
+        default=None, min_length=1, description="Path to the reference model used for the PPO or DPO training."
+    )
     ref_model_adapters: CommaList | None = Field(default=None, description="Path to the adapters of the reference model.")
     ref_model_quantization_bit: Literal[4, 8] | None = Field(
         default=None,
         description="The number of bits to quantize the reference model.",
     )
-    reward_model: str | None = Field(default=None, description="Path to the reward model used for the PPO training.")
+    reward_model: str | None = Field(
+        default=None, min_length=1, description="Path to the reward model used for the PPO training."
+    )
     reward_model_adapters: CommaList | None = Field(default=None, description="Path to the adapters of the reward model.")
     reward_model_quantization_bit: Literal[4, 8] | None = Field(
         default=None,
@@ -92,6 +96,11 @@ class RLHFArguments(Group):
     reward_model_type: Literal["lora", "full", "api"] = Field(
         default="lora",
         description="The type of the reward model in PPO training. Lora model only supports lora training.",
+    )
+    reward_api_key: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="What the reward API is asked with, as `Authorization: Bearer <key>`; kept encrypted, and never shown again.",
     )
 
 

@@ -56,6 +56,7 @@ _EXPORTS_A_MODEL = works_if("the step exports a whole model")
 _PPO = works_if("stage is ppo")
 _OF_ROWS = works_if("stage is not ppo")
 _OF_WHOLE_REWARDS = works_if("stage is ppo and reward_model_type is full")
+_OF_REWARD_APIS = works_if("stage is ppo and reward_model_type is api")
 _SAMPLED = works_if("a measure taken on generations is named")
 _WRITTEN = works_if("the step writes: predict, generate, the stage ppo, or a measure taken on generations")
 _DRAWN = works_if("do_sample is on, and the step writes: predict, generate, the stage ppo, or a measure taken on generations")
@@ -155,6 +156,7 @@ LEDGER: dict[str, Fate] = {
     "finetuning.reward_model_adapters": _OF_WHOLE_REWARDS,
     "finetuning.reward_model_quantization_bit": _OF_WHOLE_REWARDS,
     "finetuning.reward_model_type": _PPO,
+    "finetuning.reward_api_key": _OF_REWARD_APIS,
     "generating.do_sample": _WRITTEN,
     "generating.temperature": _DRAWN,
     "generating.top_p": _DRAWN,

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Quota(BaseModel):
     """None: as much as there is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     queued: int | None = Field(default=None, ge=0, lt=2**31, description="Jobs that wait, paused ones among them.")
     running: int | None = Field(default=None, ge=0, lt=2**31, description="Jobs that run.")

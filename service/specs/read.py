@@ -10,7 +10,9 @@ from pydantic_core import ErrorDetails
 from service.specs import flat, ledger, rules
 from service.specs.job import JobSpec, ResolvedJob, resolve, set_by
 from service.specs.ledger import Notice
+from service.specs.redaction import credentials_in
 from service.specs.refusals import Place, Refusal, SpecRefused
+from service.specs.tokens import FIELDS
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class ReadJob:
     notices: tuple[Notice, ...]
 
 
+MISPLACED = "This looks like a key or a token, and would be stored and shown here. Those are for the arguments that are named so."
+
 # A check beyond the document, such as whether the model is there. Its places are those of the nested form (`place_of`).
 Check = Callable[[JobSpec, ResolvedJob], Iterable[Refusal]]
 
@@ -31,6 +35,7 @@ def read_job(document: Any, also: Check = lambda spec, resolved: ()) -> ReadJob:
     if not isinstance(document, dict):
         raise SpecRefused([Refusal((), f"A job is an object with keys such as model and data, not {_kind(document)}.")])
     found = [Refusal(place, "Text may not hold a null byte.") for place in _null_bytes(document)]
+    found += [Refusal(place, MISPLACED) for place in credentials_in(document, but=FIELDS)]
     try:
         read = _read_flat(document, also) if flat.is_flat(document) else _read_nested(document, also)
     except SpecRefused as refused:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -28,6 +28,16 @@ def why_not_allowed(url: str, hosts: Iterable[str]) -> str | None:
         return None
     there_are = f"there are {', '.join(allowed)}" if allowed else "it lists none"
     return f"The reward API's host {named}:{port} is not among the operator's FINEBITS_REWARD_HOSTS; {there_are}."
+
+
+# Names under which a query has what nobody else should read.
+_NAMES_OF_SECRETS = re.compile(r"key|token|secret|passw|pwd|sig|auth|cred", re.IGNORECASE)
+
+
+def secret_in(url: str) -> str | None:
+    """The name of the first parameter of the query that looks like a credential, which would be stored and shown with the URL."""
+    names = (name for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True))
+    return next((name for name in names if _NAMES_OF_SECRETS.search(name)), None)
 
 
 def _host_and_port(url: str) -> tuple[str, int, bool] | None:

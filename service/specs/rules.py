@@ -738,6 +738,9 @@ CONDITIONS: dict[str, Callable[[ResolvedStep], bool]] = {
     "stage is ppo and reward_model_type is full": lambda step: (
         step.finetuning.stage == "ppo" and step.finetuning.reward_model_type == "full"
     ),
+    "stage is ppo and reward_model_type is api": lambda step: (
+        step.finetuning.stage == "ppo" and step.finetuning.reward_model_type == "api"
+    ),
     "max_new_tokens is 0, and the step predicts, generates or is of the stage ppo": lambda step: (
         step.generating.max_new_tokens <= 0 and (step.do in ("predict", "generate") or step.finetuning.stage == "ppo")
     ),
@@ -803,10 +806,8 @@ def several_gpus_train(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
     """They hold the rows of an update between them; what else a job does takes one."""
     if (spec.resources.gpus or 0) <= 1:
         return
-    place = ("resources", "gpus")
-    if any(step.finetuning.stage == "ppo" and step.do == "train" for step in job.steps):
-        yield Refusal(place, "The stage ppo takes one GPU: post its step as a job of its own, and the others with several.")
     if not any(step.do == "train" for step in job.steps):
+        place = ("resources", "gpus")
         yield Refusal(place, "Several GPUs have no effect here: no step trains, and to measure or to look at data takes one.")
 
 

@@ -1,8 +1,9 @@
 """What may be asked of a webhook: where it goes, and of what it tells."""
 
 import ipaddress
+import re
 from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from service.specs.base import Group
 from service.specs.read import refusal_of
 from service.specs.refusals import SpecRefused
+from service.specs.tokens import HIDDEN
 
 # The first three are OpenAI's, so that its client reads them.
 Event = Literal[
@@ -64,6 +66,21 @@ class WebhookChanges(Group):
         if not self.model_fields_set:
             raise PydanticCustomError("nothing", "Give url, events, description or enabled")
         return self
+
+
+_LIKE_A_CREDENTIAL = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[^/]{20,}")
+
+
+def shown(url: str) -> str:
+    """What may be seen of a URL: receivers put their credentials into its query, or into its path as a long word with digits."""
+    parts = urlsplit(url)
+    path = "/".join(HIDDEN if _LIKE_A_CREDENTIAL.fullmatch(word) else word for word in parts.path.split("/"))
+    query = "&".join(f"{name}={HIDDEN}" if is_set else HIDDEN for name, is_set, _ in _pairs(parts.query))
+    return urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+
+
+def _pairs(query: str) -> list[tuple[str, str, str]]:
+    return [pair.partition("=") for pair in query.split("&") if pair]
 
 
 AnyBody = TypeVar("AnyBody", bound=Group)

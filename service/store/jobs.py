@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from service.specs import extras
 from service.specs.job import ResolvedJob
 from service.specs.quota import UNLIMITED, Quota
 from service.specs.read import ReadJob
@@ -127,6 +128,7 @@ def _row(new: New) -> dict[str, Any]:
         "artifacts_ttl_seconds": resources.artifacts_ttl_seconds or new.artifacts_ttl_seconds,
         **need_of(resources, new.least_gpu_bytes).columns,
         "spec_version": SPEC_VERSION,
+        "extras": ",".join(extras.of_job(new.read.resolved)),
         "attempt": 0,
         "lost": 0,
         "retries": 0,
@@ -195,29 +197,33 @@ def listing(
     after: str | None = None,
     state: State | None = None,
     labels: dict[str, str] | None = None,
+    name: str | None = None,
 ) -> tuple[list[Listed], bool]:
-    """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive.
+    """A page of jobs, newest first, behind the job `after`; and whether there are more. Stable while jobs arrive. `name` is a
+    part of theirs: no index has it, so where few match, many are looked at.
 
     A text that is written for a reader is a job, too, for as long as he reads, and is not among them.
     """
-    if not labels and state is None and after is None:
+    if not labels and state is None and after is None and not name:
         newest, whose = (_NEWEST_OF_ALL, {}) if owner == EVERYBODY else (_NEWEST, {"owner": owner})
         found = session.execute(newest, {"most": limit + 1, **whose}).all()
     else:
-        found = session.execute(_listing(session, owner, after, state, labels or {}).limit(limit + 1)).all()
+        found = session.execute(_listing(session, owner, after, state, labels or {}, name).limit(limit + 1)).all()
     return [Listed(*row) for row in found[:limit]], len(found) > limit
 
 
 def _listing(
-    session: Session | Connection, owner: str, after: str | None, state: State | None, labels: dict[str, str]
+    session: Session | Connection, owner: str, after: str | None, state: State | None, labels: dict[str, str], name: str | None
 ) -> Select[str, int]:
     asked = [*labels.items()]
     wanted, order = _listed_by(owner, *asked[:1])
     wanted = wanted.where(_IS_LISTED)
-    for name, value in asked[1:]:
-        wanted = wanted.where(has_label(name, value))
+    for key, value in asked[1:]:
+        wanted = wanted.where(has_label(key, value))
     if state is not None:
         wanted = wanted.where(Job.state == state)
+    if name:
+        wanted = wanted.where(Job.name.icontains(name, autoescape=True))
     if after is not None:
         place = session.execute(select(Job.created_at, Job.id).where(Job.id == after, belongs(Job.owner, owner))).one_or_none()
         if place is None:

@@ -63,7 +63,11 @@ def find(session: Session, given: str) -> Known | None:
     found = session.execute(select(ApiKey, now()).where(ApiKey.id == f"key-{matched[1]}")).one_or_none()
     if found is None or not secrets.compare_digest(_sha256(given), found[0].sha256):
         return None
-    row, at = found
+    return known(*found)
+
+
+def known(row: ApiKey, at: float) -> Known:
+    """What a key is good for at a time of the database's."""
     return Known(row.id, row.owner, frozenset(map(Scope, row.scopes)), _why_not(row, at))
 
 

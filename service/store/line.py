@@ -22,7 +22,7 @@ from service.store.tables import Job
 QUEUED: ColumnElement[str] = literal_column("'queued'")
 RUNNING: ColumnElement[str] = literal_column("'running'")
 
-_KIND = ("priority", "owner", "gpus", "gpu_permille", "gpu_gb", "spec_version")
+_KIND = ("priority", "owner", "gpus", "gpu_permille", "gpu_gb", "spec_version", "extras")
 _COLUMNS = ("id", "queue", *_KIND, "created_at")
 
 
@@ -35,9 +35,15 @@ class Waiting:
     priority: int
     owner: str
     spec_version: int
+    extras: str
     need: Need
     created_at: float
     running: int
+
+    @property
+    def needed_extras(self) -> set[str]:
+        """What its worker must have installed beside what every worker has."""
+        return set(self.extras.split(",")) - {""}
 
     @property
     def rank(self) -> tuple[int, int, float, str]:
@@ -83,7 +89,9 @@ def is_ready(job: Any) -> ColumnElement[bool]:
 
 def _waiting(row: Any, running: Counter[str]) -> Waiting:
     need = Need(row.gpus, row.gpu_permille, row.gpu_gb)
-    return Waiting(row.id, row.queue, row.priority, row.owner, row.spec_version, need, row.created_at, running[row.owner])
+    return Waiting(
+        row.id, row.queue, row.priority, row.owner, row.spec_version, row.extras, need, row.created_at, running[row.owner]
+    )
 
 
 @cache

@@ -11,12 +11,14 @@ from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from service.store import counters
-from service.store.clock import now
+from service.store.clock import moment, now
 from service.store.counters import Counts
 from service.store.line import QUEUED, RUNNING
 from service.store.states import State
 from service.store.tables import Job, Slot, WebhookDelivery, Worker
 from service.store.workers import statuses
+
+LATELY_SECONDS = 3600.0
 
 # What holds of every job in a state, in the words of the index that holds that state alone; and of which SQLite sees at once that
 # it need not look at all jobs.
@@ -34,6 +36,14 @@ class Live(NamedTuple):
     queue: str
     n: int
     oldest_seconds: float  # since the oldest of them came
+
+
+class Ended(NamedTuple):
+    """Jobs that ended within the last hour."""
+
+    state: str
+    reason: str | None
+    n: int
 
 
 class Running(NamedTuple):
@@ -72,6 +82,13 @@ def overview(session: Session) -> Overview:
         webhooks_waiting=n_waiting,
         webhooks_oldest_seconds=0.0 if oldest is None else max(0.0, at - oldest),
     )
+
+
+def ended_lately(session: Session) -> list[Ended]:
+    """How the jobs of the last hour ended, without those that were forgotten since."""
+    lately = Job.finished_at > moment() - LATELY_SECONDS
+    counted = select(Job.state, Job.reason, func.count()).where(lately).group_by(Job.state, Job.reason)
+    return [Ended(*row) for row in session.execute(counted)]
 
 
 def _live(session: Session, at: float) -> list[Live]:

@@ -12,7 +12,7 @@ from sqlalchemy import Select, bindparam, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from service.specs.quota import UNLIMITED, Quota
-from service.store import forecast, line, quotas, slots, workers
+from service.store import forecast, line, quotas, scheduling, slots, workers
 from service.store.clock import now
 from service.store.line import Waiting
 from service.store.tables import Job, Slot, Worker
@@ -59,7 +59,8 @@ def _before(session: Session, kind: Waiting, waiting: Waiting, most: int) -> int
         return 0
     by_age = (kind.priority, kind.running) == (waiting.priority, waiting.running)
     need = {"gpus": kind.need.gpus, "gpu_permille": kind.need.permille, "gpu_gb": kind.need.gb}
-    alike = {"queue": kind.queue, "priority": kind.priority, "owner": kind.owner, "spec_version": kind.spec_version, **need}
+    written = {"spec_version": kind.spec_version, "extras": kind.extras}
+    alike = {"queue": kind.queue, "priority": kind.priority, "owner": kind.owner, **need, **written}
     until = {"until": waiting.created_at} if by_age else {}
     return session.scalar(_alike(by_age), {**alike, **until, "itself": waiting.id, "most": most}) or 0
 
@@ -67,7 +68,7 @@ def _before(session: Session, kind: Waiting, waiting: Waiting, most: int) -> int
 @cache
 def _alike(by_age: bool) -> Select[Any]:
     """Counts the ready jobs of a kind up to :most, without :itself; `by_age` only those that the line has before it."""
-    names = ("queue", "priority", "owner", "gpus", "gpu_permille", "gpu_gb", "spec_version")
+    names = ("queue", "priority", "owner", "gpus", "gpu_permille", "gpu_gb", "spec_version", "extras")
     alike: Select[Any] = select(literal_column("1")).where(
         line.is_ready(Job), *(getattr(Job, name) == bindparam(name) for name in names), Job.id != bindparam("itself")
     )
@@ -79,7 +80,7 @@ def _alike(by_age: bool) -> Select[Any]:
 
 def _start(session: Session, waiting: Waiting, before: int) -> tuple[float | None, str | None]:
     """When enough slots will be free for it, each job before it taking the first; and why that is not known."""
-    there = [worker for worker in workers.live(session) if not worker.draining and waiting.queue in worker.queues]
+    there = [worker for worker in workers.live(session) if not worker.draining and scheduling.is_meant(worker, waiting)]
     own = slots.of_workers(session, [worker.name for worker in there])
     could = [worker for worker in there if waiting.need.could_ever(own[worker.name], worker.sharing)]
     if not could:

@@ -1,5 +1,6 @@
 """What the workers of a queue have reported: whether a job could ever begin on one of them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
@@ -38,6 +39,10 @@ class Room:
     def without(self, extra: str) -> list[str]:
         """The workers that are known not to have it, by name."""
         return sorted(name for name, installed in self.extras.items() if extra not in installed)
+
+    def could_have(self, extras: Collection[str]) -> bool:
+        """Whether one worker may have them all: what one has that did not say is not known."""
+        return any(set(extras) <= self.extras.get(name, set(extras)) for name in self.gpus)
 
     def told(self) -> str:
         """ "are host-a with 2 GPUs and host-b with none" """

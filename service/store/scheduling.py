@@ -56,7 +56,7 @@ def claim(session: Session, me: Identity, lease_seconds: float, job_id: str, def
     worker = _registered(session, me, lock=True)  # one claim at a time for each worker: what is free stays so
     own = slots.of_worker(session, worker.name)
     waiting = line.one(session, job_id)
-    if worker.draining or waiting is None or waiting.spec_version not in worker.spec_versions:
+    if worker.draining or waiting is None or not is_meant(worker, waiting):
         return None
     places = _places(worker, own, waiting, _reserved(session, worker))
     if places is None or _is_over_quota(session, worker, own, waiting, default):
@@ -113,6 +113,23 @@ def tell_unreadable(session: Session, queues: Sequence[str]) -> None:
         )
 
 
+def tell_lacking_extras(session: Session, queues: Sequence[str]) -> None:
+    """Says of jobs that need what no worker of their queue has installed that they wait for one that has."""
+    live = workers.live(session)
+    for waiting in line.heads(session, queues):
+        there = [worker for worker in live if waiting.queue in worker.queues and waiting.extras]
+        if not there or any(_has_extras(worker, waiting) for worker in there):
+            continue
+        installed = ", ".join(f"{worker.name} ({', '.join(worker.extras or ()) or 'none'})" for worker in there)
+        leases.hold(
+            session,
+            waiting.id,
+            there[0].name,
+            f"Held: it needs the extra {' and '.join(sorted(waiting.needed_extras))}, and the workers of queue {waiting.queue} "
+            f"have {installed}. It begins when there is one that has it.",
+        )
+
+
 def tell_over_quota(session: Session, queues: Sequence[str], default: Quota = UNLIMITED) -> None:
     """Says of jobs that their owner's quota holds them, and which."""
     live = [worker for worker in workers.live(session) if not worker.draining]
@@ -123,8 +140,19 @@ def tell_over_quota(session: Session, queues: Sequence[str], default: Quota = UN
             leases.hold(session, waiting.id, could.name, why)
 
 
+def is_meant(worker: Worker, waiting: Waiting) -> bool:
+    """Whether the job may go to that worker, whatever its slots are: it is of its queues, can be read there, and done."""
+    is_read = waiting.queue in worker.queues and waiting.spec_version in worker.spec_versions
+    return is_read and _has_extras(worker, waiting)
+
+
+def _has_extras(worker: Worker, waiting: Waiting) -> bool:
+    """A worker that has not said what it has is taken to have nothing."""
+    return waiting.needed_extras <= set(worker.extras or ())
+
+
 def _could_begin(worker: Worker, own: Sequence[Slot], waiting: Waiting) -> bool:
-    return waiting.queue in worker.queues and waiting.need.could_ever(own, worker.sharing)
+    return is_meant(worker, waiting) and waiting.need.could_ever(own, worker.sharing)
 
 
 def _is_over_quota(session: Session, worker: Worker, own: Sequence[Slot], waiting: Waiting, default: Quota) -> bool:
@@ -163,12 +191,12 @@ def _reserved(session: Session, worker: Worker) -> Waiting | None:
 
 
 def _candidates(session: Session, worker: Worker, reserved: Waiting | None, skip: Collection[str]) -> list[Waiting]:
-    """Those that it can read, the first in line first; among equals in priority the one that it is reserved for."""
+    """Those that are meant for it, the first in line first; among equals in priority the one that it is reserved for."""
     found = {waiting.id: waiting for waiting in line.heads(session, worker.queues, skip)}
     if reserved is not None and reserved.id not in skip:
         found[reserved.id] = reserved
-    readable = [waiting for waiting in found.values() if waiting.spec_version in worker.spec_versions]
-    return sorted(readable, key=lambda waiting: (-waiting.priority, waiting != reserved, waiting.rank))
+    meant = [waiting for waiting in found.values() if is_meant(worker, waiting)]
+    return sorted(meant, key=lambda waiting: (-waiting.priority, waiting != reserved, waiting.rank))
 
 
 def _places(worker: Worker, own: Sequence[Slot], waiting: Waiting, reserved: Waiting | None) -> list[Slot] | None:
@@ -192,8 +220,7 @@ def _passed_over(session: Session, queues: Sequence[str], after_seconds: float) 
 
 
 def _could_ever(worker: Worker, own: Sequence[Slot], waiting: Waiting) -> bool:
-    is_meant = waiting.queue in worker.queues and waiting.spec_version in worker.spec_versions
-    return is_meant and waiting.need.gpus_of(own) > 0 and waiting.need.could_ever(own, worker.sharing)
+    return is_meant(worker, waiting) and waiting.need.gpus_of(own) > 0 and waiting.need.could_ever(own, worker.sharing)
 
 
 def _wait(worker: Worker, own: Sequence[Slot], need: Need, free_at: forecast.FreeAt) -> tuple[float, int, str]:

@@ -51,6 +51,11 @@ def head() -> str | None:
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 
+def is_known(revision: str) -> bool:
+    """Whether there is such a migration here; one of a later version is not."""
+    return revision in {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
+
+
 def is_current(database: Database) -> bool:
     return revision(database) == head()
 

@@ -93,6 +93,7 @@ def _postgresql(url: str, pool_size: int) -> Engine:
     engine = create_engine(
         url,
         pool_size=pool_size,
+        hide_parameters=True,  # errors go to logs
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={name: value for name, value in _LIVENESS.items() if name not in named},
@@ -133,6 +134,7 @@ def _sqlite(url: str, pool_size: int, read_only: bool = False) -> Engine:
     engine = create_engine(
         url,
         pool_size=pool_size,
+        hide_parameters=True,  # errors go to logs
         max_overflow=30,
         connect_args={"check_same_thread": False},
         json_serializer=_json,

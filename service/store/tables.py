@@ -66,6 +66,7 @@ class Job(Base):
     gpus: Mapped[int] = mapped_column(server_default="-1")  # how many it asks for; -1: one where the worker has one
     gpu_permille: Mapped[int] = mapped_column(server_default="1000")  # of a GPU's memory: sums of thousandths are exact
     gpu_gb: Mapped[int] = mapped_column(server_default="0")  # that it needs of a GPU at the least; 0: not known
+    extras: Mapped[str] = mapped_column(String(120), default="", server_default=text("''"))  # its worker must have them: a,b
 
     attempt: Mapped[int] = mapped_column(default=0)  # the fencing token
     worker: Mapped[str | None]
@@ -116,6 +117,7 @@ class Job(Base):
             "gpu_permille",
             "gpu_gb",
             "spec_version",
+            "extras",
             "created_at",
             "id",
             postgresql_where=text("state = 'queued'"),
@@ -123,6 +125,12 @@ class Job(Base):
         ),
         Index("ix_jobs_running", "owner", postgresql_where=text("state = 'running'"), sqlite_where=text("state = 'running'")),
         Index("ix_jobs_state", "owner", "state", "created_at", "id"),
+        Index(
+            "ix_jobs_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
         Index(
             "ix_jobs_bells",
             "bell_rung_at",
@@ -554,13 +562,17 @@ class IdempotencyKey(Base):
 
 
 class Webhook(Base):
-    """Where an owner's events are posted to. The secrets are encrypted; the one before is valid for a while after a rotation."""
+    """Where an owner's events are posted to. The secrets are encrypted; the one before is valid for a while after a rotation.
+
+    A URL may hold a credential of the receiver's, so that whole it is encrypted, too.
+    """
 
     __tablename__ = "webhooks"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     owner: Mapped[str]
-    url: Mapped[str]
+    url: Mapped[str]  # as it is shown
+    sealed_url: Mapped[str | None]  # None of one that was made before there was this column: `url` is the whole then
     events: Mapped[list[Any]]
     description: Mapped[str | None]
     sealed: Mapped[str]
@@ -617,6 +629,20 @@ class ApiKey(Base):
     revoked_at: Mapped[float | None]
 
     __table_args__ = (Index("ix_api_keys_owner", "owner", "created_at", "id"),)
+
+
+class BrowserSession(Base):
+    """A browser that was signed in with a key. What its cookie says is random; kept is the SHA-256 of that."""
+
+    __tablename__ = "sessions"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str | None] = mapped_column(String(40), ForeignKey("api_keys.id"))  # null: the operator's own
+    proof: Mapped[str | None] = mapped_column(String(64))  # that it was the operator's: an HMAC, which another key does not give
+    created_at: Mapped[float]
+    expires_at: Mapped[float]
+
+    __table_args__ = (Index("ix_sessions_expires_at", "expires_at"),)
 
 
 class AuditEntry(Base):

@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.specs.refusals import Refusal, SpecRefused
-from service.specs.webhooks import Event, WebhookChanges, WebhookSpec
+from service.specs.webhooks import Event, WebhookChanges, WebhookSpec, shown
 from service.store.clock import now
 from service.store.errors import NotFound, WebhookDisabled
 from service.store.ids import new_id
@@ -63,8 +63,9 @@ def create(session: Session, owner: str, spec: WebhookSpec, key: SecretStr) -> t
     if n_own >= MOST_OF_AN_OWNER:
         raise SpecRefused([Refusal((), f"There are {n_own} webhooks already, and {MOST_OF_AN_OWNER} at the most; delete one.")])
     secret = _new_secret()
-    row = {"url": spec.url, "events": list(spec.events), "description": spec.description, "sealed": seal(secret, key)}
-    made = insert(Webhook).values(id=new_id("webhook"), owner=owner, created_at=now(), **row)
+    row = {"events": list(spec.events), "description": spec.description, "sealed": seal(secret, key)}
+    where = {"url": shown(spec.url), "sealed_url": seal(spec.url, key)}
+    made = insert(Webhook).values(id=new_id("webhook"), owner=owner, created_at=now(), **row, **where)
     return session.execute(made.returning(Webhook)).scalar_one(), secret
 
 
@@ -81,10 +82,12 @@ def of_owner(session: Session, owner: str) -> Sequence[Webhook]:
     return session.scalars(select(Webhook).where(Webhook.owner == owner).order_by(Webhook.created_at, Webhook.id)).all()
 
 
-def change(session: Session, owner: str, webhook_id: str, changes: WebhookChanges) -> Webhook:
+def change(session: Session, owner: str, webhook_id: str, changes: WebhookChanges, key: SecretStr) -> Webhook:
     """Raises NotFound."""
     get(session, owner, webhook_id)
     values: dict[str, Any] = changes.model_dump(include=changes.model_fields_set - {"enabled"})
+    if changes.url is not None:
+        values |= {"url": shown(changes.url), "sealed_url": seal(changes.url, key)}
     if values:
         session.execute(update(Webhook).where(Webhook.id == webhook_id).values(**values))
     if changes.enabled is False:
@@ -121,6 +124,11 @@ def delete(session: Session, owner: str, webhook_id: str) -> None:
     webhook = get(session, owner, webhook_id)
     session.execute(sql_delete(Webhook).where(Webhook.id == webhook_id).execution_options(synchronize_session=False))
     session.expunge(webhook)
+
+
+def url_of(webhook: Webhook, key: SecretStr) -> str | None:
+    """Where it leads, whole; None where the key does not open that."""
+    return webhook.url if webhook.sealed_url is None else opened(webhook.sealed_url, key)
 
 
 def secrets_of(webhook: Webhook, key: SecretStr, at: float) -> list[str] | None:

@@ -13,6 +13,25 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # IPv6 addresses that a gateway turns into the IPv4 address in their last 32 bits (RFC 6052, RFC 8215).
 _TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
 
+# Not globally reachable by IANA's registries of special addresses, and taken for public by one or another version of `ipaddress`.
+# In 192.0.0.0/24 a cloud's metadata have an address.
+_SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "240.0.0.0/4",
+            "100::/64",
+            "2001::/23",
+            "2001:db8::/32",
+            "3fff::/20",
+            "5f00::/16",
+            "fec0::/10",
+        ),
+    )
+)
+
 
 def networks_of(setting: str) -> tuple[Network, ...]:
     """As the operator writes them: 10.0.0.0/8, with commas between several. Raises ValueError."""
@@ -25,9 +44,13 @@ def why_not(text: str, allowed: Sequence[Network]) -> str | None:
     reached = [address, *_within(address)]
     if any(one in network for one in reached for network in allowed):
         return None
-    if all(one.is_global and not one.is_multicast for one in reached):
+    if all(map(_is_public, reached)):
         return None
     return f"{address} is not a public address, and FINEBITS_WEBHOOK_NETWORKS does not list it."
+
+
+def _is_public(address: Address) -> bool:
+    return address.is_global and not address.is_multicast and not any(address in network for network in _SPECIAL)
 
 
 def _within(address: Address) -> list[Address]:

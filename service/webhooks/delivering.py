@@ -94,11 +94,11 @@ class Deliverer:
                 self._changed.notify_all()
 
     def _sent(self, due: Due) -> Went:
-        signing = webhooks.secrets_of(due.webhook, self._key, due.at)
-        if signing is None:
+        url, signing = webhooks.url_of(due.webhook, self._key), webhooks.secrets_of(due.webhook, self._key, due.at)
+        if url is None or signing is None:
             return Went(None, "The webhook's secret was kept with another FINEBITS_SECRET_KEY than the service has now.", 0.0)
         body = body_of(due.id, due.event, due.created_at, due.data)
-        return self._post(due.webhook.url, headers_of(due.id, due.at, body, signing), body)
+        return self._post(url, headers_of(due.id, due.at, body, signing), body)
 
     def _forget_now_and_then(self) -> None:
         if monotonic() - self._forgot_at < FORGET_SECONDS:

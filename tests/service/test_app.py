@@ -79,6 +79,19 @@ def test_every_operation_declares_its_errors_as_problems(document):
         assert operation["operationId"] in ("livez", "readyz") or "401" in errors
 
 
+def test_whatever_is_kept_back_by_a_key_may_be_refused_for_coming_too_often(document):
+    assert {one["operationId"] for one in operations(document) if "429" not in one["responses"]} == {"livez", "readyz"}
+
+
+def test_every_stream_is_declared_as_events(document):
+    contents = [answer.get("content", {}) for one in operations(document) for answer in one["responses"].values()]
+    streams = [content["text/event-stream"] for content in contents if "text/event-stream" in content]
+    assert len(streams) == 3
+    for stream in streams:
+        assert set(stream) == {"itemSchema"}
+        assert set(stream["itemSchema"]["properties"]) == {"data", "event", "id", "retry"}
+
+
 def test_the_body_of_a_job_is_declared_nested_and_flat(document):
     content = document["paths"]["/jobs"]["post"]["requestBody"]["content"]
     assert set(content) == {"application/json", "application/yaml"}

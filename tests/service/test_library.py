@@ -650,6 +650,7 @@ def test_updates_of_ppo_are_buffers_that_reach_over_the_ends_of_epochs(roots, ep
     ppo = {"stage": "ppo", "reward_model": "tiny", "reward_model_type": "full", "ppo_buffer_size": 4}
     [step] = resolve(read_job(a_job(training=training, finetuning=ppo)).spec).steps
     assert plan.updates(10, step) == updates
+    assert plan.updates(20, step, n_gpus=2) == updates, "buffers are of all GPUs"
 
 
 def test_updates_of_ppo_are_not_known_where_a_tokenizer_must_find_room(roots):

@@ -85,3 +85,15 @@ def test_what_trains_is_counted_with_the_head(roots, stage, more):
         return plan.plan(roots, read.resolved)[0].trainable_parameters
 
     assert trains(stage) == trains("sft") + more
+
+
+def test_a_key_for_an_api_is_refused_where_it_cannot_be_kept_and_in_a_url(roots):
+    api = {"reward_model_type": "api", "reward_model": "https://rewards.example/score"}
+    kept = replace(roots, reward_hosts=("rewards.example",), secrets=True)
+    assert refusals_of(kept, **api, reward_api_key="rk-1") == []
+    [(pointer, sentence)] = refusals_of(replace(kept, secrets=False), **api, reward_api_key="rk-1")
+    assert (pointer, "FINEBITS_SECRET_KEY" in sentence) == ("/finetuning/reward_api_key", True)
+    for name in ("key", "api-key", "access_token", "X-Amz-Signature"):
+        [(pointer, sentence)] = refusals_of(kept, **(api | {"reward_model": f"https://rewards.example/score?v=2&{name}=rk-1"}))
+        assert (pointer, "reward_api_key" in sentence, "rk-1" in sentence) == ("/finetuning/reward_model", True, False)
+    assert refusals_of(kept, **(api | {"reward_model": "https://rewards.example/score?version=2"})) == []

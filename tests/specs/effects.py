@@ -109,6 +109,7 @@ EFFECTS: dict[str, str] = {
     "finetuning.reward_model": f"{_SCORERS}::test_a_whole_reward_model_scores_as_it_was_trained",
     "finetuning.reward_model_adapters": f"{_REWARDED}::test_each_type_of_reward_model_scores_what_ppo_writes",
     "finetuning.reward_model_quantization_bit": f"{_SCORERS}::test_a_whole_reward_model_may_be_quantized",
+    "finetuning.reward_api_key": f"{_REWARDED}::test_an_api_is_asked_with_the_step_s_own_key_which_is_in_no_file",
     "finetuning.reward_model_type": f"{_REWARDED}::test_each_type_of_reward_model_scores_what_ppo_writes",
     "finetuning.dpo_beta": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",
     "finetuning.dpo_loss": f"{_PREFERENCE}::test_before_anything_is_learned_a_loss_has_its_closed_form",

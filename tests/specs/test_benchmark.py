@@ -1,13 +1,21 @@
 """Benchmarks as they lie in folders: what is read of them, and what is said of one that cannot be used."""
 
 import csv
+import io
 import json
+import shutil
+import stat
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from service.specs.benchmark import BenchmarkError, Question, open_benchmark
+from service.specs import benchmark_files
+from service.specs.benchmark import Question, open_benchmark
+from service.specs.benchmark_files import BenchmarkError
 
 HEAD = ["question", "A", "B", "C", "D", "answer"]
 ROW = ["2 + 2?", "3", "4", "5", "6", "B"]
@@ -183,3 +191,152 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path_factory
     file.unlink()
     file.symlink_to(elsewhere)
     assert refused(folder).where == {"file": "test/sums_test.csv"}
+
+
+# -- in archives ---------------------------------------------------------------------------------------------------------
+
+ARCHIVES = {"mmlu": ("data/", True), "ceval": ("", True), "cmmlu": ("", False), "in a folder of its own": ("task/data/", True)}
+
+
+def as_csv(*rows: list[str]) -> bytes:
+    stream = io.StringIO()
+    csv.writer(stream).writerows(rows)
+    return stream.getvalue().encode()
+
+
+def archived(
+    folder: Path, above: str = "data/", with_suffix: bool = True, more: Mapping[Any, bytes] = MappingProxyType({})
+) -> Path:
+    """The task with its files in an archive, as hubs have it."""
+    with zipfile.ZipFile(folder / f"{folder.name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for place, suffix in PLACES.values():
+            for file in sorted((folder / place).glob("*.csv")):
+                stem = file.stem if with_suffix else file.stem.removesuffix(suffix)
+                archive.writestr(f"{above}{place}/{stem}.csv", file.read_bytes())
+            shutil.rmtree(folder / place)
+        for name, content in more.items():
+            archive.writestr(name, content)
+    return folder / f"{folder.name}.zip"
+
+
+@pytest.mark.parametrize("layout", ARCHIVES)
+def test_an_archive_is_read_as_its_folder_would_be(folder: Path, layout: str) -> None:
+    as_folder = opened(folder)
+    expected = [as_folder.questions(subject) + as_folder.examples(subject) for subject in as_folder.subjects]
+    archived(folder, *ARCHIVES[layout], {"README.txt": b"of somebody", "__MACOSX/data/test/._sums_test.csv": b"\0"})
+    benchmark = opened(folder)
+    assert [benchmark.questions(subject) + benchmark.examples(subject) for subject in benchmark.subjects] == expected
+    assert benchmark.split == "test"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["mapping.json", f"{folder.name}.zip"]), "nothing is unpacked"
+
+
+def test_files_of_cmmlu_are_called_by_their_subject_alone(folder: Path) -> None:
+    for place, suffix in PLACES.values():
+        for file in (folder / place).iterdir():
+            file.rename(file.with_name(f"{file.stem.removesuffix(suffix)}.csv"))
+    assert opened(folder).questions(opened(folder).subjects[0])[0].answer == "B"
+
+
+def test_what_is_unpacked_goes_before_its_archive(folder: Path) -> None:
+    with zipfile.ZipFile(folder / f"{folder.name}.zip", "w") as archive:
+        archive.writestr("data/test/sums_test.csv", as_csv(HEAD, [*ROW[:-1], "C"]))
+    assert opened(folder).questions(opened(folder).subjects[0])[0].answer == "B"
+
+
+def test_an_archive_that_changed_is_read_again(folder: Path) -> None:
+    file = archived(folder)
+    assert len(opened(folder).questions(opened(folder).subjects[0])) == 1
+    with zipfile.ZipFile(file, "w") as archive:
+        for subject in ("sums", "tales"):
+            for place, suffix in PLACES.values():
+                archive.writestr(f"{place}/{subject}{suffix}.csv", as_csv(HEAD, ROW, ROW))
+    assert len(opened(folder).questions(opened(folder).subjects[0])) == 2
+
+
+def test_a_bad_row_in_an_archive_is_named_as_one_in_a_folder_is(folder: Path) -> None:
+    write(folder, "tales", "test", [HEAD, ROW, [*ROW[:-1], "E"]])
+    file = archived(folder)
+    assert refused(folder).where == {"file": f"{file.name}/data/test/tales_test.csv", "row": 2, "column": "answer"}
+
+
+def test_an_archive_that_lacks_a_file_or_has_one_of_no_subject_is_refused(folder: Path) -> None:
+    (folder / "test" / "tales_test.csv").unlink()
+    archived(folder)
+    assert "test/tales_test.csv, which the subject 'tales'" in str(refused(folder))
+
+
+A_LINK = zipfile.ZipInfo("data/test/sums_test.csv")
+A_LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("../../test/sums_test.csv", "leads out of it"),
+        ("data/../../test/sums_test.csv", "leads out of it"),
+        ("/etc/test/sums_test.csv", "leads out of it"),
+        ("C:/test/sums_test.csv", "leads out of it"),
+        ("data\\..\\test\\sums_test.csv", "leads out of it"),
+        ("../notes.txt", "leads out of it"),
+        (A_LINK, "which is a link"),
+        ("other/test/sums_test.csv", "several tasks, in data/ and in other/"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_that_would_write_elsewhere_is_not_read(folder: Path, entry: Any, sentence: str) -> None:
+    file = archived(folder, more={entry: as_csv(HEAD, ROW)})
+    error = refused(folder)
+    assert sentence in str(error)
+    assert error.where == {"file": file.name}
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "sentence"),
+    [
+        ("MOST_FILE_BYTES", 10**6, "would be 30 MB, and 1 MB are"),
+        ("MOST_BYTES", 10**6, "would be 30 MB"),
+        ("MOST_FILES", 6, "holds 7 files"),
+    ],
+)
+def test_a_bomb_is_seen_before_any_of_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, sentence: str
+) -> None:
+    archived(folder, more={"data/test/bomb.csv": b"0" * 30_000_000})
+    monkeypatch.setattr(benchmark_files, limit, most)
+    monkeypatch.setattr(benchmark_files, "_member", lambda *what: pytest.fail("it was read"))
+    assert sentence in str(refused(folder))
+
+
+def test_an_entry_is_never_read_beyond_what_it_says_it_holds(folder: Path) -> None:
+    """A bomb may lie of its size."""
+    write(folder, "sums", "test", [HEAD, *[ROW] * 200_000])
+    file = archived(folder)
+    whole = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        entry = archive.getinfo("data/test/sums_test.csv")
+    assert entry.file_size > 2_000_000
+    at = whole.rindex(b"data/test/sums_test.csv") - 46  # its row of the list at the end, where the size stands 24 bytes on
+    whole[at + 24 : at + 28] = (100).to_bytes(4, "little")
+    file.write_bytes(bytes(whole))
+    error = refused(folder, "test")
+    assert "is damaged" in str(error)
+
+
+def test_an_archive_that_is_damaged_is_named(folder: Path) -> None:
+    file = archived(folder)
+    whole = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        at = archive.getinfo("data/test/sums_test.csv").header_offset + 60
+    whole[at : at + 8] = bytes(8)
+    file.write_bytes(bytes(whole))
+    assert refused(folder, "test").where == {"file": f"{file.name}/data/test/sums_test.csv"}
+    file.write_bytes(b"no archive")
+    assert "no zip archive that can be read" in str(refused(folder))
+
+
+def test_a_link_to_an_archive_elsewhere_is_not_followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = archived(folder)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "quiz.zip"
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    assert "There is no file" in str(refused(folder))

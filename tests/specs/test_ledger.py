@@ -64,6 +64,7 @@ WHERE_CONDITIONS_FAIL: dict[str, dict[str, Any]] = {
     "stage is pt or sft and finetuning_type is full": {"finetuning": {"finetuning_type": "lora"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "sft"}},
     "stage is ppo and reward_model_type is full": {"finetuning": _PPO},
+    "stage is ppo and reward_model_type is api": {"finetuning": _PPO},
     "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
         "measures": {"names": "entropy"},
         "generating": {},
@@ -115,6 +116,7 @@ WHERE_CONDITIONS_HOLD: dict[str, dict[str, Any]] = {
     "stage is pt or sft and finetuning_type is full": {"finetuning": {"finetuning_type": "full"}, "training": {}},
     "stage is ppo or dpo": {"finetuning": {"stage": "dpo"}},
     "stage is ppo and reward_model_type is full": {"finetuning": {**_PPO, "reward_model_type": "full"}},
+    "stage is ppo and reward_model_type is api": {"finetuning": {**_PPO, "reward_model_type": "api"}},
     "the step writes: predict, generate, the stage ppo, or a measure taken on generations": {
         "finetuning": _PPO,
         "generating": {},

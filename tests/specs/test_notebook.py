@@ -75,6 +75,7 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
 # Fields that the notebook does not have, by "Group.field": why.
 OWN: dict[str, str] = {
     "DataArguments.overlength": "rows longer than cutoff_len may also be left out, and are counted either way",
+    "RLHFArguments.reward_api_key": "a reward API may ask for a key, which is no part of a URL that is stored and shown",
     "EvaluationArguments.split": "the notebook takes it from the data's arguments, where it means what is trained on",
 }
 

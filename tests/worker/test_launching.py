@@ -9,39 +9,75 @@ import torch
 
 from tests.running import is_alive
 from tests.worker.ranked import Ranked, at_checkpoint
-from tests.worker.stages.attempts import Host, a_job, a_preference_job, a_pretraining_job
+from tests.worker.stages.attempts import Host, a_job, a_ppo_job, a_preference_job, a_pretraining_job, add_judge
 from tests.worker.stages.test_resume import require_equal_series, same, saved_in
 from worker import launching, ranks
 from worker.stages.callbacks import Shares
 
 # Ten rows in batches of two: three updates of two ranks an epoch, and for the third one of them has no rows.
 EIGHT = {"max_steps": 8}
+# Seven rows one by one, four in an update of two ranks: the second of an epoch has three. Eleven in batches of two: it has three,
+# too, in batches of two and one.
+SHORT = {"max_steps": 8, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 1}
+UNEVEN = {"max_steps": 8, "gradient_accumulation_steps": 2}
+OF_PPO = {"max_steps": 4, "gradient_accumulation_steps": 1}
+NORMALISED = {"ppo_score_norm": True, "ppo_whiten_rewards": True}
+SEVEN, ELEVEN = {"val_size": 5}, {"val_size": 1}
 FULL = {"finetuning_type": "full"}
 STAGES = {
     "sft": a_job(training=EIGHT),
     "sft accumulated": a_job(training=EIGHT | {"gradient_accumulation_steps": 2}),
+    "sft short": a_job(training=SHORT, data=SEVEN),
+    "sft uneven": a_job(training=UNEVEN, data=ELEVEN),
+    "sft with padding": a_job(training=EIGHT, data={"ignore_pad_token_for_loss": False} | ELEVEN),
     "sft grouped": a_job(training=EIGHT | {"group_by_length": True}),
     "sft packed": a_job(training=EIGHT, data={"sft_packing": True}),
+    "sft packed short": a_job(training=SHORT, data={"sft_packing": True, "ignore_pad_token_for_loss": False}),
     "sft streamed": a_job(training=EIGHT, data={"streaming": True, "buffer_size": 4}),
+    "pt short": a_pretraining_job(training=SHORT),
+    "pt uneven": a_pretraining_job(training=UNEVEN, data={"val_size": 3}),
+    "pt tied": a_pretraining_job(training=EIGHT, model={"model_name_or_path": "tied"}),
     "pt full": a_pretraining_job(training=EIGHT),
     "pt frozen": a_pretraining_job(training=EIGHT, finetuning={"finetuning_type": "freeze", "num_layer_trainable": 1}),
     "rm": a_preference_job(training=EIGHT, finetuning={"stage": "rm"}),
     "rm full": a_preference_job(training=EIGHT, finetuning={"stage": "rm", **FULL}),
+    "rm short": a_preference_job(training=SHORT, data=SEVEN, finetuning={"stage": "rm"}),
+    "rm uneven": a_preference_job(training=UNEVEN, data=ELEVEN, finetuning={"stage": "rm"}),
     "dpo": a_preference_job(training=EIGHT),
+    "dpo short": a_preference_job(training=SHORT, data=SEVEN, finetuning={"dpo_ftx": 0.5}),
+    "dpo uneven": a_preference_job(training=UNEVEN, data=ELEVEN, finetuning={"dpo_loss": "kto_pair"}),
+    "dpo judged uneven": a_preference_job(
+        training=UNEVEN, finetuning={"dpo_loss": "kto", "dpo_ftx": 0.5}, data={"dataset": "judged"} | ELEVEN
+    ),
+    "ppo": a_ppo_job(training=OF_PPO, finetuning=NORMALISED),
+    "ppo full": a_ppo_job(training=OF_PPO, finetuning=FULL),
+    "ppo streamed": a_ppo_job(training=OF_PPO, data={"streaming": True, "buffer_size": 4}),
     "dpo judged": a_preference_job(training=EIGHT, finetuning={"dpo_loss": "kto"}, data={"dataset": "judged"}),
 }
-IN_EVERY_RUN = ("dpo",)
+IN_EVERY_RUN = ("dpo short", "ppo")
 SHARED = {
     "pt": a_pretraining_job(training=EIGHT | {"fsdp": True}, resources={"gpus": 2}),
     "pt with sgd": a_pretraining_job(training=EIGHT | {"fsdp": True, "optim": "sgd"}, resources={"gpus": 2}),
     "sft": a_job(training=EIGHT | {"fsdp": True, "gradient_accumulation_steps": 2}, resources={"gpus": 2}) | {"finetuning": FULL},
+}
+DROPOUT, WINDOWS = {"lora_rank": 2, "lora_dropout": 0.3}, {"logging_steps": 3}
+KILLED = {
+    "sft": a_job(training=EIGHT | WINDOWS, finetuning=DROPOUT),
+    "full": a_job(training=EIGHT | WINDOWS) | {"finetuning": FULL},
+    "shared": a_job(training=EIGHT | WINDOWS | {"fsdp": True}, resources={"gpus": 2}) | {"finetuning": FULL},
+    "rm": a_preference_job(training=UNEVEN | WINDOWS, data=ELEVEN, finetuning={"stage": "rm", **DROPOUT}),
+    "dpo": a_preference_job(training=UNEVEN | WINDOWS, data=ELEVEN, finetuning=DROPOUT),
+    "ppo": a_ppo_job(training=OF_PPO | WINDOWS, finetuning=NORMALISED | DROPOUT),
 }
 LOST = {"message": "outcome", "outcome": "lost"}
 
 
 @pytest.fixture
 def host(tmp_path, make_llama, tokenizer_folder):
-    return Host(tmp_path, make_llama, tokenizer_folder)
+    made = Host(tmp_path, make_llama, tokenizer_folder)
+    add_judge(made, "judge", make_llama(seed=1))
+    made.add_model("tied", make_llama(tie_word_embeddings=True))
+    return made
 
 
 def accumulated(job, times):
@@ -51,7 +87,7 @@ def accumulated(job, times):
 
 
 def require_equal_curves(one, two):
-    assert list(one.points()) == list(two.points()) == list(range(1, 9))
+    assert list(one.points()) == list(two.points()) == list(range(1, len(one.points()) + 1))
     for update, values in one.points().items():
         for name in values.keys() - {"tokens_per_second", "tokens"}:
             assert two.points()[update][name] == pytest.approx(values[name], abs=1e-4), (update, name)
@@ -70,10 +106,13 @@ def require_equal_measures(one, two):
 )
 def test_two_ranks_train_what_one_process_does_with_the_same_rows_in_each_update(host, tmp_path, stage):
     two = Ranked(host, STAGES[stage]).ended_well()
+    weights_of_two = host.weights(two)
     (host.artifacts / "job-1").rename(tmp_path / "of two")
     one = host.done(accumulated(STAGES[stage], 2))
     require_equal_curves(one, two)
     require_equal_measures(one, two)
+    for name, weight in host.weights(one).items():
+        torch.testing.assert_close(weights_of_two[name], weight, rtol=0, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.long
@@ -88,27 +127,23 @@ def test_ranks_that_share_a_model_train_what_one_process_does(host, tmp_path, st
 
 
 @pytest.mark.long
-def test_three_ranks_do_too(host):
-    three = Ranked(host, STAGES["sft"], n_ranks=3).ended_well()
-    require_equal_curves(host.done(accumulated(STAGES["sft"], 3)), three)
+@pytest.mark.parametrize("stage", ["sft", "dpo short", "rm uneven", "ppo"])
+def test_three_ranks_do_too(host, stage):
+    three = Ranked(host, STAGES[stage], n_ranks=3).ended_well()
+    require_equal_curves(host.done(accumulated(STAGES[stage], 3)), three)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("finetuning", "fsdp"),
-    [({"lora_rank": 2, "lora_dropout": 0.3}, False), (FULL, False), (FULL, True)],
-    ids=["lora", "full", "shared"],
-)
-def test_ranks_that_were_killed_go_on_as_if_nothing_had_happened(host, tmp_path, finetuning, fsdp):
+@pytest.mark.parametrize("stage", KILLED)
+def test_ranks_that_were_killed_go_on_as_if_nothing_had_happened(host, tmp_path, stage):
     """Dropout is drawn by each: the state of every generator is in the checkpoint."""
-    shared = {"fsdp": True} if fsdp else {}
-    job = a_job(training=EIGHT | {"logging_steps": 3} | shared, resources={"gpus": 2}) | {"finetuning": finetuning}
+    job = KILLED[stage]
     whole = Ranked(host, job).ended_well()
     kept = saved_in(host.folder(whole))
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= kept.keys()
     assert not same(kept["rng_state_0.pth"]["cpu"], kept["rng_state_1.pth"]["cpu"])
     (host.artifacts / "job-1").rename(tmp_path / "whole")
-    first = Ranked(host, job).hear(until=at_checkpoint(4))
+    first = Ranked(host, job).hear(until=at_checkpoint(job["training"]["max_steps"] // 4 * 2))
     first.process.kill()
     first.hear()
     second = Ranked(host, job, earlier=[first.attempt]).ended_well()

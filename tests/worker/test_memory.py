@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from bitsandbytes.functional import quantize_4bit
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaForCausalLM
 
 from service.library import memory, models, weights
@@ -20,6 +22,7 @@ from worker.information.vocabulary import statistics
 from worker.models.adapters import prepare
 from worker.models.reward_model import RewardModel
 from worker.models.value_head import ValueHead
+from worker.stages.next_token_loss import CHUNK, next_token_loss
 
 BATCH, LENGTH = 2, 64
 SHAPE = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4, "num_key_value_heads": 2}
@@ -189,6 +192,54 @@ def test_the_logits_come_with_their_log_probabilities_and_gradients(llama: Llama
     logits = BATCH * LENGTH * 300 * FLOAT
     assert logits <= of_loss <= 1.05 * logits  # the log-probabilities, and the labels
     assert known.logits == 3 * logits
+
+
+@pytest.mark.parametrize("case", ["full", "lora"])
+def test_in_fp32_logits_are_made_of_so_many_tokens_at_once(llama: LlamaForCausalLM, tmp_path: Path, case: str) -> None:
+    step = a_step(CASES[case], per_device_train_batch_size=8)
+    model = prepare(llama, step.finetuning, gradient_checkpointing=False)
+    loss = next_token_loss(model, step.training)
+    assert loss is not None
+    ids = torch.randint(0, 300, (8, LENGTH))
+    with Largest(300) as largest:
+        loss(model(input_ids=ids, output_hidden_states=True, logits_to_keep=1), ids).backward()
+    assert largest.bytes == llama.lm_head.weight.nbytes < 8 * (LENGTH - 1) * 300 * FLOAT, "the head's own, and its gradient"
+    head = 300 * SHAPE["hidden_size"] if case == "full" else 0
+    assert estimated(llama, tmp_path, step).logits == FLOAT * (3 * memory.LOSS_TOKENS * 300 + head)
+    assert memory.LOSS_TOKENS == CHUNK
+
+
+class Largest(TorchDispatchMode):
+    """Of the storages of tensors that have this many columns or rows, outside the kernel that makes the loss in parts."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.bytes = 0
+        self._width = width
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and self._width in tensor.shape:
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return made
+
+
+@pytest.mark.parametrize(
+    ("training", "config"),
+    [
+        ({"bf16": True}, {}),
+        ({"label_smoothing_factor": 0.1}, {}),
+        ({"fsdp": True}, {}),
+        ({}, {"final_logit_softcapping": 30.0}),
+    ],
+)
+def test_all_logits_are_made_where_the_loss_is_the_models_own_or_of_half_precision(
+    llama: LlamaForCausalLM, tmp_path: Path, training: dict[str, Any], config: dict[str, Any]
+) -> None:
+    vars(llama.config).update(config)
+    step = a_step(CASES["full"], per_device_train_batch_size=8, **training)
+    assert estimated(llama, tmp_path, step, number=HALF if "bf16" in training else FLOAT).logits >= 3 * FLOAT * 8 * LENGTH * 300
 
 
 def test_a_step_that_measures_holds_a_model_and_its_bases_head_and_nothing_that_trains(

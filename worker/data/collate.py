@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from worker.data.blanks import is_blank
 from worker.data.pairs import KtoExample, PairExample
 from worker.data.tokenize import MASKED, Example
 
@@ -27,7 +28,7 @@ def features(examples: Sequence[Example | PairExample | KtoExample]) -> list[dic
 
 @dataclass(frozen=True)
 class Collator:
-    """Pads on the right: `input_ids` with pad_id, `labels` with label_pad_id, `attention_mask` with 0.
+    """Pads on the right: `input_ids` with pad_id, `labels` with label_pad_id, `attention_mask` with 0. A blank trains nothing.
 
     pad_to_multiple_of is worth its tokens only on a GPU, whose matrix units come in eights.
     """
@@ -40,9 +41,11 @@ class Collator:
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         width = -(-int(lengths.max()) // self.pad_to_multiple_of) * self.pad_to_multiple_of
         return {
-            "input_ids": _padded([row["input_ids"] for row in rows], width, self.pad_id),
+            "input_ids": _padded([row["input_ids"] for row in rows], width, [self.pad_id] * len(rows)),
             "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
-            "labels": _padded([row["labels"] for row in rows], width, self.label_pad_id),
+            "labels": _padded(
+                [row["labels"] for row in rows], width, [MASKED if is_blank(row) else self.label_pad_id for row in rows]
+            ),
         }
 
 
@@ -92,5 +95,6 @@ def collator_for(pad_id: int, ignore_pad_token_for_loss: bool, device: torch.dev
     return Collator(pad_id, MASKED if ignore_pad_token_for_loss else pad_id, 8 if device.type == "cuda" else 1)
 
 
-def _padded(rows: list[list[int]], width: int, value: int) -> torch.Tensor:
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+def _padded(rows: list[list[int]], width: int, values: list[int]) -> torch.Tensor:
+    """Each row with its own value."""
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row, value in zip(rows, values, strict=True)])

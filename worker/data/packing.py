@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from worker.data.blanks import is_blank
 from worker.data.tokenize import MASKED, Example
 
 
@@ -73,9 +74,12 @@ class PackedCollator:
         lengths = [len(row["input_ids"]) for row in rows]
         width = max(lengths) if self.flat else self.cutoff_len
         padding = [width - length for length in lengths]
+        label_pad_ids = [MASKED if is_blank(row) else self.label_pad_id for row in rows]
         return {
             "input_ids": _extended(rows, "input_ids", [[self.pad_id] * n for n in padding]),
-            "labels": _extended(rows, "labels", [[MASKED, *[self.label_pad_id] * (n - 1)][:n] for n in padding]),
+            "labels": _extended(
+                rows, "labels", [_masked_first(pad_id, n) for pad_id, n in zip(label_pad_ids, padding, strict=True)]
+            ),
             "position_ids": _extended(rows, "position_ids", [list(range(n)) for n in padding]),
             "attention_mask": (torch.arange(width) < torch.tensor(lengths)[:, None]).long(),
         }
@@ -87,6 +91,11 @@ def _features(examples: list[Example]) -> dict[str, list[int]]:
         "labels": [label for example in examples for label in (MASKED, *example.labels[1:])],
         "position_ids": [position for example in examples for position in range(len(example.input_ids))],
     }
+
+
+def _masked_first(label_pad_id: int, n: int) -> list[int]:
+    """The labels of n tokens of padding, the first of which nothing predicts."""
+    return [MASKED, *[label_pad_id] * (n - 1)][:n]
 
 
 def _extended(rows: Sequence[dict[str, Any]], name: str, padding: list[list[int]]) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 from service.specs.base import Group
 from service.specs.job import ResolvedStep
+from service.specs.tokens import FIELDS
 from service.specs.version import SPEC_VERSION
 from worker.export.certificate import Certificate, Mean
 from worker.export.rate_distortion import RateDistortion
@@ -15,7 +16,7 @@ FILE = "README.md"
 
 # The groups of a step that say how its model came to be, and the secrets that are in them.
 _GROUPS = ("data", "finetuning", "training")
-_SECRETS = {"hf_hub_token", "ms_hub_token"}
+_SECRETS: set[str] = set(FIELDS)
 
 
 @dataclass(frozen=True)

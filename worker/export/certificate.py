@@ -4,6 +4,7 @@ Both models read the same text, and answer each token of it with a distribution.
 a wrong merge, a rounding, a shard that is damaged, all of it is in the numbers. Shapes: N scored tokens, D documents.
 """
 
+import ctypes
 import gc
 import math
 from collections.abc import Callable
@@ -20,15 +21,17 @@ from worker.export.rate_distortion import RateDistortion
 from worker.export.text import Text
 from worker.failures import JobFailure
 from worker.information.intervals import Estimate, difference, interval, ratio, standard_error
-from worker.information.vocabulary.head import Head
+from worker.information.vocabulary.head import Head, HeadTiles, full_precision_products
 from worker.models.adapters import Model
 from worker.models.assembly import is_quantized
-from worker.models.loading import load_model, refuse_small_vocabulary
+from worker.models.loading import half_precision_of, load_config, load_model, refuse_broken_weights, refuse_small_vocabulary
+from worker.models.quantization import quantized_with
+from worker.models.widened import widen
 from worker.probes.token import Base, DocumentSums, Pass, one_pass
 
 FILE = "certificate.json"
 
-_CHOICE_NUMBERS = 2**26  # logits that are looked at together for the likeliest tokens: 256 MB
+_COLUMNS, _TILE = 4096, 2**21  # of the vocabulary, and of logits, that are looked at together for the likeliest tokens: 8 MB
 
 Made = Callable[[], Model]
 
@@ -118,10 +121,12 @@ def certify(
     """What was trained against what lies in a folder. Raises JobFailure (certificate_failed) beyond a limit, or where the folder
     does not load.
 
-    `reference` makes the model that was trained; it is gone from memory before the other is loaded, in `dtype`. A folder that is
-    quantized is loaded as it is. `load` is for what is no whole model, such as an adapter.
+    `reference` makes the model that was trained. It is gone from memory before the other is loaded, which computes in `dtype`: of
+    it are left its hidden states at the tokens that count, and its head. A folder that is quantized is loaded as it is. `load` is
+    for what is no whole model, such as an adapter.
     """
-    base = Base.of(reference(), text.documents, len(tokenizer), batch_documents)
+    _free_memory()
+    base = _set_apart(Base.of(reference(), text.documents, len(tokenizer), batch_documents))
     _free_memory()
     written = _again(load or (lambda: loaded(folder, tokenizer, device, dtype)))
     found = compare(base, written, len(tokenizer), text, limits, batch_documents)
@@ -172,10 +177,15 @@ def compare(
 
 def loaded(folder: Path, tokenizer: PreTrainedTokenizerBase, device: torch.device, dtype: torch.dtype) -> Model:
     """A whole model as its files have it, to be asked. Raises JobFailure."""
-    model = load_model(folder, dtype, device=device)
+    config = load_config(folder)
+    refuse_broken_weights(folder)
+    half = half_precision_of(folder) if dtype == torch.float32 and quantized_with(config) is None else None
+    model = load_model(folder, half or dtype, config, device=device)
     refuse_small_vocabulary(folder, model, tokenizer)
     model.requires_grad_(False)
     model.eval()
+    if half is not None:
+        widen(model)
     return model if is_quantized(model) else model.to(device)
 
 
@@ -199,11 +209,30 @@ def _again(load: Made) -> Model:
         raise JobFailure(Reason.CERTIFICATE_FAILED, sentence, **failure.where) from failure
 
 
+def _set_apart(base: Base) -> Base:
+    """With a head of its own: a weight that is a view of a file keeps all of the file in memory."""
+    bias_V = None if base.head.bias_V is None else base.head.bias_V.clone()
+    return replace(base, head=replace(base.head, weight_VD=base.head.weight_VD.clone(), bias_V=bias_V))
+
+
+@torch.no_grad()
 def _likeliest(hidden_ND: torch.Tensor, head: Head) -> np.ndarray:
-    """[N]: the token that each state makes the likeliest."""
-    rows = max(1, _CHOICE_NUMBERS // head.size)
-    parts = [head.logits(hidden_ND[first : first + rows]).argmax(1).cpu() for first in range(0, len(hidden_ND), rows)]
-    return torch.cat(parts).numpy()
+    """[N]: the token that each state makes the likeliest; the first of equal ones."""
+    columns, rows = min(_COLUMNS, head.size), max(1, _TILE // _COLUMNS)
+    tiles = HeadTiles(hidden_ND, head, columns)
+    most_N = torch.full((len(hidden_ND),), -torch.inf, device=head.weight_VD.device)
+    token_N = torch.zeros(len(hidden_ND), dtype=torch.long, device=head.weight_VD.device)
+    with full_precision_products():
+        for first in range(0, head.size, columns):
+            part = tiles.over(first, min(first + columns, head.size))
+            room = part.room(rows)
+            for start in range(0, len(hidden_ND), rows):
+                some = slice(start, min(start + rows, len(hidden_ND)))
+                most_R, place_R = part.of(some, room).max(1)
+                more_R = most_R > most_N[some]
+                token_N[some] = torch.where(more_R, place_R + first, token_N[some])
+                most_N[some] = torch.where(more_R, most_R, most_N[some])
+    return token_N.cpu().numpy()
 
 
 def _told(estimate: Estimate) -> Mean:
@@ -220,5 +249,8 @@ def _finite(value: Any) -> Any:
 
 def _free_memory() -> None:
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed for the next who asks
+    if trim is not None:
+        trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

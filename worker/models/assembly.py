@@ -16,12 +16,19 @@ from worker.models import attention, rope
 from worker.models.adapters import Model, prepare
 from worker.models.dtype import compute_dtype
 from worker.models.embeddings import grow_vocabulary
-from worker.models.loading import load_config, load_model, refuse_small_vocabulary
+from worker.models.loading import (
+    half_precision_of,
+    load_config,
+    load_model,
+    refuse_broken_weights,
+    refuse_small_vocabulary,
+)
 from worker.models.precision import upcast_head, upcast_layernorms
 from worker.models.quantization import quantization, quantized_with, refuse_unreadable
-from worker.models.saved_adapters import base_config, laid_on, make_room, merged, merged_as_held
+from worker.models.saved_adapters import base_config, has_matrices_only, laid_on, make_room, merged, merged_as_held
 from worker.models.start import Start
 from worker.models.unsloth import with_new_adapter
+from worker.models.widened import widen
 
 # Tells the client something that was decided here, in a sentence.
 Tell = Callable[[str], None]
@@ -46,12 +53,21 @@ def to_train(start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBas
     return prepared if is_quantized(model) else prepared.to(device)
 
 
-def frozen(start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> Model:
-    """What `to_train` began with, to be compared with or asked: nothing trains, and it keeps its type and its quantization."""
-    model, _ = _whole(start, step, tokenizer, device, tell=lambda sentence: None)
+def frozen(
+    start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBase, device: torch.device, sparing: bool = False
+) -> Model:
+    """What `to_train` began with, to be compared with or asked: nothing trains, and it keeps its type and its quantization.
+
+    `sparing`: with half of the memory and the same numbers, where its files have half precision and it computes in fp32.
+    """
+    model, _ = _whole(
+        start, step, tokenizer, device, lambda sentence: None, _half_to_keep(start, step, device) if sparing else None
+    )
     laid: Model = model if start.continued is None else laid_on(model, start.continued, is_trainable=False)
     laid.requires_grad_(False)
     laid.eval()
+    if sparing:
+        widen(laid)
     return laid if is_quantized(model) else laid.to(device)
 
 
@@ -69,17 +85,26 @@ def to_write(start: Start, dtype: torch.dtype | None) -> PreTrainedModel:
     return written if dtype is None else written.to(dtype)
 
 
+def computes_in(step: ResolvedStep, device: torch.device) -> torch.dtype:
+    """What trains is fp32 and computes beside what does not: only under an adapter may the rest be of half precision."""
+    return compute_dtype(device) if step.finetuning.finetuning_type == "lora" else torch.float32
+
+
 def is_quantized(model: PreTrainedModel) -> bool:
     return bool(getattr(model, "is_quantized", False))
 
 
 def _whole(
-    start: Start, step: ResolvedStep, tokenizer: PreTrainedTokenizerBase, device: torch.device, tell: Tell
+    start: Start,
+    step: ResolvedStep,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+    tell: Tell,
+    kept_half: torch.dtype | None = None,
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Everything but what trains, and the names of the modules that got new rows."""
     arguments = step.model
-    # what trains is fp32 and computes beside what does not: only under an adapter may the rest be of half precision
-    dtype = compute_dtype(device) if step.finetuning.finetuning_type == "lora" else torch.float32
+    dtype = computes_in(step, device)
 
     config = load_config(start.whole)
     _remember_adapters(config, start)
@@ -91,7 +116,7 @@ def _whole(
     bits = quantization(arguments, dtype) if method is None else None
 
     # merged in full precision, whatever it computes in afterwards
-    model = load_model(start.whole, torch.float32 if start.merged else dtype, config, bits, device)
+    model = load_model(start.whole, kept_half or (torch.float32 if start.merged else dtype), config, bits, device)
     if start.merged:
         model = merged(model, start.merged).to(dtype)
     if start.continued is not None:
@@ -101,6 +126,17 @@ def _whole(
     _choose_attention(model, step, device, dtype, tell)
     _upcast(model, step, dtype, tell)
     return model, grown
+
+
+def _half_to_keep(start: Start, step: ResolvedStep, device: torch.device) -> torch.dtype | None:
+    """The type of its files, where nothing is to be written into its weights that has fp32."""
+    written_into = start.merged or step.model.resize_vocab or step.model.quantization_bit is not None
+    if written_into or computes_in(step, device) != torch.float32 or quantized_with(load_config(start.whole)) is not None:
+        return None
+    if start.continued is not None and not has_matrices_only(start.continued):
+        return None
+    refuse_broken_weights(start.whole)
+    return half_precision_of(start.whole)
 
 
 def _remember_adapters(config: PreTrainedConfig, start: Start) -> None:

@@ -55,9 +55,13 @@ def load_config(path: Path) -> PreTrainedConfig:
     _refuse_unlike_a_model(path)
     _quieten()
     try:
-        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a file of somebody else's can make the libraries raise
         raise JobFailure(Reason.BAD_MODEL, f"The model {path.name!r} cannot be loaded: {said(error, path)}") from None
+    # how it computes is the job's to say: transformers would take another's kernel, which is code, from a hub
+    config._attn_implementation = None
+    config._experts_implementation = None
+    return config
 
 
 def load_model(
@@ -110,6 +114,21 @@ def refuse_small_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreTr
         raise JobFailure(Reason.BAD_MODEL, sentence)
 
 
+def half_precision_of(path: Path) -> torch.dtype | None:
+    """Of a model that can be loaded: the half precision that every number in its files has; None where one has another."""
+    found: set[torch.dtype] = set()
+    for file in _weight_files(path):
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                found |= {_HALVES.get(tensors.get_slice(key).get_dtype(), torch.float32) for key in tensors.keys()}  # noqa: SIM118
+        else:
+            found |= {tensor.dtype for tensor in torch.load(file, map_location="meta", weights_only=True).values()}
+    return found.pop() if len(found) == 1 and found <= set(_HALVES.values()) else None
+
+
+_HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
+
+
 def _quieten() -> None:
     """A worker's log is not a terminal: no progress bars, and no reports of what is checked here anyway."""
     logging.disable_progress_bar()
@@ -155,13 +174,22 @@ def _weight_files(path: Path) -> Iterator[Path]:
             shards = _json_object(path, name).get("weight_map")
             if not isinstance(shards, dict):
                 raise JobFailure(Reason.BAD_MODEL, f"{name} of the model {path.name!r} has no weight_map.", file=name)
-            yield from (path / str(shard) for shard in sorted(set(shards.values())))
+            yield from (_shard(path, name, shard) for shard in sorted(set(map(str, shards.values()))))
         else:
             yield path / name
         return
     raise JobFailure(
         Reason.BAD_MODEL, f"The model {path.name!r} has no weights: neither model.safetensors nor pytorch_model.bin."
     )
+
+
+def _shard(path: Path, index: str, shard: str) -> Path:
+    """In the model's own folder: a model of a hub's could name the files of others."""
+    if Path(shard).name != shard:
+        raise JobFailure(
+            Reason.BAD_MODEL, f"{index} of the model {path.name!r} names {shard!r}, which is no file's name.", file=index
+        )
+    return path / shard
 
 
 def _json_object(path: Path, name: str) -> dict[str, Any]:

@@ -5,8 +5,9 @@ packed it, and what came out would be another model (Hu et al. 2021, LoRA, secti
 """
 
 import json
+import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
@@ -58,6 +60,20 @@ _IDLE = (
 )
 _INITIAL = (True, False, None, "gaussian", "orthogonal", "eva")
 
+# Those that are of A, B and the layers they are for, and nothing else.
+_OF_MATRICES = (
+    "r",
+    "target_modules",
+    "exclude_modules",
+    "lora_alpha",
+    "lora_dropout",
+    "fan_in_fan_out",
+    "use_rslora",
+    "layers_to_transform",
+    "layers_pattern",
+)
+_MATRICES = (".lora_A.weight", ".lora_B.weight")
+
 _PREFIX = "base_model.model."
 # Which side of an adapter's matrix is the model's and not the rank.
 _LORA = {".lora_A.weight": 1, ".lora_B.weight": 0, ".lora_embedding_A": 1, ".lora_embedding_B": 0}
@@ -74,10 +90,20 @@ def merged_as_held(model: PreTrainedModel, adapters: Iterable[SavedAdapter]) -> 
     """The same, with every number of the type that it had. Adapters are fp32 here, so a sum in half precision is rounded once."""
     held = {name: parameter.dtype for name, parameter in model.named_parameters()}
     of_model = model.dtype
-    written = merged(model, adapters)
-    for name, parameter in written.named_parameters():
+    for adapter in adapters:
+        if not _is_added(model, adapter):
+            model = merged(model, [adapter])
+    for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(held.get(name, of_model))
-    return written
+    return model
+
+
+def has_matrices_only(adapter: SavedAdapter) -> bool:
+    """Whether it is nothing but A and B of some layers, which act as scaling · B A: no bias, no module of its own, no variant."""
+    config, shapes = _config(adapter), _shapes(adapter)
+    acting = {name: config.get(name) for name in _ACTING if name not in _OF_MATRICES}
+    plain = not any(value for name, value in acting.items() if (name, value) != ("bias", "none"))
+    return plain and all(key.endswith(_MATRICES) for key in shapes)
 
 
 def laid_on(model: PreTrainedModel, adapter: SavedAdapter, is_trainable: bool) -> PeftModel:
@@ -108,6 +134,46 @@ def make_room(model: PreTrainedModel, adapter: SavedAdapter) -> None:
 def base_config(adapter: SavedAdapter) -> dict[str, Any]:
     """The config of the model under the adapter; empty where the adapter came without it."""
     return _json_object(adapter, BASE_CONFIG) if (adapter.folder / BASE_CONFIG).is_file() else {}
+
+
+@torch.no_grad()
+def _is_added(model: PreTrainedModel, adapter: SavedAdapter) -> bool:
+    """Whether scaling · B A was added to each weight, in place and in fp32, a layer at a time: what peft does, without the layers
+    that it puts in and takes out again. False where there is more to do than that, and nothing was done.
+    """
+    if not has_matrices_only(adapter):
+        return False
+    config, shapes = _config(adapter), _shapes(adapter)
+    _refuse_another_base(model, adapter, config, shapes)
+    acting = _lora_config(adapter, config)
+    layers = {
+        key.removesuffix(ending): model.get_submodule(key.removesuffix(ending))
+        for key in shapes
+        for ending in _MATRICES
+        if key.endswith(ending)
+    }
+    ranks = {shape[0] if key.endswith(".lora_A.weight") else shape[1] for key, shape in shapes.items()}
+    is_tied = model.config.tie_word_embeddings and any(layer is model.get_output_embeddings() for layer in layers.values())
+    known = all(type(layer) in (torch.nn.Linear, Conv1D) for layer in layers.values())
+    if not known or is_tied or ranks != {acting.r} or len(shapes) != 2 * len(layers):
+        return False  # for peft, which may refuse it
+    scaling = acting.lora_alpha / (math.sqrt(acting.r) if acting.use_rslora else acting.r)
+    with _explained(adapter), _opened(adapter) as tensor:
+        for name, layer in layers.items():
+            product_MN = tensor(f"{_PREFIX}{name}.lora_B.weight").float() @ tensor(f"{_PREFIX}{name}.lora_A.weight").float()
+            layer.weight.data.add_(product_MN.T if isinstance(layer, Conv1D) else product_MN, alpha=scaling)
+    return True
+
+
+@contextmanager
+def _opened(adapter: SavedAdapter) -> Iterator[Callable[[str], torch.Tensor]]:
+    """Its tensors by the names that they have in its file."""
+    file = adapter.folder / "adapter_model.safetensors"
+    if file.is_file():
+        with safe_open(file, "pt") as tensors:
+            yield tensors.get_tensor
+    else:
+        yield torch.load(adapter.folder / "adapter_model.bin", map_location="cpu", weights_only=True).__getitem__
 
 
 @contextmanager

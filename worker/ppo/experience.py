@@ -25,6 +25,9 @@ class Experience:
     def n_tokens(self) -> int:
         return int(self.attention_mask_BN.sum())
 
+    def to(self, device: torch.device) -> "Experience":
+        return Experience(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
     def rows(self, rows_b: torch.Tensor) -> "Experience":
         """Some of the texts, no wider than the longest of them."""
         longest = int(self.attention_mask_BN[rows_b].sum(1).max())

@@ -13,10 +13,11 @@ from worker.models.start import Start
 from worker.models.value_head import ValueHead
 
 
-class Policy:
+class Policy(torch.nn.Module):
     """`model` is saved and measured as any other; `critic` is kept in a file beside it. `autocast`: the type it computes in."""
 
     def __init__(self, model: Model, critic: ValueHead, autocast: torch.dtype | None = None):
+        super().__init__()
         self.model = model
         self.critic = critic
         self._autocast = autocast
@@ -28,10 +29,7 @@ class Policy:
     def computing(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, self._autocast) if self._autocast else nullcontext()
 
-    def trained(self) -> list[torch.nn.Parameter]:
-        return [parameter for parameter in (*self.model.parameters(), *self.critic.parameters()) if parameter.requires_grad]
-
-    def __call__(self, input_ids_BN: torch.Tensor, attention_mask_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, input_ids_BN: torch.Tensor, attention_mask_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits [B, N, V], values [B, N] fp32) of one pass; padding stands on the right."""
         states: list[torch.Tensor] = []
         hook = _transformer(self.model).register_forward_hook(lambda module, args, out: states.append(out.last_hidden_state))

@@ -38,7 +38,12 @@ class RewardApi:
     """Scores by asking. `check` is called while it waits to ask again: it may raise, as `Run.check` does."""
 
     def __init__(
-        self, url: str, hosts: tuple[str, ...], check: Callable[[], None] = lambda: None, patience: Patience | None = None
+        self,
+        url: str,
+        hosts: tuple[str, ...],
+        check: Callable[[], None] = lambda: None,
+        patience: Patience | None = None,
+        key: str | None = None,
     ):
         why_not = why_not_allowed(url, hosts)
         if why_not is not None:
@@ -47,6 +52,7 @@ class RewardApi:
         self._host = urlsplit(url).netloc
         self._check = check
         self._patience = patience or Patience()
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
     def score(
         self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, prompts: list[str], responses: list[str]
@@ -87,7 +93,7 @@ class RewardApi:
         # no proxy and no password of the environment's: the texts go to the host that was allowed, and to no other
         with (
             httpx2.Client(timeout=self._patience.answer, follow_redirects=False, trust_env=False) as http,
-            http.stream("POST", self._url, json=document) as response,
+            http.stream("POST", self._url, json=document, headers=self._headers) as response,
         ):
             for part in response.iter_bytes():
                 body += part

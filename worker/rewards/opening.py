@@ -27,7 +27,7 @@ def open_scorer(
     `check` is called while an API is waited for. Raises a JobFailure where the reward model cannot be used.
     """
     if work.step.finetuning.reward_model_type == "api":
-        return RewardApi(work.step.finetuning.reward_model or "", work.reward_hosts, check)
+        return RewardApi(work.step.finetuning.reward_model or "", work.reward_hosts, check, key=work.reward_api_key)
     reward = work.companions["reward"]
     if work.step.finetuning.reward_model_type == "lora":
         assert isinstance(model, PeftModel), "`lora_reward_needs_lora`"

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from service.specs.benchmark import Benchmark, BenchmarkError, Subject, open_benchmark
+from service.specs.benchmark import Benchmark, Subject, open_benchmark
+from service.specs.benchmark_files import BenchmarkError
 from service.specs.reasons import Reason
 from service.specs.roots import OutsideRoot, inside
 from worker.evaluation import scores

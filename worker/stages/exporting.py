@@ -22,9 +22,9 @@ from worker.export.publishing import RECORD, publish, refuse_taken
 from worker.export.text import Text, drawn, of_examples
 from worker.export.tokenizer import write_tokenizer
 from worker.failures import JobFailure
+from worker.interruption import interruptible
 from worker.models import value_head
-from worker.models.assembly import frozen, to_write
-from worker.models.dtype import compute_dtype
+from worker.models.assembly import computes_in, frozen, to_write
 from worker.models.loading import load_tokenizer, refuse_small_vocabulary
 from worker.models.start import SavedAdapter, Start
 from worker.probes.report import report
@@ -73,23 +73,26 @@ def _write(work: StepWork, run: Run) -> Path:
     disk.require(work.artifacts_root, work.checkpoint_bytes, work.kept_free_bytes, "The export")
     tokenizer = load_tokenizer(work.model)
     add_template_tokens(run, work, tokenizer)
-    calibration = calibration_of(work, tokenizer)
+    with interruptible(run):
+        calibration = calibration_of(work, tokenizer)
     folder = work.folder / f"{checkpoints.PREFIX}-{NUMBER}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        dtype = _write_weights(work, tokenizer, folder)
-        write_tokenizer(tokenizer, _template(work), folder)
-        run.check()
+        with interruptible(run):
+            dtype = _write_weights(work, tokenizer, folder)
+            write_tokenizer(tokenizer, _template(work), folder)
         run.progress(phase="certifying")
         text = _text(work, run, tokenizer)
         certified = partial(_certified, work, tokenizer, folder, text)
-        found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
+        with interruptible(run):
+            found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
         if calibration is not None:
             found = quantized(work, run, folder, calibration, certified)
             dtype = f"{work.step.model.export_quantization_bit} bits (GPTQ)"
-        _write_beside(work, tokenizer, folder, dtype, found)
-        files = checkpoints.seal(folder)
+        with interruptible(run):
+            _write_beside(work, tokenizer, folder, dtype, found)
+            files = checkpoints.seal(folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -123,18 +126,17 @@ def _only_adapter(start: Start) -> SavedAdapter:
 def _certified(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path, text: Text, limits: Limits) -> Certificate:
     """Whatever it was trained in, it is compared in what it computes with."""
     step, device = work.step, torch.device("cpu" if work.use_cpu else "cuda")
-    dtype = compute_dtype(device) if step.finetuning.finetuning_type == "lora" else torch.float32
     of_adapter = replace(work.start.as_trained, continued=SavedAdapter(work.name, folder))
     return certify(
-        lambda: frozen(work.start.as_trained, step, tokenizer, device),
+        lambda: frozen(work.start.as_trained, step, tokenizer, device, sparing=True),
         folder,
         tokenizer,
         text,
         device,
-        dtype,
+        computes_in(step, device),
         limits,
         step.training.per_device_eval_batch_size,
-        (lambda: frozen(of_adapter, step, tokenizer, device)) if step.export.adapter_only else None,
+        (lambda: frozen(of_adapter, step, tokenizer, device, sparing=True)) if step.export.adapter_only else None,
     )
 
 

@@ -13,6 +13,7 @@ from worker.probes.finding import Finding, Findings
 from worker.probes.other_tokens import tests_without_base, without_base
 from worker.probes.preference import measure_pairs
 from worker.probes.report import OF_WHOLE_TEXTS, Row, best_checkpoint, chosen_checkpoint, report, report_findings
+from worker.probes.shown import shown_bits, shown_texts, text_name
 from worker.probes.spread import Spread, spread
 from worker.probes.token import Base, DocumentSums, Pass, base_pass, final_hidden_states, one_pass
 from worker.run import Run
@@ -20,7 +21,7 @@ from worker.stages.guarding import Guarding
 from worker.stages.pictures import Seen
 from worker.stages.probing import Probed, Probing, document_of_example
 
-FINDINGS, SPREAD = "findings", "spread"  # where they stand among a checkpoint's sums
+FINDINGS, SPREAD, SHOWN, TEXT = "findings", "spread", "shown", "text"  # where they stand among a checkpoint's sums
 
 
 class Measuring:
@@ -48,6 +49,7 @@ class Measuring:
         self._task = _Text(probed.data.split, probed.data.evaluation, measured)
         self._texts = [self._task, *([_Text("anchor", anchor, measured)] if anchor else [])]
         self._pairs = probed.data.pairs if self._names & set(OF_PAIRS) else ()
+        self._tokenizer = probed.tokenizer
         self._tokenizer_size = len(probed.tokenizer)
         self._batch_documents = probed.batch_documents
         # what stands before a text's first token decides what that costs
@@ -71,6 +73,7 @@ class Measuring:
             text.base_sums = self._with_pairs(by_document(one.sums, text.document_of), text, model)
             text.findings[None] = self._probing.base(base_model, one) if text is self._task else {}
             self._keep_spread(base_model, one, text, None)
+            text.shown[None] = {"texts": shown_texts(text.windows, self._tokenizer), "bits": shown_bits(one)}
         for text in self._texts:
             self._tell(text, None)
             for global_step in sorted(text.sums):
@@ -94,6 +97,7 @@ class Measuring:
             text.sums[global_step] = self._with_pairs(by_document(one.sums, text.document_of), text, model)
             text.findings[global_step] = self._probing.checkpoint(writes, one, history) if text is self._task else {}
             self._keep_spread(writes, one, text, global_step)
+            text.shown[global_step] = {"bits": shown_bits(one)}
             self._tell(text, global_step)
 
     @property
@@ -139,7 +143,7 @@ class Measuring:
         tests = [] if global_step is None else self._tests(text, global_step)
         guards = [] if global_step is None else self._guards.see(text.split, global_step, tests, rows)
         found = {name: finding.to_json() for name, finding in text.findings[global_step].items()}
-        documents: dict[str, Any] = sums.to_json() | {FINDINGS: found}
+        documents: dict[str, Any] = sums.to_json() | {FINDINGS: found, SHOWN: text.shown[global_step], TEXT: text.name}
         if global_step in text.spreads:
             documents[SPREAD] = text.spreads[global_step].to_json()
         self._run.measurement(self._step, global_step, text.split, documents, changed, tests, guards)
@@ -179,6 +183,8 @@ class _Text:
         self.sums = _earlier_sums(measured, split)
         self.findings = _earlier_findings(measured, split)
         self.spreads = _earlier_spreads(measured, split)
+        self.name = text_name(self.windows)
+        self.shown: dict[int | None, dict[str, Any]] = {}  # of what this attempt measures
         self.told: dict[tuple[int | None, str], Row] = {}
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from service.specs.training import TrainingArguments
-from worker import ranks
 from worker.data.tokenize import MASKED
 from worker.models.adapters import Model
 from worker.probes.token import evaluating, hf_model_of, logit_scale
@@ -66,15 +66,27 @@ class NextTokenLoss:
 
 
 def next_token_loss(model: Model, training: TrainingArguments) -> NextTokenLoss | None:
-    """None where the loss is another than that of the next token, the model's logits are more than its head's, or ranks share the
-    model: the head's weight is whole only within its forward pass."""
-    if ranks.n_ranks() > 1:
-        return None
+    """None where the loss is another than that of the next token, the model's logits are more than its head's, or ranks hold the
+    model in parts: the head's weight is whole only within its forward pass.
+
+    Ranks that each have the model average gradients as these are ready, the head's with all that it is used for.
+    """
     whole = hf_model_of(model)
-    if training.label_smoothing_factor or _does_more(whole):
+    if training.fsdp or training.label_smoothing_factor or _does_more(whole):
         return None
     loss = NextTokenLoss(whole.get_output_embeddings())
     return loss if _is_as_the_models_own(loss, model) else None
+
+
+def keep_last_activations(model: Model) -> None:
+    """The last layer's are needed again as soon as the loss is known. With no logits to be held beside them they are kept, where
+    the other layers' are computed anew: what is held at most is the same, and a pass through one layer is saved.
+    """
+    layers = [
+        layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing
+    ]
+    for layer in layers[-1:]:
+        layer.gradient_checkpointing = False
 
 
 def _does_more(whole: Any) -> bool:

@@ -4,16 +4,22 @@ An update has three parts. `explore` lets the policy write to a buffer of prompt
 and the scorer say of what it wrote. `appraise` makes advantages of that. `learn` passes over the buffer with clipped losses. The
 equations are those of worker/ppo/equations.py, in its shapes: B texts of N tokens have T = N − 1 predictions.
 
+Ranks share the batches of `explore` and of `learn`; all have the whole buffer, and appraise it alike. What is drawn, and in which
+order texts are passed over, depends on the seed and on a text's number in the run, and not on who draws it.
+
 transformers' Trainer makes the optimiser, the schedule and a checkpoint's files, so that they are as in the other stages. Its
 loop is not used; the callbacks are told what it would tell them.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
@@ -24,6 +30,7 @@ from service.specs.finetuning import FinetuningArguments
 from service.specs.job import ResolvedStep
 from service.specs.reasons import Reason
 from service.specs.training import TrainingArguments
+from worker import ranks
 from worker.data.load import load_prompts
 from worker.data.prepared import Prepared, Streamed
 from worker.data.templates import TEMPLATES, stop_ids
@@ -49,13 +56,12 @@ from worker.stages.training import (
     begin_measuring,
     callbacks,
     draw_pictures,
-    is_over,
     keep,
-    last_checkpoint,
     model_to_train,
     tell_data,
     tell_model,
     tell_stream,
+    where_to_begin,
 )
 from worker.writing.batch import Manner
 
@@ -78,24 +84,29 @@ def ppo(work: StepWork, run: Run) -> Path:
     measuring = begin_measuring(run, work, model, tokenizer, data)
     series = Series()
     trainer = _trainer(work, policy, tokenizer, callbacks(run, work, measuring, series), pool)
-    last = last_checkpoint(run, work, trainer, measuring)
-    if last is not None and is_over(last, measuring):
+    last, over = ranks.agreed(partial(where_to_begin, run, work, trainer, measuring))
+    if last is not None and over:
         keep(run, work, measuring)
         draw_pictures(run, work, measuring, last)
         return last
     judges = _judges(work, run, policy, tokenizer)
     progress = Progress() if last is None else _restored(last, trainer, policy)
     state, control, tell = trainer.state, trainer.control, trainer.callback_handler
-    n_texts = buffers.n_texts(step)
+    n_texts = buffers.n_texts(step, ranks.n_ranks())
     prompts = _prompts(data, pool, step, start=state.global_step * n_texts)
+    learner = ranks.averaging(policy)
 
     tell.on_train_begin(trainer.args, state, control)
+    if last is not None:
+        trainer._load_rng_state(str(last))  # last of all: what comes before may have drawn
     while state.global_step < state.max_steps and not control.should_training_stop:
         tell.on_step_begin(trainer.args, state, control)
-        texts = explore(policy, judges, [*islice(prompts, n_texts)], training.per_device_train_batch_size)
+        batches = batches_of([*islice(prompts, n_texts)], state.global_step * n_texts, training)
+        texts = explore(policy, judges, batches)
         progress = progress.having_seen(texts.scores_B)
         lesson = appraise(texts, fine, progress)
-        learned, loss, grad_norm = learn(policy, trainer.optimizer, lesson, fine.ppo_epochs, training)
+        order = (training.seed, state.global_step)
+        learned, loss, grad_norm = learn(learner, trainer.optimizer, lesson, fine.ppo_epochs, training, order)
         written = _statistics(lesson)
         series.add(**learned, **written, kl_coef=torch.tensor(progress.kl_coefficient, device=policy.device))
         progress = progress.steered(float(written["kl"]), fine.ppo_target, n_texts)
@@ -110,8 +121,9 @@ def ppo(work: StepWork, run: Run) -> Path:
         if control.should_save:
             trainer._save_checkpoint(model, trial=None)
             folder = work.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            value_head.save(policy.critic, folder)
-            progress.save(folder)
+            if ranks.is_first():
+                value_head.save(policy.critic, folder)
+                progress.save(folder)
             tell.on_save(trainer.args, state, control)
     run.check()
     tell_stream(run, work, data, lambda read: f"prompts of {read.tokens} tokens in all, {read.truncated} truncated")
@@ -134,17 +146,33 @@ class Judges:
     manner: Manner
 
 
-def explore(policy: Policy, judges: Judges, prompts: Sequence[Prompt], batch_texts: int) -> Experience:
-    """A response to each prompt, and what was said of it; no more than batch_texts go through a model at once."""
-    batches = [prompts[start : start + batch_texts] for start in range(0, len(prompts), batch_texts)]
-    return joined([_explored(policy, judges, batch) for batch in batches])
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that go through a model at once, and what the response to each is drawn by."""
+
+    prompts: Sequence[Prompt]
+    seeds: Sequence[tuple[int, int]]
+
+
+def batches_of(prompts: Sequence[Prompt], first: int, training: TrainingArguments) -> list[Batch]:
+    """`first` is the number of the first prompt among all that the run has had, from 0."""
+    seeds, size = [(training.seed, first + place) for place in range(len(prompts))], training.per_device_train_batch_size
+    starts = range(0, len(prompts), size)
+    return [Batch(prompts[start : start + size], seeds[start : start + size]) for start in starts]
+
+
+def explore(policy: Policy, judges: Judges, batches: Sequence[Batch]) -> Experience:
+    """A response to each prompt, and what was said of it: of all ranks' batches."""
+    own = [_explored(policy, judges, batch).to(torch.device("cpu")) for batch in ranks.own(batches)]
+    return joined(ranks.gathered(own)).to(policy.device)
 
 
 @torch.no_grad()
-def _explored(policy: Policy, judges: Judges, prompts: Sequence[Prompt]) -> Experience:
+def _explored(policy: Policy, judges: Judges, batch: Batch) -> Experience:
     """Probabilities are those of the policy itself, at temperature 1 and without dropout, however the response was drawn."""
+    prompts = batch.prompts
     with policy.computing():
-        responses = respond(policy.model, prompts, judges.manner)
+        responses = respond(policy.model, prompts, batch.seeds, judges.manner)
     input_ids_BN, attention_mask_BN, mask_BT = texts_of(prompts, responses, judges.manner.pad_id, policy.device)
     with asked(policy.model):  # as in `learn`, or the first ratios would not be 1
         logits_BNV, values_BN = policy(input_ids_BN, attention_mask_BN)
@@ -183,42 +211,58 @@ def appraise(texts: Experience, fine: FinetuningArguments, progress: Progress) -
 
 
 def learn(
-    policy: Policy, optimizer: torch.optim.Optimizer, lesson: Lesson, n_passes: int, training: TrainingArguments
+    learner: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    lesson: Lesson,
+    n_passes: int,
+    training: TrainingArguments,
+    seed: tuple[int, ...],
 ) -> tuple[Scalars, float, float]:
-    """n_passes over the buffer, each in another order; the optimiser steps after every gradient_accumulation_steps batches.
+    """n_passes over the buffer, each in another order, which is drawn by `seed`; the optimiser steps after every
+    gradient_accumulation_steps batches of each rank. `learner` is the policy, or what averages its gradients over ranks.
 
     A step's loss is the mean over all its tokens, in however many batches they came. Answers what the losses were made of and the
     loss itself, as means over the tokens of all passes, and the last gradient's length before it was clipped.
     """
-    batch_texts = training.per_device_train_batch_size
+    batch_texts, n_ranks = training.per_device_train_batch_size, ranks.n_ranks()
+    draw = np.random.default_rng(seed)
     sums: Scalars = {}
     grad_norm = torch.tensor(0.0)
     n_passed = 0.0
-    policy.model.train()
+    learner.train()
     for _ in range(n_passes):
-        order_B = torch.randperm(len(lesson.texts.scores_B))
-        for rows_of_step in order_B.split(batch_texts * training.gradient_accumulation_steps):
+        order_B = torch.from_numpy(draw.permutation(len(lesson.texts.scores_B)))
+        for rows_of_step in order_B.split(batch_texts * training.gradient_accumulation_steps * n_ranks):
             n_tokens = float(lesson.texts.mask_BT[rows_of_step].sum())
-            for rows in rows_of_step.split(batch_texts):
-                loss, made_of, n_own = _losses(policy, lesson, rows)
-                (loss * n_own / n_tokens).backward()
+            own = ranks.own(rows_of_step.split(batch_texts))
+            for number, rows in enumerate(own, start=1):
+                with ranks.to_itself(learner) if number < len(own) else nullcontext():
+                    loss, made_of, n_own = _losses(learner, lesson, rows)
+                    (loss * n_own / n_tokens * n_ranks).backward()
                 for name, scalar in ({"loss": loss} | made_of).items():
                     sums[name] = sums.get(name, torch.tensor(0.0)) + scalar.detach() * n_own
             longest = training.max_grad_norm or math.inf  # 0 leaves them
-            grad_norm = torch.nn.utils.clip_grad_norm_(policy.trained(), longest)
+            trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+            grad_norm = torch.nn.utils.clip_grad_norm_(trained, longest)
             optimizer.step()
             optimizer.zero_grad()
             n_passed += n_tokens
-    means = {name: total / n_passed for name, total in sums.items()}
+    means = {name: total / n_passed for name, total in _of_all(sums).items()}
     return means, float(means.pop("loss")), float(grad_norm)
 
 
-def _losses(policy: Policy, lesson: Lesson, rows_b: torch.Tensor) -> tuple[torch.Tensor, Scalars, float]:
+def _of_all(sums: Scalars) -> Scalars:
+    """The sums of all ranks together."""
+    by_rank = ranks.of_all({name: float(total) for name, total in sums.items()})
+    return {name: torch.tensor(sum(of_rank[name] for of_rank in by_rank), device=total.device) for name, total in sums.items()}
+
+
+def _losses(learner: torch.nn.Module, lesson: Lesson, rows_b: torch.Tensor) -> tuple[torch.Tensor, Scalars, float]:
     """(the loss of some of the texts, what it is made of, how many tokens it is a mean over)"""
-    texts = lesson.texts.rows(rows_b.to(policy.device))
+    texts = lesson.texts.rows(rows_b.to(lesson.rewards_BT.device))
     T = texts.mask_BT.shape[1]
     advantages_BT, returns_BT = lesson.advantages_BT[rows_b, :T], lesson.returns_BT[rows_b, :T]
-    logits_BNV, values_BN = policy(texts.input_ids_BN, texts.attention_mask_BN)
+    logits_BNV, values_BN = learner(texts.input_ids_BN, texts.attention_mask_BN)
     logp_BT, values_BT = next_token_log_probs(logits_BNV, texts.input_ids_BN), values_BN[:, :-1]
     policy_loss = equations.policy_loss(logp_BT, texts.logp_BT, advantages_BT, texts.mask_BT)
     value_loss = equations.value_loss(values_BT, texts.values_BT, returns_BT, texts.mask_BT)
@@ -308,8 +352,8 @@ def _trainer(
         callbacks=told,
     )
     trainer.remove_callback(PrinterCallback)
-    n_updates = buffers.n_updates(work.step, len(pool or ()))  # a stream has max_steps: `streaming_has_an_end`
-    trainer.create_optimizer(torch.nn.ModuleDict({"model": policy.model, "critic": policy.critic}))
+    n_updates = buffers.n_updates(work.step, len(pool or ()), ranks.n_ranks())  # a stream has max_steps: `streaming_has_an_end`
+    trainer.create_optimizer(policy)
     trainer.create_scheduler(n_updates)
     trainer.state.max_steps = n_updates
     trainer.state.compute_steps(trainer.args, n_updates)
@@ -317,10 +361,9 @@ def _trainer(
 
 
 def _restored(folder: Path, trainer: Trainer, policy: Policy) -> Progress:
-    """All that the next update depends on is as the checkpoint has it, torch's generators last."""
+    """All that the next update depends on is as the checkpoint has it, but torch's generators."""
     trainer._load_from_checkpoint(str(folder))
     restore_critic(policy.critic, folder)
     trainer._load_optimizer_and_scheduler(str(folder))
     trainer.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
-    trainer._load_rng_state(str(folder))
     return Progress.load(folder)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, Trainer, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from service.specs.dataset_info import ALONE
 from service.specs.job import ResolvedStep
 from service.specs.reasons import Reason
-from worker import ranks
 from worker.data.collate import JudgedCollator, PairCollator
 from worker.data.load import holds, load_answers
 from worker.failures import JobFailure
@@ -24,7 +23,7 @@ from worker.models.tokenizers import refuse_other_tokens
 from worker.run import Run
 from worker.stages.arguments import training_arguments
 from worker.stages.preference_losses import PAIR_LOSSES
-from worker.stages.preference_objective import JudgedObjective, OfRanks, PairedObjective, WithItself
+from worker.stages.preference_objective import JudgedObjective, OfUpdate, PairedObjective, RowsTrainer, WithItself
 from worker.stages.series import Series
 from worker.stages.step import StepWork
 from worker.stages.training import (
@@ -65,18 +64,15 @@ def preference(work: StepWork, run: Run) -> Path:
     if judged:
         collate = JudgedCollator(texts, step.data.cutoff_len)
         objective = JudgedObjective(ref, Reference(model, autocast=ref.autocast), beta, ftx, series)
-    if ranks.n_ranks() > 1:
-        objective = OfRanks(objective)
-    trainer = Trainer(
+    trainer = RowsTrainer(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=fillable(work, train_dataset(data)),
+        train_dataset=fillable(train_dataset(data)),
         data_collator=WithItself(collate),
         processing_class=tokenizer,
-        compute_loss_func=objective,
+        compute_loss_func=OfUpdate(objective),
         callbacks=callbacks(run, work, measuring, series),
     )
-    trainer.loss_is_scaled_for_ga = False  # a mean over a batch
     output = train(run, work, trainer, measuring)
     tell_stream(run, work, data)
     return output

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import Trainer
 
-from worker import ranks
 from worker.data.blanks import is_blank
 from worker.models.reference import Reference, next_token_log_probs
 from worker.stages.preference_losses import PairLoss, answer_log_probs, answer_nll_per_token, kto, reference_point
@@ -21,7 +21,7 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True)
 class WithItself:
-    """A collator's batch for the model, and all of it for the loss: in a tuple, where the trainer finds no labels to count.
+    """A collator's batch for the model, and all of it for the loss, in a tuple. It says how many rows it has.
 
     Blanks are left out where there are other rows, as a batch that is not full has none in one process.
     """
@@ -30,25 +30,33 @@ class WithItself:
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
         learned = [row for row in rows if not is_blank(row)]
-        batch = self.batch_of(learned or rows[:1]) | {"is_blank": not learned}
+        batch = self.batch_of(learned or rows[:1]) | {"n_rows": len(learned)}
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": (batch,)}
 
 
 @dataclass(frozen=True)
-class OfRanks:
-    """An objective that is a mean over a batch, for ranks that share batches: their mean is that over the batches that there are.
+class OfUpdate:
+    """An objective that is a mean over a batch, as the batch's part of a mean over the rows of an update, of all ranks.
 
-    At an epoch's end there may be fewer of these than ranks; the others then have blanks.
+    At an epoch's end a batch may have fewer rows than the others, and some of the ranks have none.
     """
 
     objective: Callable[[Any, tuple[Batch]], torch.Tensor]
 
-    def __call__(self, outputs: Any, labels: tuple[Batch], num_items_in_batch: None = None) -> torch.Tensor:
+    def __call__(self, outputs: Any, labels: tuple[Batch], num_items_in_batch: torch.Tensor) -> torch.Tensor:
         (batch,) = labels
-        n_batches = ranks.of_all(not batch["is_blank"]).count(True)
-        if batch["is_blank"]:
+        if not batch["n_rows"]:
             return outputs.logits.sum() * 0.0
-        return self.objective(outputs, labels) * (ranks.n_ranks() / n_batches)
+        return self.objective(outputs, labels) * (batch["n_rows"] / num_items_in_batch)
+
+
+class RowsTrainer(Trainer):
+    """Counts the rows of an update, in all ranks, as transformers' own counts the tokens that it trains."""
+
+    def get_batch_samples(self, *arguments: Any, **more: Any) -> tuple[list[Batch], torch.Tensor]:
+        batches, _ = super().get_batch_samples(*arguments, **more)
+        own = torch.tensor(sum(batch["labels"][0]["n_rows"] for batch in batches), device=self.args.device)
+        return batches, self.accelerator.gather(own).sum()
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class PairedObjective:
     ftx: float
     series: Series
 
-    def __call__(self, outputs: Any, labels: tuple[Batch], num_items_in_batch: None = None) -> torch.Tensor:
+    def __call__(self, outputs: Any, labels: tuple[Batch]) -> torch.Tensor:
         (batch,) = labels
         log_probs = next_token_log_probs(outputs.logits, batch["input_ids"])
         own = answer_log_probs(log_probs, batch["labels"])
@@ -97,7 +105,7 @@ class JudgedObjective:
     ftx: float
     series: Series
 
-    def __call__(self, outputs: Any, labels: tuple[Batch], num_items_in_batch: None = None) -> torch.Tensor:
+    def __call__(self, outputs: Any, labels: tuple[Batch]) -> torch.Tensor:
         (batch,) = labels
         log_probs = next_token_log_probs(outputs.logits, batch["input_ids"])
         own, desirable = answer_log_probs(log_probs, batch["labels"]), batch["desirable"]

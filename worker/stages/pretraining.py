@@ -8,7 +8,7 @@ from worker.data.load import load_pretraining
 from worker.models.loading import load_tokenizer
 from worker.run import Run
 from worker.stages.arguments import training_arguments
-from worker.stages.next_token_loss import WithoutLogits, next_token_loss
+from worker.stages.next_token_loss import WithoutLogits, keep_last_activations, next_token_loss
 from worker.stages.step import StepWork
 from worker.stages.training import (
     begin_measuring,
@@ -33,10 +33,12 @@ def pretraining(work: StepWork, run: Run) -> Path:
     model = trainable_model(run, work, tokenizer)
     measuring = begin_measuring(run, work, model, tokenizer, data)
     loss, collate = next_token_loss(model, step.training), collator(work, tokenizer)
+    if loss:
+        keep_last_activations(model)
     trainer = Trainer(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=fillable(work, train_dataset(data)),
+        train_dataset=fillable(train_dataset(data)),
         data_collator=WithoutLogits(collate) if loss else collate,
         processing_class=tokenizer,
         compute_loss_func=loss,

@@ -15,6 +15,7 @@ from worker.export.calibration import Calibration, draw
 from worker.export.certificate import Certificate, Limits
 from worker.export.rate_distortion import rate_distortion
 from worker.export.weights import GB
+from worker.interruption import interruptible
 from worker.models.loading import load_config, load_model
 from worker.models.quantization import refuse_unreadable
 from worker.run import Run
@@ -50,12 +51,12 @@ def quantized(
     device = torch.device("cpu" if work.use_cpu else "cuda")
     try:
         shard_bytes = work.step.model.export_size * GB
-        gptq.quantize(whole, folder, bits, calibration, shard_bytes, device, gptq.gptqmodel)
-        run.check()
+        with interruptible(run):
+            gptq.quantize(whole, folder, bits, calibration, shard_bytes, device, gptq.gptqmodel)
         run.progress(phase="certifying")
-        found = certified(Limits(work.step.export.quantized_mean_kl, None))
-        run.check()
-        row = rate_distortion(load_model(whole, torch.float32), _loaded(folder, device), folder, bits)
+        with interruptible(run):
+            found = certified(Limits(work.step.export.quantized_mean_kl, None))
+            row = rate_distortion(load_model(whole, torch.float32), _loaded(folder, device), folder, bits)
     finally:
         shutil.rmtree(whole, ignore_errors=True)
     return replace(found, rate_distortion=row)

@@ -46,7 +46,7 @@ def reward(work: StepWork, run: Run) -> Path:
         model=model,
         # the language model's head scores nothing
         args=training_arguments(step.training, work.folder, work.use_cpu, leaves_some_out=True),
-        train_dataset=fillable(work, train_dataset(data)),
+        train_dataset=fillable(train_dataset(data)),
         data_collator=RewardCollator(PairCollator(collator(work, tokenizer))),
         processing_class=tokenizer,
         callbacks=callbacks(run, work, measuring, series),

@@ -55,6 +55,7 @@ class StepWork:
     reward_hosts: tuple[str, ...] = ()  # host:port of the reward APIs that the operator allows
     hub_push: bool = False  # whether the operator lets jobs push to hubs
     hub_token: str | None = field(default=None, repr=False)
+    reward_api_key: str | None = field(default=None, repr=False)
     to_measure: tuple[ToMeasure, ...] = ()  # of a step that measures, in order; the first is number 1
     exports_root: Path = Path()  # where exports are published
     base_name: str = ""  # what the model that a step exports goes back to, as jobs call it

@@ -10,7 +10,7 @@ from worker.data.prepared import Prepared
 from worker.models.loading import load_tokenizer
 from worker.run import Run
 from worker.stages.arguments import training_arguments
-from worker.stages.next_token_loss import WithoutLogits, next_token_loss
+from worker.stages.next_token_loss import WithoutLogits, keep_last_activations, next_token_loss
 from worker.stages.packed import PackedTrainer, packed_collator, packed_rows, refuse_leaks
 from worker.stages.step import StepWork
 from worker.stages.training import (
@@ -47,10 +47,12 @@ def supervised(work: StepWork, run: Run) -> Path:
         collate, rows = collator(work, tokenizer), train_dataset(data)
     measuring = begin_measuring(run, work, model, tokenizer, data)
     loss = next_token_loss(model, step.training)
+    if loss:
+        keep_last_activations(model)
     trainer = (PackedTrainer if step.data.sft_packing else Trainer)(
         model=model,
         args=training_arguments(step.training, work.folder, work.use_cpu),
-        train_dataset=fillable(work, rows),
+        train_dataset=fillable(rows),
         data_collator=WithoutLogits(collate) if loss else collate,
         processing_class=tokenizer,
         compute_loss_func=loss,

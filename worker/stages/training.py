@@ -96,9 +96,9 @@ def train_dataset(data: Prepared | Streamed) -> Any:
     return data.train if isinstance(data, Streamed) else features(data.train)
 
 
-def fillable(work: StepWork, rows: Any) -> Any:
-    """With a blank beside them where several ranks share them, for losses that count what they train. Padding must not be."""
-    if ranks.n_ranks() == 1 or not isinstance(rows, list) or not work.step.data.ignore_pad_token_for_loss:
+def fillable(rows: Any) -> Any:
+    """With a blank beside them where several ranks share them, for losses that count what they train."""
+    if ranks.n_ranks() == 1 or not isinstance(rows, list):
         return rows
     return Fillable(rows)
 
@@ -224,7 +224,7 @@ def callbacks(run: Run, work: StepWork, measuring: Measuring | None, series: Ser
 
 def train(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> Path:
     """Trains on from the last complete checkpoint, until the end or a guard's stop; the folder of the step's last one."""
-    last, over = ranks.agreed(partial(_where_to_begin, run, work, trainer, measuring))
+    last, over = ranks.agreed(partial(where_to_begin, run, work, trainer, measuring))
     if not over:
         _let_gradients_lie_in_buckets(trainer)
         trainer.remove_callback(PrinterCallback)  # a line for every update; Reporting prints one for each point of the series
@@ -243,7 +243,7 @@ def _let_gradients_lie_in_buckets(trainer: Trainer) -> None:
         trainer.accelerator.ddp_handler.gradient_as_bucket_view = True
 
 
-def _where_to_begin(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> tuple[Path | None, bool]:
+def where_to_begin(run: Run, work: StepWork, trainer: Trainer, measuring: Measuring | None) -> tuple[Path | None, bool]:
     """The checkpoint to go on from, and whether it is the step's last."""
     last = last_checkpoint(run, work, trainer, measuring)
     return last, last is not None and is_over(last, measuring)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 
 from service.clients import requests
-from service.clients.answers import Dataset, DatasetVersion, Job, ModelNames, Upload, Validation
+from service.clients.answers import Dataset, DatasetVersion, FirstRows, Job, ModelNames, Upload, Validation
 from service.clients.asynchronous.connection import AsyncConnection
 from service.clients.errors import Problem
 from service.clients.pace import async_aside, async_sleep
@@ -73,6 +73,10 @@ class AsyncDatasets(AsyncConnection):
     async def validate(self, name: str, limit: int = 100) -> Validation:
         """Reads every row, and says of each fault the file, the row and the column."""
         return await self._ask(Validation, "POST", path("datasets", name, "validate"), again=True, params={"limit": limit})
+
+    async def preview_dataset(self, name: str, limit: int = 10) -> FirstRows:
+        """The first rows as they are in the files."""
+        return await self._get(FirstRows, path("datasets", name, "rows"), limit=limit)
 
     async def inspect(self, dataset: str, model: str, **how: Any) -> Job:
         """A short job that looks at a data set and trains nothing. `how`: template, cutoff_len, val_size, held_out, ..."""

@@ -42,10 +42,12 @@ class AsyncJobs(AsyncResults):
             return await self._ask(DryRun, "POST", "/jobs", again=True, params={"dry_run": "true"}, **asked)
         return await self._ask(Job, "POST", "/jobs", again=True, **asked)
 
-    def jobs(self, state: str | None = None, labels: dict[str, str] | None = None, page_size: int = 50) -> AsyncIterator[Job]:
-        """Every job, newest first; the next page is asked for when the one before is used up."""
-        label = [f"{name}={value}" for name, value in (labels or {}).items()] or None
-        return self._listing(Job, "/jobs", limit=page_size, state=state, label=label)
+    def jobs(
+        self, state: str | None = None, labels: dict[str, str] | None = None, page_size: int = 50, name: str | None = None
+    ) -> AsyncIterator[Job]:
+        """Every job, newest first; the next page is asked for when the one before is used up. `name`: what stands in theirs."""
+        label = [f"{key}={value}" for key, value in (labels or {}).items()] or None
+        return self._listing(Job, "/jobs", limit=page_size, state=state, label=label, name=name)
 
     async def job(self, job_id: str) -> Job:
         return await self._get(Job, path("jobs", job_id))

@@ -5,13 +5,29 @@ from typing import Any
 
 import httpx2
 
-from service.clients.answers import AuditEntry, Delivery, Key, Measure, NewWebhook, Owner, Refusal, ShownKey, Webhook, Worker
+from service.clients.answers import (
+    AuditEntry,
+    Delivery,
+    Key,
+    Measure,
+    NewWebhook,
+    Overview,
+    Owner,
+    Refusal,
+    ShownKey,
+    Webhook,
+    Worker,
+)
 from service.clients.asynchronous.connection import AsyncConnection
 from service.clients.requests import path
 
 
 class AsyncOperators(AsyncConnection):
     """What can be asked of the service itself."""
+
+    async def overview(self) -> Overview:
+        """The service at a glance: what waits and runs, how what ended lately has ended, and what the workers have."""
+        return await self._get(Overview, "/overview")
 
     async def workers(self) -> list[Worker]:
         """All that have reported: status, slots, what runs, last heartbeat."""

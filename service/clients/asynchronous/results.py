@@ -16,7 +16,10 @@ from service.clients.answers import (
     MetricsView,
     Series,
     SeriesNames,
+    ShownStep,
     StepSeries,
+    Surprisal,
+    Versus,
 )
 from service.clients.asynchronous.connection import AsyncConnection
 from service.clients.requests import path
@@ -75,6 +78,23 @@ class AsyncResults(AsyncConnection):
     async def series_names(self, job_id: str) -> list[StepSeries]:
         """The series there are, of each step."""
         return (await self._get(SeriesNames, path("jobs", job_id, "metrics", "series")))["data"]
+
+    async def surprisal(self, job_id: str, step: str | None = None) -> list[ShownStep]:
+        """What each token of the first few measured texts costs in bits, by the base and by every checkpoint."""
+        return (await self._get(Surprisal, path("jobs", job_id, "surprisal"), step=step))["data"]
+
+    async def versus(
+        self,
+        job_id: str,
+        other_id: str,
+        step: str | None = None,
+        other_step: str | None = None,
+        checkpoint: int | None = None,
+        other_checkpoint: int | None = None,
+    ) -> Versus:
+        """How far one job's last checkpoint, or the one named, is from another's, paired by document where both had the same."""
+        asked = {"step": step, "other_step": other_step, "checkpoint": checkpoint, "other_checkpoint": other_checkpoint}
+        return await self._get(Versus, path("jobs", job_id, "versus", other_id), **asked)
 
     async def checkpoints(self, job_id: str, rank_by: str | None = None) -> list[Checkpoint]:
         """Oldest first, or the one to choose by a measure first."""

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 
 from service.clients import requests
-from service.clients.answers import Dataset, DatasetVersion, Job, ModelNames, Upload, Validation
+from service.clients.answers import Dataset, DatasetVersion, FirstRows, Job, ModelNames, Upload, Validation
 from service.clients.errors import Problem
 from service.clients.pace import aside, sleep
 from service.clients.requests import path
@@ -74,6 +74,10 @@ class Datasets(Connection):
     def validate(self, name: str, limit: int = 100) -> Validation:
         """Reads every row, and says of each fault the file, the row and the column."""
         return self._ask(Validation, "POST", path("datasets", name, "validate"), again=True, params={"limit": limit})
+
+    def preview_dataset(self, name: str, limit: int = 10) -> FirstRows:
+        """The first rows as they are in the files."""
+        return self._get(FirstRows, path("datasets", name, "rows"), limit=limit)
 
     def inspect(self, dataset: str, model: str, **how: Any) -> Job:
         """A short job that looks at a data set and trains nothing. `how`: template, cutoff_len, val_size, held_out, ..."""

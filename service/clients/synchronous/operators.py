@@ -6,13 +6,29 @@ from typing import Any
 
 import httpx2
 
-from service.clients.answers import AuditEntry, Delivery, Key, Measure, NewWebhook, Owner, Refusal, ShownKey, Webhook, Worker
+from service.clients.answers import (
+    AuditEntry,
+    Delivery,
+    Key,
+    Measure,
+    NewWebhook,
+    Overview,
+    Owner,
+    Refusal,
+    ShownKey,
+    Webhook,
+    Worker,
+)
 from service.clients.requests import path
 from service.clients.synchronous.connection import Connection
 
 
 class Operators(Connection):
     """What can be asked of the service itself."""
+
+    def overview(self) -> Overview:
+        """The service at a glance: what waits and runs, how what ended lately has ended, and what the workers have."""
+        return self._get(Overview, "/overview")
 
     def workers(self) -> list[Worker]:
         """All that have reported: status, slots, what runs, last heartbeat."""

@@ -17,7 +17,10 @@ from service.clients.answers import (
     MetricsView,
     Series,
     SeriesNames,
+    ShownStep,
     StepSeries,
+    Surprisal,
+    Versus,
 )
 from service.clients.requests import path
 from service.clients.synchronous.connection import Connection
@@ -76,6 +79,23 @@ class Results(Connection):
     def series_names(self, job_id: str) -> list[StepSeries]:
         """The series there are, of each step."""
         return (self._get(SeriesNames, path("jobs", job_id, "metrics", "series")))["data"]
+
+    def surprisal(self, job_id: str, step: str | None = None) -> list[ShownStep]:
+        """What each token of the first few measured texts costs in bits, by the base and by every checkpoint."""
+        return (self._get(Surprisal, path("jobs", job_id, "surprisal"), step=step))["data"]
+
+    def versus(
+        self,
+        job_id: str,
+        other_id: str,
+        step: str | None = None,
+        other_step: str | None = None,
+        checkpoint: int | None = None,
+        other_checkpoint: int | None = None,
+    ) -> Versus:
+        """How far one job's last checkpoint, or the one named, is from another's, paired by document where both had the same."""
+        asked = {"step": step, "other_step": other_step, "checkpoint": checkpoint, "other_checkpoint": other_checkpoint}
+        return self._get(Versus, path("jobs", job_id, "versus", other_id), **asked)
 
     def checkpoints(self, job_id: str, rank_by: str | None = None) -> list[Checkpoint]:
         """Oldest first, or the one to choose by a measure first."""

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from service.specs.catalogue.formulas import FORMULAS
 
 # What a measure at checkpoints is taken on. tokens: the scored ones of the evaluation text; prompts, systems: its answers with
 # and without them; hidden, attention: of three layers on that text; adapter, weights: of the checkpoint itself; gradient: of what
@@ -58,3 +60,8 @@ class Measure(BaseModel):
     in_jobs: bool = False  # whether a job may name it in measures.names
     default: bool = False  # whether a job that names none gets it
     better: Literal["lower", "higher"] | None = None  # by which checkpoints are ranked; None: neither is
+
+    @computed_field(description="In LaTeX; null of a measure that words say better.")  # type: ignore[prop-decorator]
+    @property
+    def formula(self) -> str | None:
+        return FORMULAS.get(self.name)

@@ -41,8 +41,8 @@ def _declared() -> dict[str, Any]:
 class Door(TestClient):
     """Every answer has a request id; every one that is not good is a problem document, declared for its route."""
 
-    def __init__(self, app: Any):
-        super().__init__(app, raise_server_exceptions=False)
+    def __init__(self, app: Any, client: tuple[str, int] = ("testclient", 50000)):
+        super().__init__(app, "http://localhost", raise_server_exceptions=False, client=client)
         self.declared = _declared()
 
     def request(self, method: str, url: Any, **options: Any) -> Any:  # type: ignore[override]

@@ -67,6 +67,16 @@ def test_where_some_have_it_a_notice_says_who_does_not(opened, database, extra, 
     assert (found, sentence.startswith(f"Of queue default, host-a are without the extra {extra}.")) == (pointer, True)
 
 
+def test_extras_that_no_worker_has_together_are_refused(opened, database):
+    enter(database, "host-a", extras=("eval",))
+    enter(database, "host-b", extras=("modelscope",))
+    document = a_job(**HARNESS, model={"ms_hub_token": "secret"})
+    [(_, sentence)] = opened.refusals(document)
+    assert sentence == "No worker of queue default has eval and modelscope together, and one worker does the whole of a job."
+    enter(database, "host-c", extras=("eval", "modelscope"))
+    assert len(notices(opened, document)) == 2
+
+
 def test_every_extra_that_a_job_can_need_is_one_that_workers_look_for():
     assert {*NEEDS, "gptq"} == set(extras.EXTRAS)
     assert set(needed.HOW) <= set(extras.EXTRAS)

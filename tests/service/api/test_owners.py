@@ -52,7 +52,9 @@ def test_an_owner_sees_its_own_quota_and_no_other(plain_door):
     assert plain_door.patch("/owners/ann", json={"queued": 5}, headers=ann).status_code == 403
 
 
-@pytest.mark.parametrize("wrong", [{"queued": -1}, {"running": 1.5}, {"gpu_hours": "many"}, {"cpus": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"queued": -1}, {"running": 1.5}, {"gpu_hours": "many"}, {"gpu_hours": False}, {"queued": "3"}, {"cpus": 1}]
+)
 def test_a_quota_that_cannot_be_is_refused(plain_door, root, wrong):
     assert plain_door.patch("/owners/ann", json=wrong, headers=root).status_code == 422
     assert plain_door.patch("/owners/*", json={}, headers=root).status_code == 422

@@ -27,6 +27,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "/data/template",
         "The stage ppo needs a template",
     ),
+    # both were a 500 once: the fuzzer's
+    "a reference model with an empty name": (
+        a_job(finetuning={"stage": "dpo", "ref_model": ""}, data=PAIRS),
+        "/finetuning/ref_model",
+        "at least 1 character",
+    ),
+    "a reward model with an empty name": (
+        a_job(finetuning={"stage": "ppo", "reward_model": "", "reward_model_type": "full"}),
+        "/finetuning/reward_model",
+        "at least 1 character",
+    ),
     "ppo without a reward model": (
         a_job(finetuning={"stage": "ppo"}),
         "/finetuning/reward_model",

@@ -307,6 +307,16 @@ not json
 """
 
 
+def test_the_first_rows_are_shown_as_they_are_also_of_a_file_with_faults(plain_door):
+    put(plain_door, BAD)
+    rows = plain_door.get("/datasets/mine/rows?limit=3").json()["data"]
+    assert [(row["file"], row["row"]) for row in rows] == [("mine.jsonl", 1), ("mine.jsonl", 2), ("mine.jsonl", 3)]
+    assert rows[2]["values"] == {"instruction": 3, "output": "b"}
+    assert len(plain_door.get("/datasets/letters/rows").json()["data"]) == 10
+    assert plain_door.get("/datasets/none/rows").status_code == 404
+    assert plain_door.get("/datasets/mine/rows?limit=0").json()["errors"][0]["pointer"] == "/query/limit"
+
+
 def test_every_fault_is_said_with_its_file_row_and_column(plain_door):
     put(plain_door, BAD)
     found = plain_door.post("/datasets/mine/validate").json()

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,19 @@ def test_it_shows_a_table_after_each_step_and_how_near_the_floor_the_model_came(
         "which nothing comes before."
     )
     assert lines[-1].startswith(f"The service has stopped. Its data is in {tmp_path}/data;")
+
+
+def test_with_json_every_line_is_an_object_and_the_last_says_how_near(
+    service: FakeService, finebits: Finebits, served: SimpleNamespace, tmp_path: Path
+) -> None:
+    script(service, state="succeeded")
+    done = finebits("demo", "--home", tmp_path / "data", "--json")
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [next(iter(line)) for line in lines] == ["event", "event", "job", "measured", "home"]
+    assert "4.2 % above" in lines[-1]["told"]
+    script(service, state="failed", reason="diverged", sentence="The loss became infinite.")
+    assert finebits("demo", "--home", tmp_path / "data", "--json").exit_code == 1
 
 
 def test_everything_is_in_its_home_whatever_the_environment_says(

@@ -90,6 +90,22 @@ def test_it_serves_the_api_where_the_settings_say_until_it_is_told_to_stop(tmp_p
         assert served.process.wait(30) in (0, -signal.SIGTERM)
 
 
+def test_with_json_its_log_is_one(tmp_path: Path) -> None:
+    schema_of = Database(f"sqlite:///{tmp_path}/finebits.db")
+    schema.upgrade(schema_of)
+    schema_of.close()
+    with (tmp_path / "log.txt").open("wb") as log:
+        command = [sys.executable, "-m", "service.cli", "serve", "--json"]
+        process = subprocess.Popen(command, env=environment(tmp_path, FINEBITS_PORT="0"), stderr=log, stdout=log)
+    try:
+        until(lambda: "Uvicorn running" in (tmp_path / "log.txt").read_text(), 60)
+    finally:
+        process.kill()
+        process.wait()
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert "Uvicorn running on" in json.loads(lines[-1])["message"]
+
+
 def ask(served: Served, method: str, path: str, *headers: str) -> socket.socket:
     """A request's head, on a connection that is closed with its answer."""
     connection = served.connect()
@@ -150,6 +166,6 @@ def test_a_client_that_does_not_read_keeps_it_no_longer_than_the_setting_says(tm
 def test_it_is_open_to_others_only_with_a_key(tmp_path: Path, host: str) -> None:
     command = [sys.executable, "-m", "service.cli", "serve"]
     done = subprocess.run(command, env=environment(tmp_path, FINEBITS_HOST=host), capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "there is no FINEBITS_API_KEY" in done.stderr
     assert "Traceback" not in done.stderr

@@ -49,7 +49,7 @@ def test_a_change_that_fits_nowhere_is_said_and_nothing_is_sent(
     service: FakeService, finebits: Finebits, file: Path, change: str
 ) -> None:
     done = finebits("submit", file, "--set", change)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert f"--set {change}: " in done.stderr
     assert service.asked == []
 
@@ -57,16 +57,32 @@ def test_a_change_that_fits_nowhere_is_said_and_nothing_is_sent(
 def test_a_file_that_is_no_yaml_cannot_be_changed(finebits: Finebits, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("a: [")
     done = finebits("submit", tmp_path / "job.yaml", "--set", "a=1")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "job.yaml cannot be read" in done.stderr
 
 
 def test_a_dry_run_prints_what_would_run_and_watches_nothing(service: FakeService, finebits: Finebits, file: Path) -> None:
     service.answers("POST", "/jobs", {"steps": [{"name": "sft"}]})
-    done = finebits("submit", file, "--dry-run", "--watch")
+    done = finebits("submit", file, "--dry-run", "--watch", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {"steps": [{"name": "sft"}]}
     assert service.asked[0].query == "dry_run=true"
+
+
+def test_a_dry_run_is_told_with_its_memory_and_what_is_not_known(service: FakeService, finebits: Finebits, file: Path) -> None:
+    numbers = {"rows": 600, "training_rows": 540, "validation_rows": 60, "updates": None, "parameters": 378_720}
+    step = {"name": "sft", "do": "train", "stage": "sft", "finetuning_type": "lora", "trainable_parameters": 58_368, **numbers}
+    step |= {"memory": {"weights": 1_500_000_000, "beside": 0, "peak": 2_000_000_000}, "why_unknown": {"updates": "It streams."}}
+    notice = {"pointer": "/model/use_fast_tokenizer", "detail": "They are always fast."}
+    service.answers("POST", "/jobs", {"steps": [step], "notices": [notice], "resolved": {}})
+    lines = [" ".join(line.split()) for line in finebits("submit", file, "--dry-run").stdout.splitlines()]
+    assert lines[2] == "sft sft lora 600 540 60 ? 378,720 58,368 2 GB"
+    assert lines[4:] == [
+        "weights 1.5 GB",
+        "peak 2 GB",
+        "sft: updates is not known. It streams.",
+        "/model/use_fast_tokenizer: They are always fast.",
+    ]
 
 
 def test_json_is_the_job(service: FakeService, finebits: Finebits, file: Path) -> None:
@@ -119,5 +135,5 @@ def test_with_watch_the_job_s_end_is_the_command_s(service: FakeService, finebit
 
 def test_where_nothing_listens_the_sentence_says_how_to_start_it(finebits: Finebits, file: Path) -> None:
     done = finebits("--url", "http://127.0.0.1:9", "submit", file)
-    assert done.exit_code == 3
+    assert done.exit_code == 4
     assert done.stderr == "No Finebits answers at http://127.0.0.1:9; start one with `make up`.\n"

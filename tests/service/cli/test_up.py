@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import signal
@@ -87,6 +88,17 @@ def test_a_second_ctrl_c_cuts_the_stopping_short(tmp_path: Path) -> None:
         assert process.returncode == 0
     psutil.wait_procs(children, timeout=2)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
+def test_with_json_it_says_so_in_objects(tmp_path: Path) -> None:
+    with up(tmp_path, "--json") as process:
+        running = json.loads(read_until(process, "running"))
+        with Client(running["url"]) as client:
+            assert client.is_ready()
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=15)
+    assert (running["home"], process.returncode) == (str(tmp_path), 0)
+    assert [json.loads(line) for line in said.splitlines()] == [{"state": "stopping"}, {"state": "stopped"}]
 
 
 def test_a_worker_that_dies_ends_it_with_the_end_of_its_log(tmp_path: Path) -> None:

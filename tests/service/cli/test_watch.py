@@ -39,7 +39,7 @@ def script(service: FakeService, *states: dict[str, object]) -> None:
     [
         ({"state": "succeeded"}, 0, "job-1 succeeded"),
         ({"state": "failed", "reason": "no_gpu", "sentence": "There is none."}, 1, "job-1 failed (no_gpu: There is none.)"),
-        ({"state": "cancelled"}, 2, "job-1 cancelled"),
+        ({"state": "cancelled"}, 5, "job-1 cancelled"),
     ],
 )
 def test_the_job_s_end_is_the_exit_code(

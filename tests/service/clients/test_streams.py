@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -108,7 +109,7 @@ def test_a_service_that_says_when_is_asked_then(fake: tuple[FakeService, Any], m
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(pace.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     service.answers("POST", "/jobs/job-1/retry", busy("7"), {"id": "job-1"})
     assert client.retry("job-1") == {"id": "job-1"}
     assert slept == [7]

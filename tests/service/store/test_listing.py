@@ -16,9 +16,10 @@ def page(
     owner: str = "ann",
     state: State | None = None,
     labels: dict[str, str] | None = None,
+    name: str | None = None,
 ) -> tuple[list[str], bool]:
     with database.reading() as session:
-        found, more = jobs.listing(session, owner, limit, after, state, labels)
+        found, more = jobs.listing(session, owner, limit, after, state, labels, name)
         return [job.id for job in found], more
 
 
@@ -102,6 +103,21 @@ def test_jobs_are_chosen_by_all_of_the_labels_asked_for(database: Database) -> N
     assert page(database, labels={"colour": "red", "size": "1"}) == ([red_small], False)
     assert page(database, labels={"colour": "green"}) == ([], False)
     assert page(database, labels={"shape": "red"}) == ([], False)
+
+
+def test_jobs_are_chosen_by_what_stands_in_their_names(database: Database) -> None:
+    names = ["Ten % more", "ten_more", "x", "more"]
+    ids = [submit(database, created_at=at, labels={"a": "1"}) for at in range(1, 5)]
+    with database.transaction() as session:
+        for job_id, name in zip(ids, names, strict=True):
+            session.execute(update(Job).where(Job.id == job_id).values(name=name))
+    assert page(database, name="TEN") == ([ids[1], ids[0]], False)
+    assert page(database, name="%") == ([ids[0]], False)
+    assert page(database, name="n_m") == ([ids[1]], False)
+    assert page(database, name="more", labels={"a": "1"}, limit=2) == ([ids[3], ids[1]], True)
+    assert page(database, name="more", after=ids[1], state=State.QUEUED) == ([ids[0]], False)
+    assert page(database, name="less") == ([], False)
+    assert page(database, name="") == (ids[::-1], False)
 
 
 def test_labels_are_compared_as_the_words_they_are(database: Database) -> None:

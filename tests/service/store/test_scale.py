@@ -37,6 +37,7 @@ WRITES: dict[str, Verb] = {
     "retention": lambda session, me: retention.expire(session),
     "bells": lambda session, me: leases.unheard(session, QUEUES, 60),
     "what cannot be read": lambda session, me: scheduling.tell_unreadable(session, QUEUES),
+    "what is installed nowhere": lambda session, me: scheduling.tell_lacking_extras(session, QUEUES),
     "reservations": lambda session, me: scheduling.reserve(session, QUEUES, 60),
     "old notes of removals": lambda session, me: removals.forget_old(session),
     "cancel": lambda session, me: wishes.cancel(session, "owner-1", "job-7"),

@@ -4,14 +4,14 @@ import random
 from collections import deque
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from service.store import leases, line, scheduling, workers
+from service.store import jobs, leases, line, scheduling, workers
 from service.store.session import Database
 from service.store.tables import Job, Worker
 from tests.service.store.crowds import crowd
 from tests.service.store.staffed import assert_slots_add_up, enter, place, place_all, reserve, silence, want
-from tests.service.store.stored import cancel, events_of, job_of, renew, submit
+from tests.service.store.stored import a_read_job, cancel, events_of, job_of, renew, submit
 
 
 def claimed(*placed: object) -> list[str]:
@@ -77,6 +77,61 @@ def test_a_job_that_no_worker_of_its_queue_can_read_says_so(database: Database) 
 
 def test_jobs_record_the_version_that_they_are_written_in(database: Database) -> None:
     assert job_of(database, submit(database)).spec_version == 1
+
+
+def test_a_job_that_needs_an_extra_goes_to_a_worker_that_has_it_and_stops_nobody(database: Database) -> None:
+    without, unknown = enter(database, "without", cpus=2, extras=("eval",)), enter(database, "unknown", cpus=2)
+    with database.transaction() as session:
+        session.execute(update(Worker).where(Worker.name == "unknown").values(extras=None))
+    needs = want(database, extras="gptq", created_at=1, priority=5)
+    needs_both = want(database, extras="eval,gptq", created_at=2)
+    plain, plain_too = want(database, created_at=3), want(database, created_at=4)
+    assert claimed(place(database, without), place(database, unknown)) == [plain, plain_too]
+    assert (place(database, without), place(database, unknown)) == (None, None)
+    with database.transaction() as session:
+        assert scheduling.claim(session, without, 60, needs) is None
+    has = enter(database, "has", cpus=2, extras=("gptq",))
+    assert claimed(*place_all(database, has)) == [needs]
+    assert claimed(*place_all(database, enter(database, "has-both", cpus=2, extras=("eval", "gptq")))) == [needs_both]
+
+
+def test_a_job_that_needs_what_no_worker_has_says_so_once(database: Database) -> None:
+    enter(database, "host-a", extras=("eval",))
+    enter(database, "host-b")
+    enter(database, "elsewhere", queues=("a100",), extras=("gptq",))
+    waits, plain = want(database, extras="gptq"), submit(database)
+    for _ in range(2):
+        with database.transaction() as session:
+            scheduling.tell_lacking_extras(session, ["default"])
+    (held,) = [event.message for event in events_of(database, waits) if event.kind == "held"]
+    assert held == (
+        "Held: it needs the extra gptq, and the workers of queue default have host-a (eval), host-b (none). "
+        "It begins when there is one that has it."
+    )
+    assert job_of(database, plain).progress is None
+    enter(database, "newer", extras=("gptq",))
+    with database.transaction() as session:
+        scheduling.tell_lacking_extras(session, ["default"])
+    assert len([event for event in events_of(database, waits) if event.kind == "held"]) == 1
+
+
+def test_no_worker_is_reserved_for_a_job_that_it_could_not_do(database: Database) -> None:
+    enter(database, "without", gpus=2)
+    enter(database, "has", gpus=2, extras=("gptq",))
+    want(database, 1, created_at=1)
+    assert place(database, workers.Identity("has", "1")) is not None
+    needs = want(database, 2, extras="gptq", created_at=2)
+    with database.transaction() as session:
+        assert scheduling.reserve(session, ["default"], 0) == (needs, "has")
+
+
+def test_jobs_record_what_they_need_of_a_worker(database: Database) -> None:
+    of_export = {"export_quantization_bit": 4, "export_quantization_dataset": "lines"}
+    steps = [{"name": "sft"}, {"name": "small", "do": "export", "model": {"model_name_or_path": "@sft", **of_export}}]
+    with database.transaction() as session:
+        quantized = jobs.create(session, "ann", {}, a_read_job(steps=steps)).id
+    assert job_of(database, submit(database)).extras == ""
+    assert job_of(database, quantized).extras == "gptq"
 
 
 def test_a_draining_worker_takes_nothing_and_keeps_what_it_has(database: Database) -> None:

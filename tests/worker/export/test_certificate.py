@@ -5,11 +5,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from service.specs.read import read_job
 from service.specs.reasons import Reason
 from worker.data.tokenize import Example
+from worker.export import certificate, weights
 from worker.export.certificate import Limits, certify, compare
 from worker.export.text import Text, drawn, of_examples
 from worker.failures import JobFailure
+from worker.information.vocabulary.head import Head
+from worker.models import widened
+from worker.models.assembly import frozen
+from worker.models.start import Start
 from worker.probes.token import Base
 
 CPU, FP32 = torch.device("cpu"), torch.float32
@@ -139,6 +145,47 @@ def test_another_vocabulary_is_caught(certified, make_llama):
     with pytest.raises(JobFailure, match="vocabulary") as failure:
         certified(make_llama(), make_llama(vocab_size=200))
     assert failure.value.reason == Reason.CERTIFICATE_FAILED
+
+
+@pytest.mark.parametrize("as_bins", [False, True])
+def test_half_precision_is_certified_in_its_own_room_with_the_same_numbers(
+    tmp_path, monkeypatch, make_llama, tokenizer, text, as_bins
+):
+    """What computes in fp32 need not lie in memory in fp32."""
+    for name, seed in (("trained", 0), ("written", 1)):
+        weights.write(make_llama(seed, initializer_range=0.1).to(torch.bfloat16), tmp_path / name, 1, as_bins)
+        tokenizer.save_pretrained(tmp_path / name)
+    (step,) = read_job({"do": "export", "model": {"model_name_or_path": "trained"}}).resolved.steps
+    held = []
+
+    def certified(sparing):
+        reference = lambda: frozen(Start(tmp_path / "trained"), step, tokenizer, CPU, sparing)  # noqa: E731
+        found = certify(reference, tmp_path / "written", tokenizer, text, CPU, FP32, Limits())
+        return found.to_document()
+
+    one_pass = certificate.one_pass
+    monkeypatch.setattr(certificate, "one_pass", lambda model, *how: held.append(model) or one_pass(model, *how))
+    sparing = certified(True)
+    assert {parameter.dtype for parameter in held[0].parameters() if parameter.numel() > widened._SMALL} <= {torch.bfloat16}
+    assert held[0].get_output_embeddings().weight.dtype == torch.bfloat16
+    monkeypatch.setattr(certificate, "half_precision_of", lambda folder: None)
+    whole = certified(False)
+    assert held[1].get_output_embeddings().weight.dtype == torch.float32
+    assert sparing["kl_from_reference"]["mean"]["value"] > 0.01
+    for name in ("kl_from_reference", "kl_to_reference"):
+        assert sparing[name]["mean"]["value"] == pytest.approx(whole[name]["mean"]["value"], abs=1e-6)
+        assert sparing[name]["max"] == pytest.approx(whole[name]["max"], abs=1e-5)
+    for name in ("top_1_agreement", "cross_entropy_reference", "cross_entropy_export", "cross_entropy_change"):
+        assert sparing[name]["value"] == pytest.approx(whole[name]["value"], abs=1e-6)
+
+
+def test_the_likeliest_token_is_found_across_the_parts_of_the_vocabulary(monkeypatch):
+    torch.manual_seed(0)
+    hidden_ND, head = torch.randn(50, 8), Head(torch.randn(300, 8), vocabulary=290)
+    expected = (hidden_ND @ head.weight_VD.T)[:, :290].argmax(1).numpy()
+    monkeypatch.setattr(certificate, "_COLUMNS", 7)
+    monkeypatch.setattr(certificate, "_TILE", 70)
+    assert (certificate._likeliest(hidden_ND, head) == expected).all()
 
 
 def test_the_text_that_stands_in_is_the_same_each_time_and_has_no_special_token(tokenizer):

@@ -166,6 +166,25 @@ def test_a_config_that_does_not_fit_is_refused(folder, changes, says):
     assert says in refused_model(folder).sentence
 
 
+@pytest.mark.parametrize("shard", ["../other/model.safetensors", "/etc/passwd", "below/model.safetensors"])
+def test_a_shard_that_lies_elsewhere_is_not_read(folder, shard):
+    shutil.copytree(folder, folder.parent / "other")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": shard}}))
+    failure = refused_model(folder)
+    assert failure.where == {"file": "model.safetensors.index.json"}
+    assert "no file's name" in failure.sentence
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_kernel_that_a_model_names_is_not_fetched(folder, name):
+    """transformers takes a name with a slash for a repository, whose code it would run."""
+    edit_json(folder / "config.json", **{name: "someone/kernel"})
+    model = load_model(folder, torch.float32)
+    assert model.config._attn_implementation == "sdpa"
+    assert model.config._experts_implementation != "someone/kernel"
+
+
 def test_code_that_comes_with_a_model_of_a_known_type_is_not_run(folder):
     (folder / "modeling_tiny.py").write_text("raise SystemExit('the code was run')")
     classes = {name: f"modeling_tiny.{name}" for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")}

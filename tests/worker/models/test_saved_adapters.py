@@ -5,9 +5,11 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from service.specs.reasons import Reason
 from worker.failures import JobFailure
+from worker.models import saved_adapters
 from worker.models.saved_adapters import laid_on, merged, merged_as_held
 from worker.models.start import SavedAdapter
 
@@ -25,7 +27,7 @@ def logits(model):
 def make_adapter(tmp_path, make_llama):
     """A trained adapter of the tiny model, in a folder."""
 
-    def make(name, seed=1, base=None, **config):
+    def make(name, seed=1, base=None, save_embeddings="auto", **config):
         torch.manual_seed(seed)
         arguments = {"task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 6, "target_modules": "all-linear"} | config
         model = get_peft_model(make_llama() if base is None else base, LoraConfig(**arguments))
@@ -33,7 +35,7 @@ def make_adapter(tmp_path, make_llama):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data + 0.1 * torch.randn_like(parameter)
-        model.save_pretrained(tmp_path / name)
+        model.save_pretrained(tmp_path / name, save_embedding_layers=save_embeddings)
         return SavedAdapter(name, tmp_path / name)
 
     return make
@@ -82,6 +84,63 @@ def test_a_merged_weight_is_the_base_with_the_scaled_product_added(make_llama, m
     product = saved[f"base_model.model.{name}.lora_B.weight"] @ saved[f"base_model.model.{name}.lora_A.weight"]
     found = merged(make_llama(), [adapter]).get_submodule(name).weight
     assert torch.allclose(found, make_llama().get_submodule(name).weight + 6 / 2 * product, atol=1e-7)
+
+
+ADDED = {
+    "every layer": {},
+    "some layers": {"target_modules": ["q_proj", "down_proj"]},
+    "scaled by the root of the rank": {"use_rslora": True},
+    "its head": {"target_modules": ["lm_head", "q_proj"], "save_embeddings": False},
+}
+NOT_ADDED = {
+    "whole modules": {"modules_to_save": ["norm"]},
+    "ranks of their own": {"rank_pattern": {"q_proj": 4}},
+    "scales of their own": {"alpha_pattern": {"q_proj": 1}},
+    "embeddings": {"target_modules": ["embed_tokens", "q_proj"], "save_embeddings": False},
+    "biases": {"bias": "lora_only"},
+}
+
+
+@pytest.mark.parametrize("kind", [*ADDED, *NOT_ADDED])
+def test_what_is_added_in_place_is_what_peft_merges(make_llama, make_adapter, monkeypatch, kind):
+    adapter = make_adapter("a", **(ADDED | NOT_ADDED)[kind])
+    by_peft = []
+    monkeypatch.setattr(saved_adapters, "merged", lambda model, adapters: by_peft.append(adapters) or merged(model, adapters))
+    expected = by_hand(make_llama(), [adapter]).state_dict()
+    found = merged_as_held(make_llama(), [adapter]).state_dict()
+    assert all(torch.allclose(tensor, expected[name], atol=1e-6, rtol=0) for name, tensor in found.items())
+    assert any(not torch.equal(tensor, found[name]) for name, tensor in make_llama().state_dict().items())
+    assert bool(by_peft) == (kind in NOT_ADDED)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_sum_in_place_is_made_in_fp32_and_rounded_once(make_llama, make_adapter, dtype):
+    adapter = make_adapter("a", lora_alpha=1)
+    exact = by_hand(make_llama().to(dtype).float(), [adapter]).state_dict()
+    found = merged_as_held(make_llama().to(dtype), [adapter]).state_dict()
+    # where the sum lies on the edge between two numbers, its last bit in fp32 decides
+    apart = sum(int((tensor != exact[name].to(dtype)).sum()) for name, tensor in found.items())
+    assert apart <= 5
+    assert {tensor.dtype for tensor in found.values()} == {dtype}
+
+
+def test_weights_that_lie_the_other_way_around_are_added_to(make_adapter):
+    def gpt2():
+        torch.manual_seed(0)
+        return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=300))
+
+    adapter = make_adapter("a", base=gpt2(), target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)
+    expected = by_hand(gpt2(), [adapter]).state_dict()
+    as_bin(adapter)
+    found = merged_as_held(gpt2(), [adapter]).state_dict()
+    assert all(torch.allclose(tensor, expected[name], atol=1e-6, rtol=0) for name, tensor in found.items())
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")
+def test_a_head_that_is_the_embeddings_is_left_to_peft(make_llama, make_adapter):
+    tied = {"tie_word_embeddings": True}
+    adapter = make_adapter("a", base=make_llama(**tied), target_modules=["lm_head"], save_embeddings=False)
+    assert not saved_adapters._is_added(make_llama(**tied), adapter)
 
 
 def test_an_adapter_is_laid_on_as_its_file_has_it(make_llama, make_adapter):

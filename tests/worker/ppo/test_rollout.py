@@ -16,10 +16,9 @@ def model(make_llama):
     return make_llama()
 
 
-def responses(model, prompts=PROMPTS, stop_ids=(EOS,), **given):
-    torch.manual_seed(0)
+def responses(model, prompts=PROMPTS, stop_ids=(EOS,), seed=0, first=0, **given):
     manner = Manner(GeneratingArguments(**{"max_new_tokens": 8} | given), list(stop_ids), PAD)
-    return respond(model, prompts, manner)
+    return respond(model, prompts, [(seed, first + number) for number in range(len(prompts))], manner)
 
 
 def likeliest(model, prompt, n):
@@ -39,6 +38,14 @@ def test_do_sample_draws_and_the_seed_repeats_what_was_drawn(model):
     drawn = responses(model, temperature=1.0, top_p=1.0, top_k=0)
     assert drawn == responses(model, temperature=1.0, top_p=1.0, top_k=0)
     assert drawn != responses(model, do_sample=False)
+    assert drawn != responses(model, temperature=1.0, top_p=1.0, top_k=0, seed=1)
+
+
+def test_what_is_drawn_depends_on_the_prompts_number_and_not_on_its_batch(model):
+    wide = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+    together = responses(model, **wide)
+    assert together == [*responses(model, PROMPTS[:1], **wide), *responses(model, PROMPTS[1:], first=1, **wide)]
+    assert together[1:] != responses(model, PROMPTS[1:], first=2, **wide)
 
 
 @pytest.mark.parametrize("narrow", [{"temperature": 1e-4}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)

@@ -201,3 +201,9 @@ def test_a_host_that_this_workers_operator_does_not_list_is_never_asked(rewards)
 def test_proxies_and_passwords_of_the_environment_are_not_used(rewards, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     assert an_api(rewards).score(TOKENS, TOKENS, *TEXTS).shape == (2,)
+
+
+@pytest.mark.parametrize(("key", "sent"), [(None, None), ("rk-123456", "Bearer rk-123456")])
+def test_reward_api_key_is_what_the_api_is_asked_with(rewards, key, sent):
+    RewardApi(rewards.url, (rewards.host,), key=key).score(TOKENS, TOKENS, *TEXTS)
+    assert rewards.authorized == [sent]

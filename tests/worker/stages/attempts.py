@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from service.specs.read import read_job
+from service.specs.tokens import tokens as tokens_of
 from worker import child, pipeline
 from worker.models import value_head
 from worker.models.value_head import ValueHead
@@ -123,7 +124,8 @@ class Host:
         """What a supervisor would hand to the attempt after these."""
         said = [message for attempt in earlier for message in attempt.messages]
         checkpoints, measurements = {}, {}
-        resolved = read_job(document).resolved.model_dump(mode="json")
+        read = read_job(document).resolved
+        resolved = read.model_dump(mode="json")
         evaluates = {step["name"] for step in resolved["steps"] if step["do"] == "evaluate"}
         for message in said:
             if message["message"] == "checkpoint":
@@ -144,6 +146,7 @@ class Host:
             hub=False,
             modelscope=False,
             reward_hosts=self.reward_hosts,
+            tokens=tokens_of(read),
             device=None,
             threads=1,
             lease_seconds=60,

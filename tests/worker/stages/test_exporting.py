@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -425,6 +427,32 @@ def killed_once(host, document, owner, name):
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status), "it came to its end without passing there"
     return Attempt([json.loads(line) for line in said.read_text().splitlines()])
+
+
+DEAF = {
+    "it is merged and written": ("exporting", export_weights, "write"),
+    "it is proved": ("certifying", exporting, "certify"),
+    "it is sealed": ("certifying", checkpoints, "seal"),
+}
+
+
+@pytest.mark.parametrize("while_", DEAF)
+def test_a_wish_is_heard_in_the_midst_of_work_that_would_never_end(host, monkeypatch, while_):
+    phase, owner, name = DEAF[while_]
+    monkeypatch.setattr(owner, name, lambda *what, **named: for_ever())
+
+    def cancel(message, run):
+        if message["message"] == "progress" and message["progress"].get("phase") == phase:
+            threading.Timer(0.1, setattr, (run, "wish", "cancel")).start()
+
+    attempt = host.attempt(an_export(model={"export_dir": "pets"}), when=cancel)
+    assert isinstance(attempt.error, Stopped)
+    assert nothing_is_left(host)
+
+
+def for_ever():
+    while True:
+        time.sleep(0.01)
 
 
 def test_a_disk_without_room_ends_it_before_anything_is_written(host, monkeypatch):

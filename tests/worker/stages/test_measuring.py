@@ -48,6 +48,11 @@ def test_a_cross_entropy_is_that_of_the_checkpoint_as_it_lies_on_disk(host):
     (last,) = [message for message in attempt.of("measurement") if message["global_step"] == 4]
     assert last["documents"]["nll"] == pytest.approx(bits, rel=1e-5)
     assert last["documents"]["n_tokens"] == tokens
+    (base,) = [message for message in attempt.of("measurement") if message["global_step"] is None]
+    assert [len(text["scored"]) for text in base["documents"]["shown"]["texts"]] == tokens
+    shown = [sum(bits) for bits in last["documents"]["shown"]["bits"]]
+    assert shown == pytest.approx(last["documents"]["nll"], abs=0.001 * max(tokens)), "what is shown token by token is the same"
+    assert last["documents"]["text"] == base["documents"]["text"]
 
 
 def n_documents(attempt):

@@ -21,7 +21,7 @@ from tests.worker.stages.attempts import a_job, a_pretraining_job
 from worker.data.collate import Collator
 from worker.models.adapters import prepare
 from worker.stages import next_token_loss as under_test
-from worker.stages.next_token_loss import CHUNK, NextTokenLoss, WithoutLogits, next_token_loss
+from worker.stages.next_token_loss import CHUNK, NextTokenLoss, WithoutLogits, keep_last_activations, next_token_loss
 
 PLAIN = TrainingArguments()
 SMALL = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -79,6 +79,28 @@ def test_gradients_are_the_models_own_where_activations_are_computed_again(make_
         torch.testing.assert_close(made[name], own[name], rtol=1e-4, atol=1e-6)
 
 
+def test_the_last_layer_is_not_computed_again_and_the_gradients_are_the_same(make_llama):
+    passes = []
+    own, made = make_llama(num_hidden_layers=3).train(), make_llama(num_hidden_layers=3).train()
+    for number, layer in enumerate(made.model.layers):
+        layer.mlp.register_forward_pre_hook(lambda *_, number=number: passes.append(number))
+    for model in (own, made):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    keep_last_activations(made)
+    batch = Collator(pad_id=0)(rows((40, 60)))
+    for model in (own, made):
+        model(**batch, use_cache=False).loss.backward()
+    assert sorted(passes) == [0, 0, 1, 1, 2]
+    for name, gradient in gradients(own).items():
+        assert torch.equal(gradients(made)[name], gradient), name
+
+
+def test_without_checkpointing_no_layer_is_touched(make_llama):
+    model = make_llama()
+    keep_last_activations(model)
+    assert not any("gradient_checkpointing" in vars(layer) for layer in model.model.layers)
+
+
 def test_a_batch_with_nothing_to_train_has_a_loss_of_zero(make_llama):
     model = make_llama()
     batch = {"input_ids": torch.tensor([[5, 6, 7]]), **under_test.INSTEAD_OF_LOGITS}
@@ -89,6 +111,10 @@ def test_a_batch_with_nothing_to_train_has_a_loss_of_zero(make_llama):
 
 def test_other_losses_than_that_of_the_next_token_are_left_to_the_trainer(make_llama):
     assert next_token_loss(make_llama(), TrainingArguments(label_smoothing_factor=0.1)) is None
+
+
+def test_a_model_that_ranks_hold_in_parts_makes_its_logits_itself(make_llama):
+    assert next_token_loss(make_llama(), TrainingArguments(fsdp=True)) is None
 
 
 @pytest.mark.parametrize(("scale", "used"), [(0.25, False), (1.0, True)])

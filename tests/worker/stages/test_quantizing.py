@@ -5,6 +5,8 @@ it is installed, by `make long`.
 """
 
 import json
+import threading
+import time
 from importlib.util import find_spec
 
 import pytest
@@ -195,6 +197,23 @@ def test_a_worker_without_the_library_ends_the_job_before_anything_is_loaded(cor
     found = failure(corpus, an_export())
     assert found.reason is Reason.MISSING_LIBRARY
     assert "does not have gptqmodel" in found.sentence
+
+
+def test_a_wish_is_heard_in_the_midst_of_the_library(corpus, grid, monkeypatch):
+    def for_ever(source, target, *how):
+        target.mkdir()
+        (target / "model.safetensors").write_bytes(b"half")
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(gptq, "gptqmodel", for_ever)
+
+    def cancel(message, run):
+        if message["message"] == "progress" and message["progress"].get("phase") == "quantizing":
+            threading.Timer(0.1, setattr, (run, "wish", "cancel")).start()
+
+    assert isinstance(corpus.attempt(an_export(), when=cancel).error, Stopped)
+    assert not list(corpus.artifacts.rglob("*.safetensors"))
 
 
 def test_a_stop_leaves_nothing_and_the_next_attempt_makes_it_whole(corpus, grid):

@@ -102,6 +102,18 @@ def test_each_type_of_reward_model_scores_what_ppo_writes(host, opened):
         assert all("says the" in text for text in server.asked[0]["messages"])
 
 
+def test_an_api_is_asked_with_the_step_s_own_key_which_is_in_no_file(host):
+    with fake_rewards() as server:
+        host.reward_hosts = server.host
+        api = {"reward_model": server.url, "reward_model_type": "api", "reward_api_key": "rk-verysecret"}
+        job = a_job(training=SHORT, measures={"names": ""}, generating={"max_new_tokens": 4})
+        host.done({**job, "finetuning": PPO | api})
+    assert set(server.authorized) == {"Bearer rk-verysecret"}
+    files = [file for file in host.artifacts.rglob("*") if file.is_file()]
+    assert files
+    assert not [file for file in files if b"rk-verysecret" in file.read_bytes()]
+
+
 def test_an_api_that_is_wrong_ends_the_job_with_a_reason_and_the_last_checkpoint_kept(host):
     with fake_rewards() as server:
         server.answers = [lambda asked: scores([0.5] * len(asked["messages"])), lambda asked: scores([])]

@@ -14,6 +14,8 @@ from worker.information.vocabulary.tiles import Tiles, shaped
 
 HALF = (torch.bfloat16, torch.float16)
 
+CPU_COLUMNS = 4096  # of the weight, which are made fp32 at once where a CPU multiplies
+
 
 @dataclass(frozen=True)
 class Head:
@@ -34,9 +36,14 @@ class Head:
     @torch.no_grad()
     def logits(self, hidden_RD: torch.Tensor) -> torch.Tensor:
         """[R, V] in fp32, for a few rows at a time; `token_statistics` is for many."""
-        tiles = HeadTiles(hidden_RD, self, self.size).over(0, self.size)
+        columns = self.size if self.weight_VD.is_cuda else min(self.size, CPU_COLUMNS)
+        tiles, rows = HeadTiles(hidden_RD, self, columns), slice(0, len(hidden_RD))
+        parts = []
         with full_precision_products():
-            return tiles.of(slice(0, len(hidden_RD)), tiles.room(len(hidden_RD)))
+            for first in range(0, self.size, columns):
+                part = tiles.over(first, min(first + columns, self.size))
+                parts.append(part.of(rows, part.room(len(hidden_RD))))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     @torch.no_grad()
     def logits_of(self, hidden_ND: torch.Tensor, tokens_N: torch.Tensor, rows: int = 1024) -> torch.Tensor:

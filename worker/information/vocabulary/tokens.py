@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from worker.information.vocabulary.head import Head, HeadTiles, full_precision_products
+from worker.information.vocabulary.head import CPU_COLUMNS, Head, HeadTiles, full_precision_products
 from worker.information.vocabulary.on_numpy import float64
 from worker.information.vocabulary.result import TokenStatistics
 from worker.information.vocabulary.statistics import TWO_PASSES, Backend, VocabularyStatistics, best_backend
@@ -47,7 +47,7 @@ def token_statistics(
         base_hidden_ND = base_hidden_ND.to(head.weight_VD.device)
     want = _wanted(want, base_head is not None)
     _require_targets(targets_N, head.size)
-    columns = min(columns or (4096 if head.weight_VD.device.type == "cpu" else 2048), head.size)
+    columns = min(columns or (CPU_COLUMNS if head.weight_VD.device.type == "cpu" else 2048), head.size)
     tiles, base_tiles = HeadTiles(hidden_ND, head, columns).over, None
     if base_hidden_ND is not None and base_head is not None:
         base_tiles = HeadTiles(base_hidden_ND, base_head, columns).over

@@ -1,0 +1,248 @@
+"""The measures' formulas in LaTeX, to be typeset; `definition` says the same in words, and is what counts. lg is the logarithm to
+base 2. A measure that is a count or a quantile, which words say better, has none.
+"""
+
+_NLL = r"-\sum_t \lg p(y_t \mid y_{<t})"
+_WINNING = r"\Pr(s_{\text{train}} > s_{\text{held out}}) + \tfrac12 \Pr(s_{\text{train}} = s_{\text{held out}})"
+
+FORMULAS: dict[str, str] = {
+    # shannon
+    "cross_entropy": rf"\frac{{{_NLL}}}{{n_{{\text{{tokens}}}}}}",
+    "perplexity": r"2^{\text{cross-entropy}}",
+    "bits_per_byte": rf"\frac{{{_NLL}}}{{n_{{\text{{bytes}}}}}}",
+    "byte_perplexity": r"2^{\text{bits per byte}}",
+    "word_perplexity": r"\exp \frac{-\sum_t \ln p(y_t \mid y_{<t})}{n_{\text{words}}}",
+    "entropy": r"\frac1n \sum_t H(p_t), \qquad H(p_t) = -\sum_v p_t(v) \lg p_t(v)",
+    "kl_from_base": r"\frac1n \sum_t D(q_t \Vert p_t) = \frac1n \sum_t \sum_v q_t(v) \lg \frac{q_t(v)}{p_t(v)}",
+    "kl_to_base": r"\frac1n \sum_t D(p_t \Vert q_t) = \frac1n \sum_t \sum_v p_t(v) \lg \frac{p_t(v)}{q_t(v)}",
+    "varentropy": r"\operatorname{Var}_p[-\lg p] = \sum_v p(v) \left(-\lg p(v) - H(p)\right)^2",
+    "attention_entropy": r"\frac1n \sum_t H(a_t), \qquad H(a_t) = -\sum_{s \le t} a_t(s) \lg a_t(s)",
+    "conditional_entropy": r"H(X \mid Y) = -\sum_{x,y} p(x,y) \lg p(x \mid y) = H(X,Y) - H(Y)",
+    "joint_entropy": r"H(X_1, \dots, X_n) = -\sum p(x_1, \dots, x_n) \lg p(x_1, \dots, x_n)",
+    "relative_entropy": r"D(p \Vert q) = \sum_x p(x) \lg \frac{p(x)}{q(x)} \ge 0",
+    "reversed_relative_entropy": r"D(q \Vert p) = \sum_x q(x) \lg \frac{q(x)}{p(x)}",
+    "mutual_information": r"I(X;Y) = \sum_{x,y} p(x,y) \lg \frac{p(x,y)}{p(x)\,p(y)} = H(X) - H(X \mid Y)",
+    "pointwise_mutual_information": r"\lg \frac{p(x,y)}{p(x)\,p(y)}",
+    "entropy_decrease": r"H(\text{prior}) - H(\text{posterior})",
+    "conditional_mutual_information": r"I(X;Y \mid Z) = H(X \mid Z) - H(X \mid Y,Z)",
+    "variation_of_information": r"H(X \mid Y) + H(Y \mid X)",
+    "hartley_entropy": r"\lg \left|\{x : p(x) > 0\}\right|",
+    "negentropy_from_uniform": r"\lg n - H(p) = D(p \Vert \text{uniform})",
+    "shannon_wiener": r"H' = -\sum_i p_i \ln p_i",
+    "partitioned_entropy": r"-\sum_A P(A) \lg P(A)",
+    "normalized_entropy": r"\frac{H(p)}{\lg n}",
+    # multivariate
+    "multi_information": r"\sum_i H(X_i) - H(X_1, \dots, X_n) = D\!\left(p \,\middle\Vert\, \textstyle\prod_i p_i\right) \ge 0",
+    "dual_total_correlation": r"H(X_1, \dots, X_n) - \sum_i H(X_i \mid X_{\ne i}) \ge 0",
+    "co_information": r"-\sum_T (-1)^{|T|} H(T)",
+    "interaction_information": r"-(-1)^n \sum_T (-1)^{|T|} H(T)",
+    "o_information": r"\sum_i H(X_i) - 2 H(X_1, \dots, X_n) + \sum_i H(X_i \mid X_{\ne i})",
+    # generalized
+    "renyi_entropy": r"H_\alpha = \frac{1}{1-\alpha} \lg \sum_x p(x)^\alpha",
+    "collision_entropy": r"H_2 = -\lg \sum_x p(x)^2",
+    "min_entropy": r"H_\infty = -\lg \max_x p(x)",
+    "hill_number": r"\left(\sum_x p(x)^\alpha\right)^{1/(1-\alpha)} = 2^{H_\alpha}",
+    "tsallis_entropy": r"S_q = \frac{1 - \sum_x p(x)^q}{q - 1}",
+    "havrda_charvat_entropy": r"\frac{\sum_x p(x)^q - 1}{2^{1-q} - 1}",
+    "participation_entropy": r"-\lg \sum_i \left(\frac{n_i}{\sum_j n_j}\right)^{\!2}",
+    "participation_ratio": r"\frac{\left(\sum_i n_i\right)^2}{\sum_i n_i^2}"
+    r" = \frac{(\operatorname{tr} C)^2}{\lVert C \rVert_F^2}",
+    "renyi_divergence": r"D_\alpha(p \Vert q) = \frac{1}{\alpha - 1} \lg \sum_x p(x)^\alpha q(x)^{1-\alpha}",
+    "conditional_renyi_entropy": r"\frac{\alpha}{1-\alpha} \lg \sum_y p(y) \left(\sum_x p(x \mid y)^\alpha\right)^{1/\alpha}",
+    "sibson_mutual_information": r"\frac{\alpha}{\alpha-1} \lg \sum_y \left(\sum_x p(x)\,p(y \mid x)^\alpha\right)^{1/\alpha}",
+    "arimoto_mutual_information": r"H_\alpha(X) - H_\alpha(X \mid Y)",
+    "csiszar_mutual_information": r"\min_{Q_Y} \sum_x p(x)\, D_\alpha\!\left(P(\cdot \mid x) \,\Vert\, Q_Y\right)",
+    "renyi_divergence_from_independence": r"D_\alpha(P_{XY} \Vert P_X \times P_Y)",
+    "maximal_leakage": r"\lg \sum_y \max_x P(y \mid x)",
+    # divergences
+    "total_variation": r"\sup_A \left(P(A) - Q(A)\right) = \tfrac12 \sum_x |p(x) - q(x)|",
+    "jensen_shannon_divergence": r"\tfrac12 D(p \Vert m) + \tfrac12 D(q \Vert m), \qquad m = \tfrac12 (p + q)",
+    "jensen_shannon_distance": r"\sqrt{\tfrac12 D(p \Vert m) + \tfrac12 D(q \Vert m)}",
+    "bhattacharyya_coefficient": r"BC = \sum_x \sqrt{p(x)\,q(x)}",
+    "bhattacharyya_distance": r"-\lg BC = \tfrac12 D_{1/2}(p \Vert q)",
+    "hellinger_distance": r"\sqrt{\tfrac12 \sum_x \left(\sqrt{p(x)} - \sqrt{q(x)}\right)^2} = \sqrt{1 - BC}",
+    "pinsker_bound": r"TV \le \sqrt{\tfrac12 D \ln 2}",
+    "bretagnolle_huber_bound": r"TV \le \sqrt{1 - 2^{-D}}",
+    "bhattacharyya_bounds": r"1 - BC \le TV \le \sqrt{1 - BC^2}",
+    # quantum
+    "von_neumann_entropy": r"S(\rho) = -\operatorname{Tr} \rho \lg \rho",
+    "quantum_effective_rank": r"2^{S(\rho)}",
+    "quantum_relative_entropy": r"S(\rho \Vert \sigma) = \operatorname{Tr} \rho\,(\lg \rho - \lg \sigma)",
+    "reversed_quantum_relative_entropy": r"S(\sigma \Vert \rho) = \operatorname{Tr} \sigma\,(\lg \sigma - \lg \rho)",
+    "quantum_conditional_entropy": r"S(A \mid B) = S(AB) - S(B)",
+    "quantum_mutual_information": r"S(A) + S(B) - S(AB)",
+    "matrix_based_entropy": r"S_\alpha(A) = \frac{1}{1-\alpha} \lg \operatorname{Tr} A^\alpha, \qquad"
+    r" A_{ij} = \frac{K_{ij}}{n \sqrt{K_{ii} K_{jj}}}",
+    "matrix_based_joint_entropy": r"S_\alpha\!\left(\frac{A \circ B}{\operatorname{Tr} A \circ B}\right)",
+    "matrix_based_conditional_entropy": r"S_\alpha\!\left(\frac{A \circ B}{\operatorname{Tr} A \circ B}\right) - S_\alpha(B)",
+    "matrix_based_mutual_information": r"S_\alpha(A) + S_\alpha(B)"
+    r" - S_\alpha\!\left(\frac{A \circ B}{\operatorname{Tr} A \circ B}\right)",
+    # secrecy
+    "equivocation": r"H(S \mid O) = -\sum_{s,o} p(s,o) \lg p(s \mid o)",
+    "message_equivocation": r"H(M \mid C)",
+    "key_equivocation": r"H(K \mid C) = H(K) + H(M) - H(C)",
+    "fano_bound": r"h(P) + P \lg(n-1) = H(S \mid O)",
+    "exposure": r"\lg |R| - \lg \text{rank}",
+    # estimators
+    "empirical_entropy": r"-\sum_i \frac{n_i}{N} \lg \frac{n_i}{N}",
+    "empirical_entropy_bias": r"-\frac{K - 1}{2 N \ln 2}",
+    "miller_madow_entropy": r"-\sum_i \frac{n_i}{N} \lg \frac{n_i}{N} + \frac{K_+ - 1}{2 N \ln 2}",
+    "grassberger_entropy": r"\frac{1}{\ln 2} \left(\ln N - \sum_i \frac{n_i}{N} G(n_i)\right), \qquad"
+    r" G(n) = \psi(n) + \tfrac12 (-1)^n \left(\psi\!\left(\tfrac{n+1}{2}\right) - \psi\!\left(\tfrac n2\right)\right)",
+    "chao_shen_entropy": r"-\sum_i \frac{\tilde p_i \lg \tilde p_i}{1 - (1 - \tilde p_i)^N}, \qquad"
+    r" \tilde p_i = \left(1 - \frac{f_1}{N}\right) \frac{n_i}{N}",
+    "chao_wang_jost_entropy": r"\frac{1}{\ln 2} \left(\sum_i \frac{n_i}{N} \left(\psi(N) - \psi(n_i)\right)"
+    r" + \frac{f_1}{N} \sum_{j \ge 0} \frac{(1-A)^{j+1}}{N + j}\right)",
+    "james_stein_entropy": r"-\sum_i \hat p_i \lg \hat p_i, \qquad \hat p_i = \frac{\lambda}{K} + (1 - \lambda) \frac{n_i}{N}",
+    "sample_coverage": r"1 - \frac{f_1}{N}",
+    "conditional_entropy_from_counts": r"\hat H(X,Y) - \hat H(X)",
+    "mutual_information_from_counts": r"\hat H(X) + \hat H(Y) - \hat H(X,Y)",
+    "block_entropies_from_counts": r"\hat H_k = \hat H(X_1, \dots, X_k)",
+    "entropy_rate_from_counts": r"\hat H_k - \hat H_{k-1}",
+    # continuous
+    "differential_entropy": r"h(X) = -\int f(x) \lg f(x) \, dx",
+    "gaussian_entropy": r"\tfrac12 \lg \det(2 \pi e\, \Sigma)",
+    "uniform_entropy": r"\lg(b - a)",
+    "exponential_entropy": r"\lg \frac e\lambda",
+    "laplace_entropy": r"\lg(2 e b)",
+    "vasicek_entropy": r"\frac1N \sum_i \lg \left(\frac{N}{2m} \left(x_{(i+m)} - x_{(i-m)}\right)\right)",
+    "kozachenko_leonenko_entropy": r"\frac{1}{\ln 2} \left(\psi(N) - \psi(k) + \ln V_D + \frac DN \sum_i \ln r_{k,i}\right)",
+    "negentropy": r"h(X_{\text{Gaussian}}) - h(X) \ge 0",
+    "negentropy_from_samples": r"\tfrac12 D \lg 2 \pi e - \hat h",
+    "ksg_mutual_information": r"\frac{1}{\ln 2} \left(\psi(k) + \psi(N) - \langle \psi(n_x + 1) + \psi(n_y + 1) \rangle\right)",
+    "gaussian_mutual_information": r"-\tfrac12 \sum_i \lg \left(1 - \rho_i^2\right)",
+    "gaussian_multi_information": r"-\tfrac12 \lg \det R",
+    # geometry
+    "information_dimension": r"\lim_{\varepsilon \to 0} \frac{H([X]_\varepsilon)}{\lg(1/\varepsilon)}",
+    "box_counting_dimension": r"\lim_{\varepsilon \to 0} \frac{\lg N_\varepsilon}{\lg(1/\varepsilon)}",
+    "correlation_dimension": r"\lim_{\varepsilon \to 0} \frac{\lg C(\varepsilon)}{\lg \varepsilon}",
+    "twonn_dimension": r"P(\mu > m) = m^{-d}, \qquad \mu = \frac{r_2}{r_1}",
+    "spectral_entropy": r"-\sum_f P(f) \lg P(f)",
+    "effective_rank": r"\exp\!\left(-\sum_i \bar\sigma_i \ln \bar\sigma_i\right), \qquad"
+    r" \bar\sigma_i = \frac{\sigma_i}{\sum_j \sigma_j}",
+    "spectral_participation_ratio": r"\left(\frac{1}{PR} - \frac1N\right)^{-1}, \qquad"
+    r" PR = \frac{\left(\sum_i \lambda_i\right)^2}{\sum_i \lambda_i^2}",
+    "matrix_entropy_bias": r"-\frac{D}{2 N \ln 2}",
+    # fisher
+    "fisher_information": r"\operatorname{E}\!\left[\left(\frac{\partial \ln f}{\partial \theta}\right)^{\!2}\right]"
+    r" = -\operatorname{E}\!\left[\frac{\partial^2 \ln f}{\partial \theta^2}\right]",
+    "bernoulli_fisher_information": r"\frac{1}{p(1-p)}",
+    "gaussian_mean_fisher_information": r"\Sigma^{-1}",
+    "cramer_rao_bound": r"\operatorname{Var}(\hat\theta) \ge \frac{1}{n\,I(\theta)}",
+    "temperature_fisher_information": r"\operatorname{Var}_p(z), \qquad p = \operatorname{softmax}(z)",
+    "fisher_predicted_kl": r"\frac{\tfrac12\, \delta^{\mathsf T} F\, \delta}{\ln 2}",
+    "granger_causality": r"\lg \frac{\operatorname{Var}(Y_t \mid \text{past of } Y)}"
+    r"{\operatorname{Var}(Y_t \mid \text{pasts of } X, Y)}",
+    "gaussian_transfer_entropy": r"I(Y_t; X_{<t} \mid Y_{<t})",
+    # channels
+    "channel_capacity": r"C = \max_{p(x)} I(X;Y), \qquad \sum_x p(x) D_x \le C \le \max_x D_x",
+    "shannon_hartley": r"B \lg \left(1 + \frac SN\right)",
+    "awgn_capacity": r"\tfrac12 \lg \left(1 + \frac SN\right)",
+    "parallel_gaussian_capacity": r"\sum_k \tfrac12 \lg \left(1 + \frac{P_k}{N_k}\right), \qquad P_k = (\nu - N_k)^+",
+    "rate_distortion": r"R(D) = \min_{p(z \mid x) :\, \operatorname{E} d(x,z) \le D} I(X;Z)",
+    "distortion_rate": r"D(R) = \min_{p(z \mid x) :\, I(X;Z) \le R} \operatorname{E} d(x,z)",
+    "gaussian_rate_distortion": r"\sum_k \tfrac12 \lg^+ \frac{\sigma_k^2}{D_k}, \qquad D_k = \min(\theta, \sigma_k^2)",
+    "gaussian_distortion_rate": r"\sigma^2\, 2^{-2R}",
+    # bottleneck
+    "information_bottleneck": r"\min_{p(t \mid x)} I(X;T) - \beta\, I(T;Y)",
+    "gaussian_information_bottleneck": r"I(T;Y) = \sum_{\lambda_i < 1 - 1/\beta} \tfrac12 \lg \frac{\beta - 1}{\beta \lambda_i}",
+    "relevance_lower_bound": r"I(T;Y) \ge H(Y) - CE",
+    "usable_information": r"I_V(X \to Y) = H_V(Y) - H_V(Y \mid X)",
+    "pointwise_usable_information": r"\lg q(y \mid x) - \lg q(y)",
+    # comparison
+    "le_cam_deficiency": r"\delta(P,Q) = \min_M \max_x TV\!\left((PM)_x, Q_x\right)",
+    "le_cam_distance": r"\max\left(\delta(P,Q), \delta(Q,P)\right)",
+    "blackwell_dominates": r"Q = P M \text{ for some row-stochastic } M",
+    "expected_information_gain": r"\operatorname{E}_y D\!\left(P(X \mid y) \,\Vert\, \text{prior}\right) = I(X;Y)",
+    "bayes_risk": r"\sum_y \min_a \sum_x \text{prior}(x)\, P(y \mid x)\, \text{loss}(x,a)",
+    # processes
+    "block_entropy_rates": r"H_k - H_{k-1}",
+    "block_entropies": r"H_k = H(X_1, \dots, X_k)",
+    "markov_entropy_rate": r"\sum_i \pi_i H(P_i), \qquad \pi = \pi P",
+    "stationary_distribution": r"\pi = \pi P",
+    "parry_measure": r"P_{ij} = \frac{A_{ij} v_j}{\lambda v_i}, \qquad A v = \lambda v",
+    "match_length_entropy_rate": r"\frac{T - 1}{\sum_t \Lambda_t / \lg(t+1)}",
+    "sample_entropy_rate": r"-\frac1n \lg p(x_1, \dots, x_n)",
+    "self_consistency": r"\frac1n \sum_t \left(-\lg p(x_t \mid x_{<t}) - H(p_t)\right)",
+    # renewal
+    "renewal_entropy_rate": r"\frac{H(T)}{\operatorname{E}[T]}",
+    "empirical_renewal_entropy_rate": r"\frac{\hat H(T)}{\bar T}",
+    "continuous_renewal_entropy_rate": r"\frac{h(T)}{\operatorname{E}[T]}",
+    "kac_return_time": r"\frac{1}{P(\text{symbol})}",
+    # hidden_markov
+    "hidden_markov_rate_bounds": r"H(Y_n \mid Y^{n-1}, S_1) \le h \le H(Y_n \mid Y^{n-1})",
+    "state_posterior_entropy": r"H(S_1, \dots, S_T \mid y_1, \dots, y_T)",
+    # directed
+    "directed_information": r"I(X^n \to Y^n) = \sum_i I(X^i; Y_i \mid Y^{i-1})",
+    "causally_conditioned_entropy": r"H(Y^n \Vert X^n) = \sum_i H(Y_i \mid Y^{i-1}, X^i)",
+    "delayed_directed_information": r"\sum_i I(Y^{i-1}; X_i \mid X^{i-1})",
+    "directed_information_rate": r"I(X_{t-k}^{t}; Y_t \mid Y_{t-k}^{t-1})",
+    "empirical_directed_information_rate": r"\hat I(X_{t-k}^{t}; Y_t \mid Y_{t-k}^{t-1})",
+    "transfer_entropy": r"I(X_{t-k}^{t-1}; Y_t \mid Y_{t-k}^{t-1})",
+    "empirical_transfer_entropy": r"\hat I(X_{t-k}^{t-1}; Y_t \mid Y_{t-k}^{t-1})",
+    "model_directed_information": r"\sum_i \lg \frac{p(y_i \mid y_{<i}, x_{\le i})}{p(y_i \mid y_{<i})}",
+    # dynamics
+    "topological_entropy": r"\lim_{k \to \infty} \frac{\lg N_k}{k}",
+    "word_growth": r"\lg N_{k+1} - \lg N_k",
+    "walk_counts": r"\mathbf 1^{\mathsf T} A^{k-1} \mathbf 1",
+    "separated_set_sizes": r"N(n, \varepsilon), \qquad \max_{i < n} d(f^i x, f^i y) > \varepsilon",
+    "partition_entropy_rates": r"h(f, \alpha) = \lim_{k \to \infty} H\!\left(\bigvee_{i<k} f^{-i} \alpha\right)"
+    r" - H\!\left(\bigvee_{i<k-1} f^{-i} \alpha\right)",
+    # coding
+    "code_redundancy": r"L - H",
+    "expected_length": r"\sum_x p(x)\, l(x)",
+    "shannon_lengths": r"\left\lceil -\lg p(x) \right\rceil",
+    "kraft_sum": r"\sum_x 2^{-l(x)}",
+    "block_code_bounds": r"H \le \frac{L^*}{n} < H + \frac1n",
+    "one_to_one_length": r"\sum_i p_{(i)} \lfloor \lg i \rfloor",
+    "arithmetic_code_bits": r"\left\lceil -\sum_t \lg p(x_t \mid x_{<t}) \right\rceil + 1",
+    "kolmogorov_upper_bound": r"K(x) = \min\{|p| : U(p) = x\}",
+    "conditional_kolmogorov_upper_bound": r"K(x \mid s) = \min\{|p| : U(p, s) = x\}",
+    "compressed_bits": r"8\, n_{\text{bytes}}(C(x))",
+    "compression_ratio": r"\frac{|C(x)|}{|x|}",
+    "normalized_compression_distance": r"\frac{C(xy) - \min(C(x), C(y))}{\max(C(x), C(y))}",
+    # thermodynamics
+    "gibbs_entropy": r"-k \sum_x p(x) \ln p(x) = k \ln 2 \cdot H",
+    "canonical_ensemble": r"U = -\operatorname{E} z, \quad F = -T \ln Z, \quad S = \ln Z + \frac UT, \quad"
+    r" C = \frac{\operatorname{Var}(z)}{T^2}",
+    "helmholtz_free_energy": r"U(p) - T S(p) = F + T\, D\!\left(p \,\Vert\, \operatorname{softmax}(z/T)\right)",
+    "temperature_for_entropy": r"H\!\left(\operatorname{softmax}(z/T)\right) = H_{\text{given}}",
+    # vocabulary
+    "brier_score": r"\sum_v \left(p(v) - [v = y]\right)^2 = 1 - 2 p(y) + \sum_v p(v)^2",
+    "target_rank": r"\left|\{v : p(v) > p(y)\}\right|",
+    "mass_above_target": r"\sum_v p(v)\, [p(v) > p(y)]",
+    "min_k_plus_plus": r"\frac{\lg p(y) - \operatorname{E}_p \lg p}{\sqrt{\operatorname{Var}_p(\lg p)}}",
+    "newton_temperature_step": r"\Delta\beta = \frac{\sum_t (z_y - \operatorname{E}_p z)}{\sum_t \operatorname{Var}_p z}",
+    "calibration_gap": r"\frac1n \sum_t \left(-\lg p_t(y_t) - H(p_t)\right)",
+    "calibrated_temperature": r"\frac{1}{1 + \Delta\beta}",
+    "top_1_accuracy": r"\frac1n \sum_t [\text{rank}_t = 0]",
+    "mean_reciprocal_rank": r"\frac1n \sum_t \frac{1}{1 + \text{rank}_t}",
+    # memorization
+    "generalization_gap": r"CE_{\text{held out}} - CE_{\text{train}}",
+    "memorized_bits": r"\left(CE_{\text{base}} - CE\right)_{\text{train}} - \left(CE_{\text{base}} - CE\right)_{\text{held out}}",
+    "membership_auroc": _WINNING,
+    "min_k_auroc": _WINNING,
+    "zlib_auroc": _WINNING,
+    "membership_tpr": r"\Pr(s_{\text{train}} > c), \qquad \Pr(s_{\text{held out}} > c) = 0.01",
+    # preferences
+    "preference_cross_entropy": r"-\frac1n \sum_i \lg \sigma\!\left(s^{\text{chosen}}_i - s^{\text{rejected}}_i\right)",
+    "reward_accuracy": r"\frac1n \sum_i \left[s^{\text{chosen}}_i > s^{\text{rejected}}_i\right]",
+    "reward_margin": r"\frac1n \sum_i \left(s^{\text{chosen}}_i - s^{\text{rejected}}_i\right)",
+    "chosen_reward": r"\frac1n \sum_i s^{\text{chosen}}_i",
+    "rejected_reward": r"\frac1n \sum_i s^{\text{rejected}}_i",
+    # calibration
+    "expected_calibration_error": r"\sum_b \frac{n_b}{N} \left|\text{share right}_b - \text{mean confidence}_b\right|",
+    "fitted_temperature": r"\arg\min_T \; -\frac1n \sum_i \lg \operatorname{softmax}(z_i / T)_{y_i}",
+    # answers
+    "answer_cross_entropy": r"-\frac1n \sum_i \lg p(y_i)",
+    "answer_brier_score": r"\frac1n \sum_i \sum_l \left(p_i(l) - [l = y_i]\right)^2",
+    # rows
+    "pair_coverage": r"1 - \frac{f_1}{N}",
+    "redundant_share": r"1 - \frac{K(x \mid x')}{K(x)}",
+    "leaked_bits_share": r"1 - \frac{K(x \mid x')}{K(x)}",
+    # predictions
+    "predict_rouge-1": r"100 \cdot \frac{2PR}{P + R}",
+    "predict_rouge-2": r"100 \cdot \frac{2PR}{P + R}",
+    "predict_rouge-l": r"100 \cdot \frac{2PR}{P + R}",
+    "predict_bleu-4": r"100 \cdot BP \cdot \left(\prod_{n=1}^4 p_n\right)^{1/4}",
+}

@@ -1,0 +1,43 @@
+"""`make attack`: tries everything in this folder, and says what was tried, how often, and what came of it.
+
+The table is printed, and written into docs/explanation/security.md, when every attack was withstood.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attacks import table
+from tests.attacks.family import RECORDS
+
+FOLDER = Path(__file__).parent
+
+
+class Counting:
+    """How many tests of each file were run."""
+
+    def __init__(self) -> None:
+        self.ran: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when == "call" and report.passed:
+            self.ran[Path(report.location[0]).stem] += 1
+
+
+def main() -> int:
+    counting = Counting()
+    failed = pytest.main([str(FOLDER), "-m", "", "-p", "no:xdist", *sys.argv[1:]], plugins=[counting])
+    if failed:
+        return int(failed)
+    rows = [table.Row.of(module, family, counting.ran[module], RECORDS.get(family.name)) for module, family in table.families()]
+    text = table.written(rows)
+    table.PAGE.write_text(table.put_into(table.PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+    print(f"\n{text}\n\n{table.PAGE}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

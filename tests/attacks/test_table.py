@@ -1,0 +1,31 @@
+"""The docs' table has the attacks that there are. `make attack` writes it."""
+
+from dataclasses import replace
+
+from tests.attacks import table
+
+
+def test_the_page_has_a_row_for_each_file_of_attacks_as_it_says_of_itself():
+    rows = table.read(table.PAGE.read_text(encoding="utf-8"))
+    expected = {module: replace(family, found=()) for module, family in table.families()}
+    assert {row.module: row.family for row in rows} == expected
+    assert all(row.tests > 0 and row.requests > 0 and row.answers for row in rows)
+
+
+def test_every_file_of_attacks_is_a_family():
+    named = {module for module, _ in table.families()}
+    assert named == {file.stem for file in table.FOLDER.glob("test_*.py")} - {"test_table"}
+    names = [family.name for _, family in table.families()]
+    assert len(names) == len(set(names))
+
+
+def test_the_page_says_all_that_was_found_and_nothing_else():
+    between = table.PAGE.read_text(encoding="utf-8").partition(table.BEGIN)[2].partition(table.END)[0]
+    told = [line.removeprefix("- ") for line in between.splitlines() if line.startswith("- ")]
+    assert told == [found for _, family in table.families() for found in family.found]
+
+
+def test_no_answer_to_an_attack_was_a_fault_of_the_service_s():
+    for row in table.read(table.PAGE.read_text(encoding="utf-8")):
+        statuses = [int(word) for word in row.answers.replace(",", "").split() if word.isdecimal() and len(word) == 3]
+        assert not [status for status in statuses if 500 <= status < 600], row

@@ -1,0 +1,88 @@
+"""Wishes that are heard in the midst of work which hears none."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from worker.interruption import interruptible
+from worker.run import Run, Stopped
+
+
+class Deaf:
+    def send_bytes(self, buf):
+        pass
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(Deaf(), tmp_path)
+
+
+def wish_soon(run, wish="cancel"):
+    threading.Timer(0.3, setattr, (run, "wish", wish)).start()
+
+
+def for_ever():
+    while True:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("wish", ["cancel", "stop"])
+def test_work_that_would_never_end_ends_by_a_wish(run, wish):
+    wish_soon(run, wish)
+    with pytest.raises(Stopped, match=wish), interruptible(run):
+        for_ever()
+
+
+def test_one_long_wait_ends_too(run):
+    wish_soon(run)
+    with pytest.raises(Stopped), interruptible(run):
+        threading.Event().wait()
+
+
+def test_a_library_that_swallows_it_is_interrupted_again(run):
+    wish_soon(run)
+    swallowed = []
+
+    def work():
+        try:
+            for_ever()
+        except BaseException as error:
+            swallowed.append(error)
+        for_ever()
+
+    with pytest.raises(Stopped), interruptible(run):
+        work()
+    assert not isinstance(swallowed[0], Exception), "or it would be taken for a fault of a file"
+
+
+def test_work_that_ends_by_itself_is_left_alone_and_so_is_its_error(run):
+    before = signal.getsignal(signal.SIGUSR1)
+    with interruptible(run):
+        pass
+    with pytest.raises(ValueError, match="its own"), interruptible(run):
+        raise ValueError("its own")
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert not [thread for thread in threading.enumerate() if thread.name == "wishes"]
+
+
+def test_a_wish_that_came_before_or_at_the_end_is_heard(run):
+    with pytest.raises(Stopped), interruptible(run):
+        run.wish = "stop"
+    with pytest.raises(Stopped), interruptible(run):
+        pytest.fail("it was begun")
+
+
+def test_elsewhere_than_in_the_main_thread_work_goes_on(run):
+    done = []
+
+    def work():
+        with interruptible(run):
+            done.append(signal.getsignal(signal.SIGUSR1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.getsignal(signal.SIGUSR1)]
