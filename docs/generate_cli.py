@@ -83,7 +83,8 @@ def _named(one: Any) -> str:
 def _told(one: Any) -> str:
     help_text = " ".join((one.help or "").split())
     default = one.default
-    if isinstance(one, TyperOption) and not one.is_flag and default not in (None, [], (), ""):
+    is_shown = isinstance(one, TyperOption) and not one.is_flag and one.show_default is not False
+    if is_shown and default not in (None, [], (), ""):
         help_text += f" Default: `{default}`."
     if one.envvar:
         help_text += f" Or `{one.envvar}`."
