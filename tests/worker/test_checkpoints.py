@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -105,6 +106,20 @@ def test_every_file_reaches_the_disk_before_the_manifest_has_its_name_and_the_na
     assert {"model.bin", "state.json", "empty"} < set(before)
     assert before[-1] == ".manifest.json"
     assert after == ["checkpoint-2", folder.parent.name], "the folder's names, then the folder's own name"
+
+
+def test_a_file_that_does_not_reach_the_disk_is_not_sealed(folder, monkeypatch):
+    flush = checkpoints.flush
+
+    def full(path):
+        if path.name == "model.bin":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(path)
+
+    monkeypatch.setattr(checkpoints, "flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.seal(folder)
+    assert not (folder / "manifest.json").exists()
 
 
 def test_the_names_in_a_folder_inside_reach_the_disk_too(folder, monkeypatch):

@@ -7,10 +7,13 @@ a wrong merge, a rounding, a shard that is damaged, all of it is in the numbers.
 import ctypes
 import gc
 import math
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -27,11 +30,13 @@ from worker.models.assembly import is_quantized
 from worker.models.loading import half_precision_of, load_config, load_model, refuse_broken_weights, refuse_small_vocabulary
 from worker.models.quantization import quantized_with
 from worker.models.widened import widen
-from worker.probes.token import Base, DocumentSums, Pass, one_pass
+from worker.probes.token import Base, Document, DocumentSums, Pass, pass_beside
 
 FILE = "certificate.json"
 
 _COLUMNS, _TILE = 4096, 2**21  # of the vocabulary, and of logits, that are looked at together for the likeliest tokens: 8 MB
+
+_CPU_TOKENS = 512  # of a batch: a CPU is no faster with more, and what a layer makes of each token is in memory
 
 Made = Callable[[], Model]
 
@@ -122,14 +127,19 @@ def certify(
     does not load.
 
     `reference` makes the model that was trained. It is gone from memory before the other is loaded, which computes in `dtype`: of
-    it are left its hidden states at the tokens that count, and its head. A folder that is quantized is loaded as it is. `load` is
-    for what is no whole model, such as an adapter.
+    either are left its hidden states at the tokens that count, and its head; those wait on the disk. A folder that is quantized
+    is loaded as it is. `load` is for what is no whole model, such as an adapter.
     """
-    _free_memory()
-    base = _set_apart(Base.of(reference(), text.documents, len(tokenizer), batch_documents))
-    _free_memory()
-    written = _again(load or (lambda: loaded(folder, tokenizer, device, dtype)))
-    found = compare(base, written, len(tokenizer), text, limits, batch_documents)
+    if device.type == "cpu":
+        longest = max((len(document.input_ids) for document in text.documents), default=1)
+        batch_documents = min(batch_documents or len(text.documents), max(1, _CPU_TOKENS // longest))
+    kept = partial(_kept, documents=text.documents, tokenizer_size=len(tokenizer), batch_documents=batch_documents)
+    try:
+        with _put_aside(lambda: kept(reference), folder.parent) as trained:
+            written = kept(lambda: _again(load or (lambda: loaded(folder, tokenizer, device, dtype))))
+            found = compare(trained(), written, text, limits)
+    except ValueError as error:
+        raise JobFailure(Reason.CERTIFICATE_FAILED, f"What was written cannot be compared: {error}.") from None
     if found.failures:
         sentence = (
             f"What was written is not what was trained: {'; '.join(found.failures)} ({found.n_tokens} tokens, {found.text}). "
@@ -139,14 +149,9 @@ def certify(
     return found
 
 
-def compare(
-    base: Base, model: Model, tokenizer_size: int, text: Text, limits: Limits, batch_documents: int | None = None
-) -> Certificate:
-    """A model in memory against what is kept of another one. Raises JobFailure where they have no tokens in common to compare."""
-    try:
-        one = one_pass(model, text.documents, tokenizer_size, base, batch_documents, ("base_nll", "base_entropy"))
-    except ValueError as error:
-        raise JobFailure(Reason.CERTIFICATE_FAILED, f"What was written cannot be compared: {error}.") from None
+def compare(base: Base, written: Base, text: Text, limits: Limits) -> Certificate:
+    """What is kept of two models on the text. ValueError where their vocabularies differ."""
+    one = pass_beside(base, written, text.documents, ("base_nll", "base_entropy"))
     bits = one.statistics
     assert bits.kl_from_base is not None
     assert bits.kl_to_base is not None
@@ -209,10 +214,37 @@ def _again(load: Made) -> Model:
         raise JobFailure(Reason.CERTIFICATE_FAILED, sentence, **failure.where) from failure
 
 
-def _set_apart(base: Base) -> Base:
-    """With a head of its own: a weight that is a view of a file keeps all of the file in memory."""
+def _kept(make: Made, documents: list[Document], tokenizer_size: int, batch_documents: int | None) -> Base:
+    """What is needed of a model, which is gone from memory afterwards."""
+    _free_memory()
+    base = Base.of(make(), documents, tokenizer_size, batch_documents)
+    _free_memory()
+    # a weight that is a view of a file keeps all of the file in memory
     bias_V = None if base.head.bias_V is None else base.head.bias_V.clone()
-    return replace(base, head=replace(base.head, weight_VD=base.head.weight_VD.clone(), bias_V=bias_V))
+    base = replace(base, head=replace(base.head, weight_VD=base.head.weight_VD.clone(), bias_V=bias_V))
+    _free_memory()
+    return base
+
+
+@contextmanager
+def _put_aside(make: Callable[[], Base], place: Path) -> Iterator[Callable[[], Base]]:
+    """What gives it back: until then it is in a file without a name, and in no memory."""
+    with tempfile.TemporaryFile(dir=place) as file:
+        head = _save(make(), file)
+        _free_memory()
+
+        def again() -> Base:
+            file.seek(0)
+            hidden_ND, weight_VD, bias_V = torch.load(file, weights_only=True)
+            return Base(hidden_ND, replace(head, weight_VD=weight_VD, bias_V=bias_V))
+
+        yield again
+
+
+def _save(base: Base, file: IO[bytes]) -> Head:
+    """The head, less what was saved of it."""
+    torch.save((base.hidden_ND, base.head.weight_VD, base.head.bias_V), file)
+    return replace(base.head, weight_VD=torch.empty(0), bias_V=None)  # of a view, all would stay
 
 
 @torch.no_grad()

@@ -2,6 +2,9 @@
 
 Content that the hub has is not sent again: it says so of each file, by its hash, so that a push that broke off goes on with the
 file that it broke off in, and one that is done changes nothing when it is done again. Until the commit nobody sees any of it.
+
+Large files go by Git LFS, which every hub speaks. The library would take a hub's Xet storage instead: then the hub is not asked
+what it has, a library in another language talks to further hosts, and what that raises says neither who refused nor why.
 """
 
 import fnmatch
@@ -12,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -81,10 +84,21 @@ def _weights_of(names: Iterable[str]) -> list[str]:
 
 
 @contextmanager
+def _by_lfs() -> Iterator[None]:
+    """The library asks this constant at each upload; its environment variable is read once, as it is imported."""
+    before = constants.HF_HUB_DISABLE_XET
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
+
+
+@contextmanager
 def _said(repository: str) -> Iterator[None]:
     """What the libraries raise, in a sentence of ours: theirs have URLs that are rights to upload."""
     try:
-        with warnings.catch_warnings():
+        with _by_lfs(), warnings.catch_warnings():
             # huggingface_hub sends a large file by an argument whose name httpx2 would have otherwise
             warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)
             yield

@@ -165,18 +165,21 @@ def one_pass(
     `want` names statistics beside loss and entropy; those that compare with a base are left out where there is none.
     """
     head = _checked_head(model, documents, tokenizer_size)
-    if base is not None and base.head.size != head.size:
-        raise ValueError(
-            f"the model has {head.size} tokens in its vocabulary and its base {base.head.size}:"
-            " a divergence needs the same ones, so measure without a base"
-        )
-    hidden_ND, targets_N = final_hidden_states(model, documents, batch_documents), _targets(documents)
-    if base is None:
-        statistics = token_statistics(hidden_ND, head, targets_N, want=_of_one_model(want))
-    else:
-        every = (*DIVERGENCES, *(name for name in want if name not in DIVERGENCES))
-        statistics = token_statistics(hidden_ND, head, targets_N, base.hidden_ND, base.head, want=every)
-    return Pass(documents, hidden_ND, head, statistics)
+    if base is not None:
+        _require_same_vocabulary(head, base)
+    kept = Base(final_hidden_states(model, documents, batch_documents), head)
+    if base is not None:
+        return pass_beside(base, kept, documents, want)
+    statistics = token_statistics(kept.hidden_ND, head, _targets(documents), want=_of_one_model(want))
+    return Pass(documents, kept.hidden_ND, head, statistics)
+
+
+def pass_beside(base: Base, kept: Base, documents: list[Document], want: tuple[str, ...] = ()) -> Pass:
+    """What `one_pass` gives, of a model of which its states and its head alone are left."""
+    _require_same_vocabulary(kept.head, base)
+    every = (*DIVERGENCES, *(name for name in want if name not in DIVERGENCES))
+    statistics = token_statistics(kept.hidden_ND, kept.head, _targets(documents), base.hidden_ND, base.head, want=every)
+    return Pass(documents, kept.hidden_ND, kept.head, statistics)
 
 
 def measure(
@@ -321,6 +324,14 @@ def _by_its_action(module: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         bias_V = module(torch.zeros_like(unit_DD[:1]))[0].float()
         rows_DV = module(unit_DD).float()
     return (rows_DV - bias_V).T.contiguous(), bias_V if bias_V.any() else None
+
+
+def _require_same_vocabulary(head: Head, base: Base) -> None:
+    if base.head.size != head.size:
+        raise ValueError(
+            f"the model has {head.size} tokens in its vocabulary and its base {base.head.size}:"
+            " a divergence needs the same ones, so measure without a base"
+        )
 
 
 def _checked_head(model: Model, documents: list[Document], tokenizer_size: int) -> Head:

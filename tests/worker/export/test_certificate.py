@@ -87,7 +87,7 @@ def test_windows_of_one_document_are_one_cluster(make_llama, tokenizer):
     ]
     text = of_examples(examples, "held-out rows", "validation")
     base = Base.of(make_llama(0), text.documents, len(tokenizer))
-    found = compare(base, make_llama(1), len(tokenizer), text, Limits())
+    found = compare(base, Base.of(make_llama(1), text.documents, len(tokenizer)), text, Limits())
     assert (found.n_documents, found.n_tokens) == (2, 4)
 
 
@@ -163,14 +163,16 @@ def test_half_precision_is_certified_in_its_own_room_with_the_same_numbers(
         found = certify(reference, tmp_path / "written", tokenizer, text, CPU, FP32, Limits())
         return found.to_document()
 
-    one_pass = certificate.one_pass
-    monkeypatch.setattr(certificate, "one_pass", lambda model, *how: held.append(model) or one_pass(model, *how))
+    of = Base.of
+    monkeypatch.setattr(
+        Base, "of", lambda model, *how: held.append({p.dtype for p in model.parameters() if p.dim() > 1}) or of(model, *how)
+    )
+    monkeypatch.setattr(widened, "_SMALL", 100)
     sparing = certified(True)
-    assert {parameter.dtype for parameter in held[0].parameters() if parameter.numel() > widened._SMALL} <= {torch.bfloat16}
-    assert held[0].get_output_embeddings().weight.dtype == torch.bfloat16
+    assert held == [{torch.bfloat16}, {torch.bfloat16}], "what was trained, and what was written"
     monkeypatch.setattr(certificate, "half_precision_of", lambda folder: None)
     whole = certified(False)
-    assert held[1].get_output_embeddings().weight.dtype == torch.float32
+    assert held[2:] == [{torch.float32}, {torch.float32}]
     assert sparing["kl_from_reference"]["mean"]["value"] > 0.01
     for name in ("kl_from_reference", "kl_to_reference"):
         assert sparing[name]["mean"]["value"] == pytest.approx(whole[name]["mean"]["value"], abs=1e-6)

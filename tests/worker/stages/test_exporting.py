@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -483,6 +484,22 @@ def test_a_disk_that_fills_in_its_midst_leaves_nothing(host, monkeypatch, name):
     monkeypatch.undo()
     assert PretrainedConfig.save_pretrained is save
     host.done(an_export(model={"export_dir": "pets"}), [attempt])
+    assert checkpoints.is_complete(host.root / "exports" / "pets")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_that_may_not_grow_further_ends_it_and_leaves_nothing(host, legacy):
+    """The limit is the system's own, so what is raised is what the libraries make of it."""
+    document = an_export(model={"export_dir": "pets", "export_legacy_format": legacy})
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+        error = host.attempt(document).error
+        os._exit(0 if error is not None and explained(error).reason == Reason.OUT_OF_DISK else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert nothing_is_left(host)
+    host.done(document)
     assert checkpoints.is_complete(host.root / "exports" / "pets")
 
 

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from huggingface_hub import constants
 
 from service.specs.reasons import Reason
 from tests.fake_hub import COMMIT, fake_hub
@@ -19,7 +18,6 @@ def hub(monkeypatch):
     with fake_hub() as hub:
         hub.writer = TOKEN
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
         yield hub
 
