@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test long chaos coverage lint docs pre-commit up env migrate bench clean
+.PHONY: help setup demo test long chaos attack coverage lint docs pre-commit up env migrate bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -28,6 +28,9 @@ long: $(VENV)/.dev ## run the tests that take minutes each
 
 chaos: $(VENV)/.dev ## kill everything at random for half an hour, and prove that nothing is lost
 	@$(BIN)/python -m pytest -m long -s tests/chaos
+
+attack: $(VENV)/.dev ## try everything that an attacker would, and write down what came of it
+	@$(BIN)/python -m tests.attacks
 
 coverage: $(VENV)/.dev ## run the tests, and show which lines and branches they reach
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
