@@ -425,7 +425,7 @@ class AuditEntry(TypedDict):
 
 class Webhook(TypedDict):
     id: str
-    url: str
+    url: str  # With stars for what may be a credential: values of a query, long words of a path.
     events: list[str]
     description: str | None
     enabled: bool
@@ -437,7 +437,7 @@ class Webhook(TypedDict):
 
 class NewWebhook(TypedDict):
     id: str
-    url: str
+    url: str  # With stars for what may be a credential: values of a query, long words of a path.
     events: list[str]
     description: str | None
     enabled: bool

@@ -81,7 +81,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", each(PLACES, short=2))
+@pytest.mark.parametrize("place", each(PLACES, short=1))
 def test_a_job_names_nothing_outside(house, place):
     before = house.outside()
     for name in NAMES.values():
@@ -101,7 +101,7 @@ def _leaves(root, name):
 ROW = b'{"instruction": "a", "output": "b"}\n'
 
 
-@pytest.mark.parametrize("name", each(NAMES.values(), short=6))
+@pytest.mark.parametrize("name", each(NAMES.values(), short=2))
 def test_an_upload_is_called_as_it_may_be_or_refused(house, name):
     """A name is what its sender calls it; where it lies is ours to say."""
     before = house.outside()
@@ -125,7 +125,7 @@ def test_an_upload_is_called_as_it_may_be_or_refused(house, name):
 PLAIN = [name for name in NAMES.values() if "%" not in name]
 
 
-@pytest.mark.parametrize("name", each(PLAIN, short=5))
+@pytest.mark.parametrize("name", each(PLAIN, short=2))
 def test_a_data_set_is_called_by_a_name(house, name):
     before = house.outside()
     address = quote(name, safe="")

@@ -20,7 +20,7 @@ from tests.collector import collecting
 from tests.fake_hub import fake_hub
 from tests.service.webhooks.receiver import receiving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FAMILY = Family(
     name="A planted token",
