@@ -62,6 +62,7 @@ def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
         "test",
         "long",
         "chaos",
+        "attack",
         "coverage",
         "lint",
         "docs",
