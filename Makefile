@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test long chaos fuzz audit coverage lint docs pre-commit up env migrate bench clean
+.PHONY: help setup demo test long chaos attack fuzz audit coverage lint docs pre-commit up env migrate bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -34,6 +34,8 @@ fuzz: $(VENV)/.dev ## ask the API 20,000 things and more, well and badly, and sa
 
 audit: $(VENV)/.dev ## look for known vulnerabilities in what constraints.txt installs, and write what there is to sbom.json
 	@$(BIN)/python -m tests.audit $(OPTIONS)
+attack: $(VENV)/.dev ## try everything that an attacker would, and write down what came of it
+	@$(BIN)/python -m tests.attacks
 
 coverage: $(VENV)/.dev ## run the tests, and show which lines and branches they reach
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered

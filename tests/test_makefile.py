@@ -62,8 +62,12 @@ def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
         "test",
         "long",
         "chaos",
+<<<<<<< HEAD
         "fuzz",
         "audit",
+=======
+        "attack",
+>>>>>>> k-secrets
         "coverage",
         "lint",
         "docs",

@@ -1,11 +1,15 @@
 """A service with two owners and their things, and an attacker who has the key of one of them."""
 
+import atexit
 import json
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +84,26 @@ def opened(root: Path, family: Family, **more: Any) -> Iterator[House]:
         }
     )
     settings.artifacts_root.mkdir(exist_ok=True)
+    shutil.copy(_migrated(), root / "plain.db")
     database = Database(f"sqlite:///{root}/plain.db")
-    schema.upgrade(database)
-    with Counting(create_app(settings, database, Bell())) as door:
+    app = create_app(settings, database, Bell())
+    app.state.deliverer = None  # what is delivered is for an attack to say
+    with Counting(app) as door:
         keys = {name: a_key(door, name, scopes)[1] for name, scopes in OWNERS.items()}
         door.family = family
         yield House(root, settings, database, door, keys["ann"], keys["bob"], keys["root"])
     database.close()
+
+
+@cache
+def _migrated() -> Path:
+    """A database at the newest migration, to copy for each house."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    database = Database(f"sqlite:///{folder.name}/plain.db")
+    schema.upgrade(database)
+    database.close()
+    return Path(folder.name, "plain.db")
 
 
 OWNERS = {"ann": ["read", "submit"], "bob": ["read", "submit"], "root": ["admin"]}

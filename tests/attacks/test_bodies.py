@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.attacks.family import Family
+from tests.attacks.family import Family, each
 from tests.attacks.house import listening, opened, sent, status_of
 from tests.attacks.test_owners import state_of
 from tests.service.api import test_audit as things
@@ -39,9 +39,9 @@ def house(tmp_path_factory):
 # By operation: the method, the address with what is made beforehand, and a body that it takes.
 OPERATIONS = {
     "create_job": ("POST", things._nothing, "/jobs", a_job()),
-    "change_job": ("PATCH", type(None), "/jobs/{}", {"priority": 3}),
-    "inspect_dataset": ("POST", lambda door: "letters", "/datasets/{}/inspect", {"model": "tiny", "template": "alpaca"}),
     "create_key": ("POST", things._nothing, "/keys", {"owner": "bob"}),
+    "change_job": ("PATCH", lambda door: door.submit(), "/jobs/{}", {"priority": 3}),
+    "inspect_dataset": ("POST", lambda door: "letters", "/datasets/{}/inspect", {"model": "tiny", "template": "alpaca"}),
     "change_owner": ("PATCH", lambda door: "bob", "/owners/{}", {"queued": 3}),
     "create_sending": ("POST", things._nothing, "/datasets/mine/uploads", {"file_name": "mine.jsonl", "size": 10}),
     "create_webhook": ("POST", things._nothing, "/webhooks", {"url": "https://hooks.example.com/a"}),
@@ -52,7 +52,6 @@ OPERATIONS = {
     "complete_upload": ("POST", things.an_upload, "/v1/uploads/{}/complete", {"part_ids": ["part-1"]}),
     "create_fine_tuning_job": ("POST", things._nothing, "/v1/fine_tuning/jobs", {"model": "tiny", "training_file": "file-1"}),
 }  # fmt: skip
-OPERATIONS["change_job"] = ("PATCH", lambda door: door.submit(), "/jobs/{}", {"priority": 3})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", each(OPERATIONS, short=2))
 def test_json_under_another_name_is_not_read(house, addresses, name):
     body = json.dumps(OPERATIONS[name][3]).encode()
     for kind in KINDS.values():
@@ -126,11 +125,11 @@ BODIES = {
     "a comma too many": b'{"model": 1,}',
     "a comment": b'{"model": 1 /* or 2 */}',
     "a prototype": b'{"__proto__": {"model": 1}, "constructor": {"prototype": {}}}',
-    "50,000 keys": json.dumps({f"key{n}": n for n in range(50_000)}).encode(),
+    "5,000 keys": json.dumps({f"key{n}": n for n in range(5000)}).encode(),
 }
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", each(OPERATIONS, short=2))
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_that_is_no_such_document_is_refused(house, addresses, name, body):
     began = time.process_time()
@@ -140,7 +139,7 @@ def test_a_body_that_is_no_such_document_is_refused(house, addresses, name, body
     assert time.process_time() - began < 20, "it costs far more to read than to send"
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", each(OPERATIONS, short=2))
 def test_a_body_s_own_keys_may_not_come_twice(house, addresses, name):
     """The one that it takes, with its first argument again, behind."""
     document = OPERATIONS[name][3]
@@ -155,7 +154,7 @@ TOO_LARGE = ("9223372036854775808", "18446744073709551616", "1" + "0" * 400, "-9
 ODD = ("-1", "true", '"3"', "0", "2147483648")
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", each(OPERATIONS, short=2))
 def test_numbers_that_no_column_holds_are_refused(house, addresses, name):
     method, _, _, document = OPERATIONS[name]
     for field in [key for key, value in document.items() if isinstance(value, int)]:
@@ -199,7 +198,7 @@ YAML = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["create_job", "create_webhook", "create_fine_tuning_job"])
+@pytest.mark.parametrize("name", each(["create_job", "create_webhook", "create_fine_tuning_job"], short=1))
 @pytest.mark.parametrize("text", YAML)
 def test_yaml_is_read_as_plain_data_or_refused(house, addresses, name, text):
     response = attack(house, addresses, name, YAML[text].encode(), "application/yaml")

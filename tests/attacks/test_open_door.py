@@ -3,7 +3,7 @@
 import pytest
 
 from service.app import KEYED
-from tests.attacks.family import Family
+from tests.attacks.family import Family, each
 from tests.attacks.house import opened
 from tests.specs.job_documents import a_job
 
@@ -46,7 +46,7 @@ ROUTES = sorted(
 )
 
 
-@pytest.mark.parametrize("host", REBOUND)
+@pytest.mark.parametrize("host", each(REBOUND, short=1))
 def test_a_name_that_was_rebound_reads_and_changes_nothing(door, host):
     for method, path in ROUTES:
         response = door.request(method, path, headers={"host": host})
@@ -65,10 +65,10 @@ ORIGINS = (
 SIMPLE = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain")  # which no preflight asks about
 
 
-@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("origin", each(ORIGINS, short=1))
 def test_a_page_of_another_origin_changes_nothing(door, origin):
     job_id = door.submit()
-    for kind in SIMPLE:
+    for kind in SIMPLE if origin == ORIGINS[0] else SIMPLE[:1]:
         headers = {"origin": origin, "content-type": kind}
         for method, path in ROUTES:
             response = door.request(method, path.replace("job_id", job_id), headers=headers, content=b"")

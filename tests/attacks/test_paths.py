@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.attacks.family import Family
+from tests.attacks.family import Family, each
 from tests.attacks.house import SECRET, listening, opened, sent, status_of
 from tests.service.api import made
 from tests.specs.job_documents import a_job
@@ -81,7 +81,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", each(PLACES, short=1))
 def test_a_job_names_nothing_outside(house, place):
     before = house.outside()
     for name in NAMES.values():
@@ -101,7 +101,7 @@ def _leaves(root, name):
 ROW = b'{"instruction": "a", "output": "b"}\n'
 
 
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("name", each(NAMES.values(), short=2))
 def test_an_upload_is_called_as_it_may_be_or_refused(house, name):
     """A name is what its sender calls it; where it lies is ours to say."""
     before = house.outside()
@@ -121,13 +121,11 @@ def test_an_upload_is_called_as_it_may_be_or_refused(house, name):
     assert all(path.resolve().is_relative_to(house.settings.artifacts_root.resolve()) for path in kept)
 
 
-# The tests' client decodes an address twice; these stand in RAW, too.
-ENCODED = {name for name, text in NAMES.items() if "%" in text}
+# The tests' client decodes an address twice; what is encoded stands in RAW, too.
+PLAIN = [name for name in NAMES.values() if "%" not in name]
 
 
-@pytest.mark.parametrize(
-    "name", [text for name, text in NAMES.items() if name not in ENCODED], ids=[name for name in NAMES if name not in ENCODED]
-)
+@pytest.mark.parametrize("name", each(PLAIN, short=2))
 def test_a_data_set_is_called_by_a_name(house, name):
     before = house.outside()
     address = quote(name, safe="")

@@ -20,7 +20,7 @@ import torch
 from jinja2 import TemplateError
 
 from service.specs.dataset_info import DatasetEntry
-from tests.attacks.family import Family, record
+from tests.attacks.family import Family, each, record
 from tests.attacks.house import opened
 from worker import checkpoints
 from worker.data.files import read_rows
@@ -104,7 +104,7 @@ def house(tmp_path_factory):
         yield house
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", each(FILES, short=3))
 def test_an_upload_is_opened_as_rows_of_text_or_not_at_all(house, name):
     before = house.outside()
     for suffix in ("jsonl", "json", "csv", "txt", "parquet", "arrow", "pkl", "npy", "zip", "tar.gz", "py", "pt", "jsonl.gz"):
@@ -126,7 +126,7 @@ def rows_of(folder, file):
     return list(read_rows(folder, "attack", DatasetEntry.model_validate({"file_name": file})))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", each(FILES, short=3))
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet", "arrow"])
 def test_a_worker_reads_rows_and_nothing_else(tmp_path, name, suffix):
     (tmp_path / f"a.{suffix}").write_bytes(FILES[name])

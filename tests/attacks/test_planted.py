@@ -20,13 +20,13 @@ from tests.collector import collecting
 from tests.fake_hub import fake_hub
 from tests.service.webhooks.receiver import receiving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FAMILY = Family(
     name="A planted token",
-    tried="tokens for hubs and a reward API in jobs, nested, flat, in a step, under a misspelt name, as a name, a label or "
-    "a model, in URLs; credentials in a webhook's URL and in addresses; the operator's keys of trackers, hubs and S3; then a "
-    "whole job, whose tracker and whose hub fail",
+    tried="tokens for hubs and a reward API in jobs, nested, flat, in a step, under a misspelt name, as a name, a label or a "
+    "model, in URLs; credentials in a webhook's URL and in addresses; the operator's keys of trackers, hubs and S3; then a whole "
+    "job, whose tracker and whose hub fail",
     promise="none stands in an answer, an event, a trace, a message of the broker, a table, or a byte of any file, the log and "
     "the database's journal among them",
     found=(

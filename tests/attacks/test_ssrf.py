@@ -11,7 +11,7 @@ import torch
 from service.webhooks.addresses import networks_of
 from service.webhooks.delivering import Deliverer
 from service.webhooks.sending import Sender
-from tests.attacks.family import Family, record
+from tests.attacks.family import Family, each, record
 from tests.attacks.house import KEY, opened
 from tests.fake_rewards import fake_rewards
 from tests.service.webhooks.receiver import receiving
@@ -106,7 +106,7 @@ def trap():
                 listener.accept()
 
 
-@pytest.mark.parametrize("host", PRIVATE)
+@pytest.mark.parametrize("host", each(PRIVATE, short=10))
 def test_a_webhook_at_an_address_that_is_not_public_is_refused_when_it_is_made(house, host):
     for scheme in ("http", "https"):
         response = house.door.post("/webhooks", json={"url": f"{scheme}://{host}:8080/hook"})
@@ -145,7 +145,7 @@ def told(house, url, sender):
     return tries[0]
 
 
-@pytest.mark.parametrize("host", ODD)
+@pytest.mark.parametrize("host", each(ODD, short=3))
 def test_a_name_that_a_resolver_takes_for_loopback_is_refused_when_it_is_connected_to(house, trap, host):
     """By this system's own resolver."""
     detail = told(house, f"http://{host}:{trap}/hook", Sender())["detail"]
@@ -212,7 +212,7 @@ REWARDS = [
 ]
 
 
-@pytest.mark.parametrize("url", REWARDS)
+@pytest.mark.parametrize("url", each(REWARDS, short=12))
 def test_a_reward_api_on_a_host_that_is_not_listed_is_refused(house, url):
     document = a_job(finetuning={"stage": "ppo", "reward_model": url, "reward_model_type": "api"})
     response = house.door.post("/jobs", json=document)

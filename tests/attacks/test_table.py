@@ -1,5 +1,6 @@
 """The docs' table has the attacks that there are. `make attack` writes it."""
 
+import re
 from dataclasses import replace
 
 from tests.attacks import table
@@ -27,5 +28,4 @@ def test_the_page_says_all_that_was_found_and_nothing_else():
 
 def test_no_answer_to_an_attack_was_a_fault_of_the_service_s():
     for row in table.read(table.PAGE.read_text(encoding="utf-8")):
-        statuses = [int(word) for word in row.answers.replace(",", "").split() if word.isdecimal() and len(word) == 3]
-        assert not [status for status in statuses if 500 <= status < 600], row
+        assert not re.search(r"\b5\d\d ×", row.answers), row
