@@ -62,12 +62,9 @@ def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
         "test",
         "long",
         "chaos",
-<<<<<<< HEAD
+        "attack",
         "fuzz",
         "audit",
-=======
-        "attack",
->>>>>>> k-secrets
         "coverage",
         "lint",
         "docs",

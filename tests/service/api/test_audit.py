@@ -279,13 +279,8 @@ def test_a_change_whose_row_cannot_be_written_is_not_made(plain_door, monkeypatc
 
 
 def test_nothing_in_the_api_writes_past_the_log():
-<<<<<<< HEAD
     """`access` notes when a key was used; `once` and `generating` make a job with its row; `files` gives up bytes without one;
     `refused` writes the log's other half."""
-=======
-    """`access` notes when a key was used, `refused` what was not done; `once` and `generating` make a job with its row; `files`
-    gives up bytes that have none."""
->>>>>>> j
     writing = {
         file.name for file in (ROOT / "service" / "api").rglob("*.py") if "database.transaction()" in file.read_text("utf-8")
     }
