@@ -243,7 +243,7 @@ def test_410_disables_and_what_waits_is_given_up(database: Database) -> None:
         assert "410" in (webhooks.get(session, "ann", webhook).disabled_why or "")
         with pytest.raises(WebhookDisabled):
             webhooks.put_test(session, "ann", webhook)
-        webhooks.change(session, "ann", webhook, WebhookChanges(enabled=True))
+        webhooks.change(session, "ann", webhook, WebhookChanges(enabled=True), KEY)
         webhooks.put_test(session, "ann", webhook)
     assert taken(database).event == "webhook.test"
 
@@ -270,7 +270,7 @@ def test_nobody_sees_another_s_webhook_or_what_it_was_told(database: Database) -
     with database.transaction() as session:
         for ask in (
             lambda: webhooks.get(session, "bob", webhook),
-            lambda: webhooks.change(session, "bob", webhook, WebhookChanges(enabled=False)),
+            lambda: webhooks.change(session, "bob", webhook, WebhookChanges(enabled=False), KEY),
             lambda: webhooks.rotate(session, "bob", webhook, KEY),
             lambda: webhooks.delete(session, "bob", webhook),
             lambda: webhooks.put_test(session, "bob", webhook),
