@@ -42,7 +42,7 @@ TRANSLATED = {
     "bf16": (True, "bf16", True),
     "fp16": (True, "fp16", True),
 }
-# `callbacks.Reporting` makes means of updates; what is kept of a job's checkpoints is swept by its worker; trackers are told by us.
+# `callbacks.Reporting` makes means of updates and tells the trackers; what is kept of a job's checkpoints is swept by its worker.
 OURS = {"logging_steps", "save_total_limit", "keep_best", "report_to", "project", "run_name", "wandb_entity", "run_tags"}
 
 
