@@ -146,7 +146,7 @@ def create_app(
         # each on the application itself: a router within a router would match every request twice as often
         app.include_router(resource, dependencies=[Depends(access.let_in)], responses=problems.declared(401, 403, 429))
     app.include_router(health.router)
-    app.include_router(sessions.router)
+    app.include_router(sessions.router, responses=problems.declared(429))
     app.include_router(dashboard.router)
 
     # the last one added stands outermost: whatever is refused has an id

@@ -10,8 +10,9 @@ from tests.web.chromium import Complaints, chromium, executable
 from tests.web.standing import Standing, standing
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Of one file: while it is open, nothing else in the process can run an event loop."""
     if executable() is None:
         pytest.skip("there is no Chromium here")
     with chromium() as started:

@@ -85,7 +85,8 @@ def test_what_is_wrong_is_refused_at_its_place_in_the_body(
 
 def test_a_data_set_that_is_not_there_and_a_body_that_is_none(plain_door: Door) -> None:
     assert plain_door.post("/datasets/lettres/inspect", json={"model": "tiny"}).status_code == 404
-    assert plain_door.post("/datasets/letters/inspect", content=b"{").status_code == 400
+    as_json = {"Content-Type": "application/json"}
+    assert plain_door.post("/datasets/letters/inspect", content=b"{", headers=as_json).status_code == 400
     assert plain_door.post("/datasets/letters/inspect").json()["errors"][0]["pointer"] == "/model"
 
 
