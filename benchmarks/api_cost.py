@@ -178,12 +178,12 @@ def a_job_with_points(url: str) -> str:
 
 def post(path: str, document: Any) -> bytes:
     body = json.dumps(document).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def body_of(port: int, path: str, given: bytes | None = None) -> bytes:
@@ -194,7 +194,7 @@ def body_of(port: int, path: str, given: bytes | None = None) -> bytes:
         if given is None:
             request = get(path)
         else:
-            request = f"PUT {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(given)}\r\n\r\n".encode() + given
+            request = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(given)}\r\n\r\n".encode() + given
         writer.write(request)
         status, body = await answer(reader)
         writer.close()

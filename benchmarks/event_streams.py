@@ -113,7 +113,7 @@ async def follow(port: int, server: "subprocess.Popen[bytes]", job_ids: list[str
     streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(n)]
     for place, (_, writer) in enumerate(streams):
         job_id = job_ids[place % len(job_ids)]
-        writer.write(f"GET /jobs/{job_id}/events/stream?after=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        writer.write(f"GET /jobs/{job_id}/events/stream?after=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     async def listen(job_id: str, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():

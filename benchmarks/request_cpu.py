@@ -130,7 +130,7 @@ async def profile(app: FastAPI, method: str, path: str, body: bytes, number: int
 async def request(app: FastAPI, method: str, path: str, body: bytes = b"") -> bytes:
     """The answer's body. The scope is what the server makes of a request."""
     address, _, query = path.partition("?")
-    headers = [(b"host", b"here"), (b"accept", b"*/*"), (b"user-agent", b"a client")]
+    headers = [(b"host", b"localhost"), (b"accept", b"*/*"), (b"user-agent", b"a client")]
     if body:
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     scope = {

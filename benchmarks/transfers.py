@@ -129,7 +129,7 @@ def ask(port: int, method: str, path: str, body: bytes = b"", headers: dict[str,
 
 
 def _head(method: str, path: str, length: int, headers: dict[str, str]) -> bytes:
-    lines = [f"{name}: {value}\r\n" for name, value in {"Host": "here", "Content-Length": length, **headers}.items()]
+    lines = [f"{name}: {value}\r\n" for name, value in {"Host": "localhost", "Content-Length": length, **headers}.items()]
     return f"{method} {path} HTTP/1.1\r\n{''.join(lines)}Connection: close\r\n\r\n".encode()
 
 
