@@ -146,12 +146,6 @@ class Keyring:
         self._callers.clear()
         self._is_closed = None
 
-    def _keep(self, sha256: bytes, asked_at: float, caller: Caller) -> Caller:
-        if len(self._callers) >= MOST_KEYS:
-            self._callers.clear()
-        self._callers[sha256] = (asked_at, caller)
-        return caller
-
     def _note_use(self, known: Known) -> None:
         with self._database.transaction() as session:
             keys.note_use(session, known.id)

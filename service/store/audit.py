@@ -7,6 +7,7 @@ from typing import cast
 from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
+from service.store import numbered
 from service.store.bulk import insert_all
 from service.store.clock import now
 from service.store.tables import AuditEntry
@@ -39,10 +40,4 @@ def note(session: Session, traces: Sequence[Trace], at: float | None = None) -> 
 
 def page(session: Session, limit: int, after: int | None = None, owner: str | None = None) -> tuple[Sequence[AuditEntry], bool]:
     """Entries, newest first, behind the one numbered `after`; and whether there are more."""
-    wanted = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit + 1)
-    if after is not None:
-        wanted = wanted.where(AuditEntry.id < after)
-    if owner is not None:
-        wanted = wanted.where(AuditEntry.owner == owner)
-    found = session.scalars(wanted).all()
-    return found[:limit], len(found) > limit
+    return numbered.page(session, AuditEntry, limit, after, owner)

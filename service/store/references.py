@@ -5,16 +5,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import ColumnElement, Select, Table, Text, exists, insert, select
+from sqlalchemy import ColumnElement, Select, Table, Text, exists, select
 from sqlalchemy import cast as cast_to
 from sqlalchemy.orm import Session, aliased
 
 from service.specs.refusals import Refusal, SpecRefused
+from service.store.bulk import insert_all
 from service.store.states import ENDED
 from service.store.tables import File, Job, JobReference
 
 _AN_ID = re.compile(rb"(?:job|file)-[0-9a-f]{24}")
-_INSERT = insert(cast(Table, JobReference.__table__))
+_REFERENCES = cast(Table, JobReference.__table__)
 
 
 def note(session: Session, made: Iterable[tuple[str, dict[str, Any]]]) -> None:
@@ -25,7 +26,7 @@ def note(session: Session, made: Iterable[tuple[str, dict[str, Any]]]) -> None:
     rows = [{"job_id": job_id, "to_job": named} for job_id, resolved in made for named in named_in(resolved)]
     if rows:
         _hold(session, {row["to_job"] for row in rows if row["to_job"].startswith("file-")})
-        session.execute(_INSERT, rows)
+        insert_all(session, _REFERENCES, rows)
 
 
 def _hold(session: Session, file_ids: set[str]) -> None:

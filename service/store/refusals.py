@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from service.store import numbered
 from service.store.clock import now
 from service.store.tables import RefusedEntry
 
@@ -72,13 +73,7 @@ def together(refused: Mapping[Refused, Times]) -> dict[Refused, Times]:
 
 def page(session: Session, limit: int, after: int | None = None, owner: str | None = None) -> tuple[Sequence[RefusedEntry], bool]:
     """The newest first, by when each was refused first that day, behind the one numbered `after`; and whether there are more."""
-    wanted = select(RefusedEntry).order_by(RefusedEntry.id.desc()).limit(limit + 1)
-    if after is not None:
-        wanted = wanted.where(RefusedEntry.id < after)
-    if owner is not None:
-        wanted = wanted.where(RefusedEntry.owner == owner)
-    found = session.scalars(wanted).all()
-    return found[:limit], len(found) > limit
+    return numbered.page(session, RefusedEntry, limit, after, owner)
 
 
 def forget(session: Session) -> None:

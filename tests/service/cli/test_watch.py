@@ -12,20 +12,8 @@ from service.cli import following
 from service.cli.following import clock, heading, numbers
 from service.client import Job, Progress
 from tests.service.cli.conftest import Finebits
+from tests.service.cli.world import PROGRESS
 from tests.service.fake_service import FakeService, a_job, an_event
-
-PROGRESS = {
-    "step": "pretrain",
-    "position": 1,
-    "steps": 2,
-    "global_step": 40,
-    "max_steps": 400,
-    "epoch": 0.5,
-    "loss": 3.2144,
-    "tokens_per_second": 12300.4,
-    "eta_seconds": 65.2,
-    "phase": "training",
-}
 
 
 def script(service: FakeService, *states: dict[str, object]) -> None:
