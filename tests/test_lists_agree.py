@@ -77,7 +77,7 @@ def test_the_page_of_states_is_the_table_of_transitions() -> None:
 
 def test_the_readme_s_tree_is_the_tree() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = readme.split("### The tree")[1].split("```")[1]
+    block = readme.split("### The tree")[1].split("```text\n")[1].split("```")[0]
     shown, folder = set(), ""
     for line in block.strip().splitlines():
         name = line.split()[0]

@@ -16,7 +16,7 @@ case "$1 $2" in
   *ensurepip*) exit {bare} ;;
   "-m venv")
     mkdir -p "$3/bin"
-    for name in pip python ruff mypy finebits; do
+    for name in pip python ruff mypy sphinx-build pre-commit finebits; do
       printf '#!/bin/sh\\necho "%s $*" >> asked\\nenv | grep ^FINEBITS_ >> environment\\ntrue\\n' $name > "$3/bin/$name"
       chmod +x "$3/bin/$name"
     done ;;
