@@ -17,6 +17,10 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
+# A zsh whose .zshrc has not begun its completions yet knows no `compdef`.
+BEFORE = {Shell.ZSH: "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n"}
+
+
 def completion(
     context: typer.Context, shell: Shell = typer.Argument(metavar="SHELL", help="bash, zsh or fish."), as_json: AsJson = False
 ) -> None:
@@ -25,7 +29,7 @@ def completion(
     `eval "$(finebits completion bash)"` in ~/.bashrc, the same with zsh in ~/.zshrc; of fish,
     `finebits completion fish > ~/.config/fish/completions/finebits.fish`.
     """
-    said = _script(context, shell)
+    said = f"{BEFORE.get(shell, '')}{_script(context, shell)}"
     if as_json:
         Screen().json({"shell": shell.value, "script": said})
     else:

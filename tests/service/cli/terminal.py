@@ -1,5 +1,6 @@
 """A real terminal: tmux, of a size, with a server of its own. What is on its screen can be read, and typed."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ IS_HERE = shutil.which("tmux") is not None
 
 @dataclass
 class Terminal:
-    """`finebits` runs in it; when it has ended the screen stays, with its exit code in the last line."""
+    """What runs in it is read from its screen. Of `finebits` the screen stays, with its exit code in the last line."""
 
     socket: Path
     width: int
@@ -53,7 +54,25 @@ def terminal(
     folder: Path, url: str, arguments: Sequence[str], width: int, height: int = 40, **environment: str
 ) -> Iterator[Terminal]:
     """`finebits` with its arguments, until the block ends."""
-    opened = Terminal(folder / "tmux", width)
+    finebits = f"{_given(folder, url, environment)} {sys.executable} -m service.cli {shlex.join(arguments)}"
+    command = f'trap : INT; {finebits}; code=$?; echo; echo "exit code $code"; exec sleep 600'
+    with _opened(folder, f"sh -c {shlex.quote(command)}", width, height) as opened:
+        yield opened
+
+
+@contextmanager
+def shell(folder: Path, url: str, command: str, width: int = 120, **environment: str) -> Iterator[Terminal]:
+    """A shell that is typed into, with `finebits` on its path, until the block ends."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / "finebits").write_text(f'#!/bin/sh\nexec {sys.executable} -m service.cli "$@"\n')
+    (folder / "bin" / "finebits").chmod(0o755)
+    here = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "HOME": str(folder), "PS1": "$ "}
+    with _opened(folder, f"{_given(folder, url, here | environment)} {command}", width, 40) as opened:
+        yield opened
+
+
+def _given(folder: Path, url: str, environment: dict[str, str]) -> str:
+    """What `env` gives a program: the service's address, and nothing of the terminal that the tests are run in."""
     given = {
         "FINEBITS_URL": url,
         "PYTHONPATH": str(ROOT),
@@ -61,11 +80,13 @@ def terminal(
         "LANG": "C.UTF-8",
         **environment,
     }
-    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
-    finebits = f"env -u COLUMNS -u LINES -u NO_COLOR {settings} {sys.executable} -m service.cli {shlex.join(arguments)}"
-    command = f'trap : INT; {finebits}; code=$?; echo; echo "exit code $code"; exec sleep 600'
-    size = ("-x", str(width), "-y", str(height))
-    opened.tmux("new-session", "-d", *size, f"sh -c {shlex.quote(command)}")
+    return f"env -u COLUMNS -u LINES -u NO_COLOR {' '.join(f'{name}={shlex.quote(value)}' for name, value in given.items())}"
+
+
+@contextmanager
+def _opened(folder: Path, command: str, width: int, height: int) -> Iterator[Terminal]:
+    opened = Terminal(folder / "tmux", width)
+    opened.tmux("new-session", "-d", "-x", str(width), "-y", str(height), command)
     try:
         yield opened
     finally:

@@ -1,14 +1,17 @@
-"""What shells are told: bash is here and is asked itself, the others' protocols are spoken by hand."""
+"""What shells are told: their protocols are spoken by hand, and the shells that are here are typed into, in a real terminal."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.service.cli.conftest import Finebits
-from tests.service.cli.world import ONE, stocked
+from tests.service.cli.terminal import IS_HERE, shell
+from tests.service.cli.world import ONE, OTHER, stocked
 from tests.service.fake_service import FakeService
 
 
@@ -58,3 +61,34 @@ def test_bash_completes_by_the_script(fake: tuple[FakeService, str], finebits: F
     environment = os.environ | {"FINEBITS_URL": fake[1], "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == ONE
+
+
+# Each as a newcomer has it: nothing but the line that `finebits completion --help` says.
+SHELLS = {
+    "bash": ("bash --noprofile --norc -i", 'eval "$(finebits completion bash)"'),
+    "zsh": ("zsh -f -i", 'eval "$(finebits completion zsh)"'),
+    "fish": ("fish --private", "finebits completion fish | source"),
+}
+
+
+def in_it(name: str) -> Any:
+    missing = pytest.mark.skipif(not IS_HERE or shutil.which(name) is None, reason=f"{name} or tmux is not installed")
+    return pytest.param(name, marks=[missing] if name == "zsh" else [missing, pytest.mark.long])
+
+
+@pytest.mark.parametrize("name", [in_it(name) for name in SHELLS])
+def test_the_shell_itself_completes_a_command_and_a_job(fake: tuple[FakeService, str], tmp_path: Path, name: str) -> None:
+    stocked(fake[0])
+    command, line = SHELLS[name]
+    with shell(tmp_path, fake[1], command, TERM="xterm-256color") as opened:
+        opened.type(f"{line}; echo is re''ady", "Enter")
+        opened.until("is ready")
+        opened.type("finebits checkp", "Tab")
+        opened.until("finebits checkpoints")
+        opened.type("job-0", "Tab")
+        opened.until(ONE[:-1])
+        opened.type("Tab", "Tab")  # all shells show both then, fish without what they have in common
+        said = " ".join(opened.until(OTHER[-6:]))
+    assert ONE[-6:] in said
+    assert "not found" not in said
+    assert "Traceback" not in said
