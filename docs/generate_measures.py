@@ -93,7 +93,14 @@ def _row(measure: Measure) -> tuple[str, ...]:
     name = f'<a id="{measure.name}"></a>`{measure.name}`' + (f"<br>also {aliases}" if aliases else "")
     object_of = measure.computed_on + (f"<br>From a sample: {measure.estimator}" if measure.estimator else "")
     function = f"`{measure.function}`" if measure.function else "at checkpoints only"
-    return name, measure.unit, measure.definition, object_of, measure.source, function
+    return name, measure.unit, _typeset(measure) + measure.definition, object_of, measure.source, function
+
+
+def _typeset(measure: Measure) -> str:
+    """The formula, in LaTeX without bars, which would end a cell."""
+    if measure.formula is None:
+        return ""
+    return "$" + measure.formula.replace("\\|", "\\Vert ").replace("|", "\\vert ") + "$<br>"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

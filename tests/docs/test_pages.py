@@ -54,10 +54,6 @@ def test_the_verdicts_on_the_notebook_are_counted_rightly() -> None:
     assert sum(found.values()) == 43
 
 
-def test_the_figures_of_the_pages_are_right() -> None:
-    assert f"is {math.log2(4.5 / 4):.2f} bits, from 1.5 to 1.0 is {math.log2(1.5):.2f}" in explanation("why-bits")
-
-
 # -- their commands, on a whole service -----------------------------------------------------------------------------------
 
 
