@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check $(addprefix -c ,$(CONS
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test long chaos attack fuzz audit coverage lint docs pre-commit up env migrate bench clean
+.PHONY: help setup demo test long chaos attack fuzz audit coverage lint docs links pre-commit up env migrate bench clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -48,6 +48,9 @@ lint: $(VENV)/.dev ## check style and types
 docs: $(VENV)/.dev ## build the documentation into docs/_build
 	@$(BIN)/sphinx-build -q -W --keep-going docs docs/_build
 	@echo "docs/_build/index.html"
+
+links: $(VENV)/.dev ## look up the addresses of other hosts that the documentation names; needs a network
+	@$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
 
 pre-commit: $(VENV)/.dev ## let git run the linters before each commit
 	@$(BIN)/pre-commit install

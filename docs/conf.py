@@ -21,5 +21,6 @@ html_math_renderer = "temml"
 html_static_path = [str(file) for file in typeset.FILES]
 html_theme = "furo"
 html_title = "Finebits"
+linkcheck_ignore = [r"http://127\.0\.0\.1.*"]
 
 reference_pages.write(ROOT / "docs" / "reference")

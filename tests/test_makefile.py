@@ -68,6 +68,7 @@ def test_plain_make_lists_every_target_and_does_nothing(folder: Path) -> None:
         "coverage",
         "lint",
         "docs",
+        "links",
         "pre-commit",
         "up",
         "env",

@@ -73,6 +73,6 @@ def _whatever_breaks(about: str, check: "Callable[[], Iterator[Finding]]") -> "I
 
 
 def _show(screen: Screen, finding: "Finding") -> None:
-    screen.say(f"{finding.level.value:8} {finding.about}: {finding.said}", style=STYLES.get(finding.level.value))
+    screen.hanging(f"{finding.level.value:8} {finding.about}: {finding.said}", 9, STYLES.get(finding.level.value))
     if finding.mend:
-        screen.say(f"{'':8} → {finding.mend}")
+        screen.hanging(f"{'':8} → {finding.mend}", 11)

@@ -51,6 +51,12 @@ class Screen:
         else:
             print(plain(text), flush=True)
 
+    def hanging(self, text: str, margin: int, style: str | None = None) -> None:
+        """A paragraph whose later lines, where a terminal needs any, begin below its first one's margin."""
+        below = " " * margin
+        wrapped = textwrap.wrap(text, self.width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
+        self.say("\n".join(wrapped) if self.is_terminal else text, style)
+
     def json(self, document: Any) -> None:
         print(json.dumps(document, indent=2, ensure_ascii=False))
 

@@ -1,7 +1,6 @@
 """The pages whose commands are run on one service: their jobs are accepted, too, and what they count and calculate is right."""
 
 import json
-import math
 import os
 import re
 import subprocess

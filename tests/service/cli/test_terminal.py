@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,9 @@ SHOWN = {
     ("--help",): ("Fine-tune language models", "doctor", "webhooks", "gives more for less drift"),
     ("watch", "--help"): ("Ctrl-C leaves it running",),
 }
-QUICK = [(("jobs",), 60, "colour"), (("compare", ONE, OTHER), 60, "no colour"), (("show", ONE), 160, "dumb")]
-ALL = [(arguments, width, colour) for arguments in SHOWN for width in (60, 160) for colour in COLOURS]
+QUICK = [(("jobs",), 60, "colour"), (("compare", ONE, OTHER), 80, "no colour"), (("show", ONE), 200, "dumb")]
+ALL = [(arguments, width, "colour") for arguments in SHOWN for width in (60, 80, 200)]
+ALL += [(arguments, 80, colour) for arguments in SHOWN for colour in ("no colour", "dumb")]
 
 
 def looks_right(url: str, folder: Path, arguments: tuple[str, ...], width: int, colour: str) -> None:
@@ -107,6 +109,28 @@ def test_watch_moves_and_ctrl_c_stops_nothing(fake: tuple[FakeService, str], tmp
     assert code == 130
     assert any("The job goes on." in line for line in lines)
     assert f"  finebits watch {OTHER}" in lines
+    assert all(asked.method == "GET" for asked in service.asked)
+
+
+def test_ctrl_c_ends_logs_that_are_followed_and_nothing_else(fake: tuple[FakeService, str], tmp_path: Path) -> None:
+    service, url = fake
+    stocked(service)
+    training(service)
+    ended = threading.Event()
+
+    def later(asked: object) -> Answer:
+        ended.wait(60)
+        return Answer(200, b"", "text/event-stream")
+
+    piece = b'id: 1\nevent: log\ndata: {"attempt": 1, "text": "one line\\n"}\n\n'
+    service.answers("GET", f"/jobs/{OTHER}/logs/stream", Answer(200, piece, "text/event-stream"), later)
+    with terminal(tmp_path, url, ["logs", OTHER, "-f"], 60) as opened:
+        opened.until("one line")
+        opened.type("C-c")
+        lines, code = opened.until_ended()
+        ended.set()
+    assert code == 130
+    assert [line for line in lines if line not in ("", "^C")] == ["one line"]
     assert all(asked.method == "GET" for asked in service.asked)
 
 
