@@ -117,7 +117,7 @@ def main() -> None:
         print("There is no peer to compare with: --peer names the llamafactory-cli of an installed LLaMA-Factory.")
         return
     with tempfile.TemporaryDirectory(prefix="finebits-peer-") as folder:
-        sides = Sides(Path(folder), asked.peer.with_name("python"), asked.trl)
+        sides = Sides(Path(folder), asked.peer.absolute().with_name("python"), asked.trl and asked.trl.absolute())
         cases = (*AGREEMENT, OF_PPO) if asked.trl else AGREEMENT
         agrees = asked.only == "speed" or agreement(sides, cases)
         if asked.only != "agreement":

@@ -44,6 +44,7 @@ TESTS: dict[tuple[str, str], tuple[int, str]] = {
     ("docs/explanation/peer.md", "sh"): (1, f"{ELSEWHERE}::test_the_page_on_the_peer"),
     ("docs/explanation/survival.md", "sh"): (1, f"{ELSEWHERE}::test_the_page_on_survival"),
     ("docs/how-to/add-a-gpu-host.md", "sh"): (2, f"{COMMANDS}::test_the_page_on_another_host_gives_its_jobs_to_both"),
+    ("docs/how-to/add-a-worker.md", "sh"): (4, f"{ELSEWHERE}::test_the_page_on_adding_a_worker"),
     ("docs/how-to/artifact-store.md", "sh"): (4, f"{ELSEWHERE}::test_the_page_on_the_artifact_store"),
     ("docs/how-to/ask-again.md", "sh"): (1, f"{PAGES}::test_the_page_on_asking_again"),
     ("docs/how-to/backup-and-restore.md", "sh"): (4, f"{COMMANDS}::test_the_page_on_backups_with_compose_brings_everything_back"),

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,47 @@ def test_the_page_on_exporting(tmp_path: Path) -> None:
             for command in commands:
                 done = bash(command.replace("/srv/finebits/exports", here), tmp_path, programs)
                 assert done.returncode == 0, done.stdout + done.stderr
+
+
+# -- another worker -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_the_page_on_adding_a_worker(tmp_path: Path) -> None:
+    """Beside the one that the service has, which takes nothing more: so whoever takes the job is the other."""
+    install, start, look, drain = (block.text for block in blocks("docs/how-to/add-a-worker.md", "sh"))
+    asked = [line.split()[-1] for line in install.splitlines()]
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert (asked[0], asked[1] in constraints, asked[2]) == (".venv", True, "'.[worker]'")
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    programs = program(tmp_path / "bin", "finebits", f'#!/bin/sh\nexec {sys.executable} -m service.cli "$@"\n').parent
+    settings = Settings(home=tmp_path / "h", port=0, models_root=ROOT / "examples" / "models", datasets_root=ROOT / "examples")
+    with running(settings) as service, service.client() as client:
+        its = service.settings
+        secret = its.secret_key.get_secret_value() if its.secret_key else ""
+        values = {"DATABASE_URL": its.database_url, "BROKER_URL": its.broker_url, "SECRET_KEY": secret, "WORKER_NAME": "host-b"}
+        values |= {f"{name.upper()}_ROOT": str(getattr(its, f"{name}_root")) for name in ("artifacts", "models", "datasets")}
+        [given] = (block.text for block in blocks("docs/how-to/add-a-worker.md", "ini"))
+        lines = [f"{name}={values[name.removeprefix('FINEBITS_')]}" for name in re.findall(r"^(\w+)=", given, re.MULTILINE)]
+        (tmp_path / "worker.env").write_text("\n".join(lines) + "\n")
+        client.drain(client.workers()[0]["name"])
+        here = os.environ | {"PYTHONPATH": str(ROOT), "FINEBITS_URL": service.url, "FINEBITS_HOME": str(its.home)}
+        shorter = look.replace("--watch", "--set training.max_steps=4 --watch")
+        with subprocess.Popen(["bash", "-euc", start], cwd=tmp_path, env=here) as worker:
+            try:
+                while "host-b" not in [one["name"] for one in client.workers()]:
+                    assert worker.poll() is None, "the worker has ended"
+                    time.sleep(0.5)
+                done = bash(f"set -e\n{shorter}", tmp_path, programs, FINEBITS_URL=service.url)
+                assert done.returncode == 0, done.stdout + done.stderr
+                assert "host-b" in done.stdout
+                assert "succeeded" in done.stdout
+                assert bash(drain, tmp_path, programs, FINEBITS_URL=service.url).returncode == 0
+                assert {one["name"]: one["status"] for one in client.workers()}["host-b"] == "draining"
+            finally:
+                worker.terminate()
+    assert worker.returncode == 0
 
 
 # -- OpenAI's package against us ------------------------------------------------------------------------------------------------
