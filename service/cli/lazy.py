@@ -1,5 +1,6 @@
 """Commands that are imported when they are run: `finebits --help` needs none of what they need."""
 
+import errno
 from importlib import import_module
 from itertools import groupby
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+
+from service.cli.screen import give_up
 
 
 class Commands(TyperGroup):
@@ -49,6 +52,14 @@ def group_of(panels: dict[str, dict[str, str]]) -> type[TyperGroup]:
             for panel, commands in panels.items():
                 for name, sentence in commands.items():
                     self.add_command(Lazy(name, sentence, panel))
+
+        def invoke(self, ctx: Any) -> Any:
+            try:
+                return super().invoke(ctx)
+            except OSError as error:
+                if error.errno in (None, errno.EPIPE):  # no file's; and who reads no further is told nothing
+                    raise
+                give_up(f"{error.filename or 'What is printed'} cannot be read or written: {error.strerror}.")
 
     return Lazily
 

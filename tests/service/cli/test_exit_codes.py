@@ -1,5 +1,9 @@
 """The exit codes that scripts trust."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from service.cli.exit_codes import OF_STATE, ExitCode
@@ -88,3 +92,20 @@ def test_a_file_that_arrives_damaged_has_failed(service: FakeService, finebits: 
     stocked(service)
     service.answers("GET", f"/jobs/{ONE}/artifacts/d.txt", Answer(200, b"x", headers={"etag": '"0"'}))
     assert finebits("download", ONE, "d.txt", "--to", "/tmp").exit_code == 1
+
+
+def test_what_cannot_be_written_is_a_sentence(service: FakeService, finebits: Finebits, tmp_path: Path) -> None:
+    stocked(service)
+    (tmp_path / "no-folder").touch()
+    done = finebits("download", ONE, "d.txt", "--to", tmp_path / "no-folder" / "d.txt")
+    assert done.exit_code == 1
+    assert "cannot be read or written: Not a directory." in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_under_the_output_is_a_sentence(fake: tuple[FakeService, str]) -> None:
+    stocked(fake[0])
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "service.cli", "--url", fake[1], "jobs"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "What is printed cannot be read or written: No space left on device.\n")
