@@ -27,7 +27,7 @@ def completion(
     """Print what a shell needs to complete commands and the ids of jobs.
 
     `eval "$(finebits completion bash)"` in ~/.bashrc, the same with zsh in ~/.zshrc; of fish,
-    `finebits completion fish > ~/.config/fish/completions/finebits.fish`.
+    `finebits completion fish | source` in ~/.config/fish/config.fish.
     """
     said = f"{BEFORE.get(shell, '')}{_script(context, shell)}"
     if as_json:

@@ -132,5 +132,6 @@ def test_the_page_on_the_broker_has_the_settings_there_are() -> None:
     page = text("the-broker")
     assert f"`FINEBITS_SWEEP_SECONDS` ({sweep:g})" in page
     assert set(re.findall(r"(\d+) s at most|(\d+) s later at most", page)) == {(f"{4 * sweep:g}", ""), ("", f"{4 * sweep:g}")}
+    assert f"within four sweeps, {4 * sweep:g} s" in text("survival")
     assert lease == 60
     assert f"every {heartbeat:g} s" in page
