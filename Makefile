@@ -21,7 +21,7 @@ demo: $(VENV)/.runtime ## train a tiny model here, and see in bits how near it c
 	@$(BIN)/finebits demo
 
 test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 long: $(VENV)/.dev ## run the tests that take minutes each
 	@$(BIN)/python -m pytest -m long

@@ -2,23 +2,36 @@
 
 import os
 
+# Hundreds of processes are started, and each would compile all of our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Two threads on a busy two-core machine make tiny training steps ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import itertools
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 
-from service.store import schema
 from service.store.session import Database
 from tests import servers
+from tests.databases import emptied, migrated, new_postgresql
 
-_number = itertools.count()
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many a test waits, for what processes that it started do or for the disk."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes, files with whole jobs go first, and files of few tests last: so none works on when others have
+    nothing left to do."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
 
 
 @pytest.fixture(scope="session")
@@ -57,40 +70,17 @@ def s3(_s3_server: servers.S3, monkeypatch: pytest.MonkeyPatch) -> servers.S3:
 
 
 @pytest.fixture(scope="session")
-def _migrated(postgresql_url: str) -> Iterator[str]:
-    """A database at the newest migration, to copy for each test."""
-    name = f"finebits_template_{os.getpid()}"
-    with _new_postgresql(postgresql_url, name) as url:
-        database = Database(url)
-        schema.upgrade(database)
-        database.close()
-        yield name
-
-
-@contextmanager
-def _new_postgresql(server_url: str, name: str, template: str = "template1") -> Iterator[str]:
-    admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
-    try:
-        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    finally:
-        with admin.connect() as connection:
-            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-        admin.dispose()
+def shared_postgresql(postgresql_url: str) -> Iterator[str]:
+    with new_postgresql(postgresql_url) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """A migrated database of the test's own, on each of the two servers that are supported."""
+    """A migrated database with nothing in it, on each of the two servers that are supported."""
     if request.param == "sqlite":
-        opened = Database(f"sqlite:///{tmp_path}/finebits.db")
-        schema.upgrade(opened)
-        yield opened
-        opened.close()
-        return
-    template = request.getfixturevalue("_migrated")
-    with _new_postgresql(request.getfixturevalue("postgresql_url"), f"finebits_{os.getpid()}_{next(_number)}", template) as url:
-        opened = Database(url)
-        yield opened
-        opened.close()
+        opened = migrated(tmp_path / "finebits.db")
+    else:
+        opened = emptied(request.getfixturevalue("shared_postgresql"))
+    yield opened
+    opened.close()

@@ -196,6 +196,13 @@ class Stack:
             process.kill()
             process.wait()
 
+    def end(self) -> None:
+        """At once, where nobody looks at it any more. PostgreSQL stops as always: its processes are several."""
+        for name, process in self.processes.items():
+            if name != "postgres":
+                process.kill()
+        self.stop()
+
     def wait_until_healthy(self, name: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not self.is_healthy(name):

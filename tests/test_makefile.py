@@ -104,7 +104,7 @@ def test_demo_and_up_install_only_what_runs_the_service(folder: Path) -> None:
     make(folder, "lint")
     assert asked(folder) == [
         *DEV,
-        "python -m pytest -n logical --maxprocesses 4 --dist loadfile",
+        "python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder",
         "ruff check",
         "ruff format --check",
         "mypy ",

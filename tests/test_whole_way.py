@@ -288,14 +288,14 @@ def test_a_guard_stops_a_step_that_over_fits_keeps_the_best_and_the_best_is_meas
 
 
 def test_the_last_checkpoint_of_the_demo_is_near_the_entropy_rate_of_its_source(client: Client) -> None:
-    """The demo's own numbers, over half of its pretraining: the floor holds, and is neared."""
+    """The demo's own numbers, over a third of its pretraining: the floor holds, and is neared."""
     source = runpy.run_path(str(EXAMPLES / "source.py"))
     document = yaml.safe_load((EXAMPLES / "demo.yaml").read_text(encoding="utf-8"))
     document["steps"] = document["steps"][:1]
-    document["steps"][0]["training"] |= {"num_train_epochs": 3, "save_steps": 65}
+    document["steps"][0]["training"] |= {"num_train_epochs": 2, "save_steps": 43}
     job = ended(client, client.submit(document)["id"], seconds=240)
     assert job["state"] == "succeeded", job["sentence"]
     bits = [row["measures"]["cross_entropy"]["value"] for row in client.metrics(job["id"]) if row["checkpoint"] != "base"]
     floor = source["entropy_of_text"](240) / 240
     assert bits == sorted(bits, reverse=True)
-    assert floor < bits[-1] < 1.08 * floor
+    assert floor < bits[-1] < 1.12 * floor

@@ -7,6 +7,7 @@ that came after it would wait behind it: it gives up after a moment, and tries a
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -46,8 +47,9 @@ def revision(database: Database) -> str | None:
         return MigrationContext.configure(session.connection()).get_current_revision()
 
 
+@cache
 def head() -> str | None:
-    """The newest migration there is."""
+    """The newest migration there is, found once: that reads every migration, and `GET /readyz` asks again and again."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 

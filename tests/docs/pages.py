@@ -159,4 +159,4 @@ def hosts(folder: Path) -> Iterator[Hosts]:
         server.shutdown()
         server.server_close()
         for stack in reversed(list(made.stacks.values())):
-            stack.stop()
+            stack.end()

@@ -11,10 +11,10 @@ from sqlalchemy import select
 from service import tracing
 from service.app import create_app
 from service.settings import Settings
-from service.store import schema
 from service.store.session import Database
 from service.store.tables import Job
 from service.tracing import OFF, OpenTelemetry
+from tests.databases import migrated
 from tests.service.api.conftest import settings as settings
 from tests.service.api.door import Bell, Door
 from tests.specs.job_documents import a_job
@@ -24,8 +24,7 @@ CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/plain.db")
-    schema.upgrade(opened)
+    opened = migrated(tmp_path / "plain.db")
     yield opened
     opened.close()
 

@@ -42,7 +42,7 @@ def tokenizer_without_bos(tokenizer_folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tokenizer_folder, bos_token=None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_llama() -> Callable[..., LlamaForCausalLM]:
     """A Llama of random weights; the same arguments give the same weights."""
 

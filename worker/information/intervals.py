@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def interval(estimate: Estimate, level: float = 0.95) -> tuple[float, float] | N
     error = standard_error(estimate)
     if error is None:
         return None
-    half_width = float(stats.t.ppf((1 + level) / 2, estimate.n_documents - 1)) * error
+    half_width = float(stdtrit(estimate.n_documents - 1, (1 + level) / 2)) * error
     return estimate.value - half_width, estimate.value + half_width
 
 

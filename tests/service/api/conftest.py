@@ -7,8 +7,8 @@ import pytest
 
 from service.app import create_app
 from service.settings import Settings
-from service.store import schema
 from service.store.session import Database
+from tests.databases import migrated
 from tests.service import shelves
 from tests.service.api.door import Bell, Door
 
@@ -39,8 +39,7 @@ def door(settings: Settings, database: Database, bell: Bell) -> Iterator[Door]:
 @pytest.fixture
 def plain_door(settings: Settings, bell: Bell, tmp_path: Path) -> Iterator[Door]:
     """The service on SQLite, where the test is about no database."""
-    database = Database(f"sqlite:///{tmp_path}/plain.db")
-    schema.upgrade(database)
+    database = migrated(tmp_path / "plain.db")
     with Door(create_app(settings, database, bell)) as opened:
         yield opened
     database.close()

@@ -8,10 +8,9 @@ from sqlalchemy import func, select, text, update
 
 from service.app import KEYED, create_app
 from service.settings import Settings
-from service.store import idempotency, schema
+from service.store import idempotency
 from service.store.clock import now
 from service.store.errors import IdempotencyBusy
-from service.store.session import Database
 from service.store.tables import (
     ApiKey,
     AuditEntry,
@@ -24,6 +23,7 @@ from service.store.tables import (
     Webhook,
     WebhookDelivery,
 )
+from tests.databases import migrated
 from tests.service import shelves
 from tests.service.api.door import Bell, Door
 from tests.service.api.test_audit import CHANGES, a_delivery, a_sending, a_webhook
@@ -77,8 +77,7 @@ def shared(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     roots = shelves.stocked(home)
     settings = Settings(home=home, models_root=roots.models, datasets_root=roots.datasets, artifacts_root=home / "artifacts")
-    database = Database(f"sqlite:///{home}/plain.db")
-    schema.upgrade(database)
+    database = migrated(home / "plain.db")
     with Door(create_app(settings.model_copy(update={"secret_key": SECRET}), database, Bell())) as door:
         door.headers = a_key(door, "root", ["admin"])[1]
         yield door

@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 from service.api import prometheus
 from service.app import create_app
 from service.settings import Settings
-from service.store import schema, workers
+from service.store import workers
 from service.store.session import Database
+from tests.databases import migrated
 from tests.service.api import made
 from tests.service.api.door import Bell, Door
 from tests.service.store.staffed import enter
@@ -42,8 +43,7 @@ def not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/plain.db")
-    schema.upgrade(opened)
+    opened = migrated(tmp_path / "plain.db")
     yield opened
     opened.close()
 

@@ -9,8 +9,8 @@ from pydantic import SecretStr, ValidationError
 
 from service.app import create_app
 from service.settings import Settings
-from service.store import schema
 from service.store.session import Database
+from tests.databases import migrated
 from tests.service import shelves
 from tests.service.api import made
 from tests.service.api.door import Bell, Door
@@ -44,8 +44,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         secret_key=KEY,
         webhook_networks="127.0.0.0/8",
     )
-    database = Database(f"sqlite:///{tmp_path}/plain.db")
-    schema.upgrade(database)
+    database = migrated(tmp_path / "plain.db")
     with receiving() as receiver, Door(create_app(settings, database, Bell())) as door:
         yield House(door, database, receiver)
     database.close()

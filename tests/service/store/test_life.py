@@ -1,7 +1,6 @@
 """The life of jobs as a state machine: any order of verbs by anybody, compared with a model after each."""
 
 import itertools
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,8 +32,8 @@ from service.store.leases import Claim, Wish
 from service.store.session import Database
 from service.store.states import ENDED, TRANSITIONS, State
 from service.store.tables import Attempt, Event, Job, Point
+from tests.databases import emptied, migrated
 from tests.service.store.clocks import lever
-from tests.service.store.conftest import empty
 from tests.service.store.stored import a_document, a_read_job
 
 # What each event says of the state that the job then is in; the others leave it where it is.
@@ -446,13 +445,10 @@ def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> OpenDatabas
     def on_sqlite() -> Database:
         for file in tmp_path.glob("finebits.db*"):
             file.unlink()
-        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "finebits.db")
-        return Database(f"sqlite:///{tmp_path}/finebits.db")
+        return migrated(tmp_path / "finebits.db")
 
     def on_postgresql() -> Database:
-        database = Database(request.getfixturevalue("shared_postgresql"))
-        empty(database)
-        return database
+        return emptied(request.getfixturevalue("shared_postgresql"))
 
     return on_sqlite if request.param == "sqlite" else on_postgresql
 

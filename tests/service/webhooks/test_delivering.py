@@ -11,13 +11,14 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from service.specs.webhooks import WebhookSpec
-from service.store import leases, schema, webhook_deliveries, webhooks
+from service.store import leases, webhook_deliveries, webhooks
 from service.store.clock import now
 from service.store.session import Database
 from service.store.tables import WebhookDelivery
 from service.webhooks.addresses import networks_of
 from service.webhooks.delivering import Deliverer
 from service.webhooks.sending import Sender
+from tests.databases import migrated
 from tests.service.store.stored import hold
 from tests.service.webhooks.receiver import WELL, Message, Receiver, receiving
 
@@ -26,8 +27,7 @@ KEY = SecretStr("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/finebits.db")
-    schema.upgrade(opened)
+    opened = migrated(tmp_path / "finebits.db")
     yield opened
     opened.close()
 
