@@ -2,9 +2,10 @@
 
     python benchmarks/many_workers.py [--workers 50] [--jobs 1000] [--only sqlite|postgresql]
 
-Each worker is a process of its own with the worker's real claim (look, room on the disk, slots, lease), renewal and end; its
-training is a stub of no time. A job that is taken twice has two attempts, or two that hold it at once: both are counted, and must
-be 0. Beside it, one worker alone does a tenth of as many.
+Each worker is a process of its own with the worker's real claim (its turn, look, room on the disk, slots, lease), renewal and
+end; its training is a stub of no time. A job that is taken twice has two attempts, or two that hold it at once: both are counted,
+and must be 0. Beside it, one worker alone does a tenth of as many; and on PostgreSQL the same workers do so without turns, each
+looking whenever it likes. Looks in vain are claims that found the job taken.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import tempfile
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from sqlalchemy import func, select  # noqa: E402
 
 from service.specs.read import read_job  # noqa: E402
-from service.store import jobs, leases, schema, workers  # noqa: E402
+from service.store import jobs, leases, scheduling, schema, turns, workers  # noqa: E402
 from service.store.session import Database  # noqa: E402
 from service.store.tables import Attempt, Event, Job, Slot  # noqa: E402
 from tests import servers  # noqa: E402
@@ -40,19 +42,29 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--only", choices=("sqlite", "postgresql"), help="one of the databases")
-    parser.add_argument("--be", nargs=2, help=argparse.SUPPRESS)  # one worker: its name, and the database's URL
+    parser.add_argument("--be", nargs=3, help=argparse.SUPPRESS)  # one worker: its name, the database's URL, with turns or not
     asked = parser.parse_args()
     if asked.be:
         return work(*asked.be)
     for kind in (asked.only,) if asked.only else ("sqlite", "postgresql"):
-        alone, _ = measured(kind, 1, max(20, asked.jobs // 10))
-        rate, doubles = measured(kind, asked.workers, asked.jobs)
-        print(f"{kind:10} {asked.workers} workers, {asked.jobs:,} jobs: {doubles} doubles;", end=" ")
-        print(f"{rate:.0f} jobs/s over {alone:.0f}/s of one worker = {rate / alone:.2f}", flush=True)
+        few = max(20, asked.jobs // 10)
+        alone = tell(kind, 1, few, "turns")
+        if kind == "postgresql":
+            tell(kind, asked.workers, few, "no turns", alone)
+        tell(kind, asked.workers, asked.jobs, "turns", alone)
 
 
-def measured(kind: str, n_workers: int, n_jobs: int) -> tuple[float, int]:
-    """Jobs a second, and doubles."""
+def tell(kind: str, n_workers: int, n_jobs: int, how: str, alone: float | None = None) -> float:
+    """Jobs a second."""
+    rate, doubles, in_vain = measured(kind, n_workers, n_jobs, how)
+    beside = "" if alone is None else f" over {alone:.1f}/s of one worker = {rate / alone:.2f}"
+    print(f"{kind:10} {n_workers:3} workers, {how:8} {n_jobs:6,} jobs: {doubles} doubles, {in_vain} looks in vain;", end=" ")
+    print(f"{rate:.1f} jobs/s{beside}", flush=True)
+    return rate
+
+
+def measured(kind: str, n_workers: int, n_jobs: int, how: str) -> tuple[float, int, int]:
+    """Jobs a second, doubles, and looks in vain."""
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="fb-many-"))
         server = servers.postgresql(fsync=True) if kind == "postgresql" else nullcontext(f"sqlite:///{home}/finebits.db")
@@ -63,35 +75,42 @@ def measured(kind: str, n_workers: int, n_jobs: int) -> tuple[float, int]:
         with database.transaction() as session:
             for number in range(n_jobs):
                 jobs.create(session, f"owner-{number % 3}", JOB, read_job(JOB))
-        seconds = run(home, url, n_workers)
+        seconds, in_vain = run(home, url, n_workers, how)
         doubles = count_doubles(database, n_jobs)
-    return n_jobs / seconds, doubles
+    return n_jobs / seconds, doubles, in_vain
 
 
-def run(home: str, url: str, n_workers: int) -> float:
-    """Seconds from the start of all, who wait for each other, to the last one's end."""
+def run(home: str, url: str, n_workers: int, how: str) -> tuple[float, int]:
+    """Seconds from the start of all, who wait for each other, to the last one's end; and their looks in vain."""
     places = {"FINEBITS_MODELS_ROOT": str(ROOT / "examples" / "models"), "FINEBITS_DATASETS_ROOT": str(ROOT / "examples")}
     environment = os.environ | places | {"FINEBITS_HOME": home, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, "--be"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    there = [subprocess.Popen([*command, f"worker-{n}", url], env=environment, **pipes) for n in range(n_workers)]  # type: ignore[call-overload]
+    there = [
+        subprocess.Popen([*command, f"worker-{n}", url, how], env=environment, **pipes)  # type: ignore[call-overload]
+        for n in range(n_workers)
+    ]
     for process in there:
         process.stdout.readline()
     began = time.perf_counter()
     for process in there:
         process.stdin.close()
+    in_vain = sum(int(process.stdout.read()) for process in there)
     codes = [process.wait() for process in there]
     if any(codes):
         raise SystemExit(f"workers ended with {codes}")
-    return time.perf_counter() - began
+    return time.perf_counter() - began, in_vain
 
 
-def work(name: str, url: str) -> None:
-    database, settings = Database(url, pool_size=1), WorkerSettings(name=name)
+def work(name: str, url: str, how: str) -> None:
+    database, settings = Database(url), WorkerSettings(name=name)
     settings.artifacts_root.mkdir(parents=True, exist_ok=True)
     report, disk = a_report(name), Disk(settings.artifacts_root, 0)
     with database.transaction() as session:
         workers.register(session, report)
+    in_vain = count_looks_in_vain()
+    if how == "no turns":
+        turns.turn = lambda *_: nullcontext()  # type: ignore[assignment]
     print("ready", flush=True)
     sys.stdin.read()
     while (claimed := supervise._claim(database, settings, disk, report.me)) is not None:
@@ -102,6 +121,21 @@ def work(name: str, url: str) -> None:
         with database.transaction() as session:
             leases.succeed(session, held)
         disk.done(held.job_id)
+    print(len(in_vain))
+
+
+def count_looks_in_vain() -> list[None]:
+    """Grows by one with each."""
+    in_vain: list[None] = []
+    claim = scheduling.claim
+
+    def counted(*asked: Any) -> Any:
+        placed = claim(*asked)
+        in_vain.extend([None] * (placed is None))
+        return placed
+
+    scheduling.claim = counted
+    return in_vain
 
 
 def count_doubles(database: Database, n_jobs: int) -> int:
