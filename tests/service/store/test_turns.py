@@ -105,10 +105,9 @@ def test_who_has_waited_for_long_enough_goes_without_a_turn(database: Database) 
 def test_what_was_done_in_a_turn_stands_though_its_connection_was_ended(database: Database) -> None:
     """As the server does with one that was stopped for long in the midst of it."""
     job_id, me = want(database), enter(database)
-    with turns.turn(database, QUEUES):
-        with database.transaction() as session:
-            session.execute(text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"))
-            placed = scheduling.claim(session, me, 60, job_id)
+    with turns.turn(database, QUEUES), database.transaction() as session:
+        session.execute(text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"))
+        placed = scheduling.claim(session, me, 60, job_id)
     assert placed is not None
     with database.transaction() as session:
         leases.succeed(session, placed.held)
