@@ -5,24 +5,26 @@
 Each worker is a process of its own with the worker's real claim (its turn, look, room on the disk, slots, lease), renewal and
 end; its training is a stub of no time. A job that is taken twice has two attempts, or two that hold it at once: both are counted,
 and must be 0. Beside it, one worker alone does a tenth of as many; and on PostgreSQL the same workers do so without turns, each
-looking whenever it likes. Looks in vain are claims that found the job taken.
+looking whenever it likes. Looks in vain are claims that found the job taken. What the processor did for a job, the workers' and
+PostgreSQL's together, says more than the clock on a machine that is busy.
 """
 
 import argparse
 import json
-import os
-import subprocess
+import multiprocessing
+import resource
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sqlalchemy import func, select  # noqa: E402
+import psutil  # noqa: E402
+from sqlalchemy import func, select, text  # noqa: E402
 
 from service.specs.read import read_job  # noqa: E402
 from service.store import jobs, leases, scheduling, schema, turns, workers  # noqa: E402
@@ -34,7 +36,10 @@ from worker import supervise  # noqa: E402
 from worker.disk import Disk  # noqa: E402
 from worker.settings import WorkerSettings  # noqa: E402
 
-JOB = json.loads((ROOT / "examples" / "sft-lora.json").read_text(encoding="utf-8"))
+EXAMPLES = ROOT / "examples"
+MODELS = EXAMPLES / "models"
+TELL_SECONDS = 15
+JOB = json.loads((EXAMPLES / "sft-lora.json").read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -42,10 +47,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--only", choices=("sqlite", "postgresql"), help="one of the databases")
-    parser.add_argument("--be", nargs=3, help=argparse.SUPPRESS)  # one worker: its name, the database's URL, with turns or not
     asked = parser.parse_args()
-    if asked.be:
-        return work(*asked.be)
     for kind in (asked.only,) if asked.only else ("sqlite", "postgresql"):
         few = max(20, asked.jobs // 10)
         alone = tell(kind, 1, few, "turns")
@@ -54,65 +56,92 @@ def main() -> None:
         tell(kind, asked.workers, asked.jobs, "turns", alone)
 
 
-def tell(kind: str, n_workers: int, n_jobs: int, how: str, alone: float | None = None) -> float:
-    """Jobs a second."""
-    rate, doubles, in_vain = measured(kind, n_workers, n_jobs, how)
-    beside = "" if alone is None else f" over {alone:.1f}/s of one worker = {rate / alone:.2f}"
-    print(f"{kind:10} {n_workers:3} workers, {how:8} {n_jobs:6,} jobs: {doubles} doubles, {in_vain} looks in vain;", end=" ")
-    print(f"{rate:.1f} jobs/s{beside}", flush=True)
-    return rate
+class Measured(NamedTuple):
+    jobs_a_second: float
+    ms_of_processor: float  # a job
+    doubles: int
+    in_vain: int
 
 
-def measured(kind: str, n_workers: int, n_jobs: int, how: str) -> tuple[float, int, int]:
-    """Jobs a second, doubles, and looks in vain."""
+def tell(kind: str, n_workers: int, n_jobs: int, how: str, alone: Measured | None = None) -> Measured:
+    found = measured(kind, n_workers, n_jobs, how)
+    print(
+        f"{kind:10} {n_workers:3} workers, {how}, {n_jobs:,} jobs: {found.doubles} doubles, {found.in_vain} looks in vain;",
+        end=" ",
+    )
+    print(f"{found.jobs_a_second:.1f} jobs/s, {found.ms_of_processor:.0f} ms of processor a job", flush=True)
+    if alone is not None:
+        faster, dearer = found.jobs_a_second / alone.jobs_a_second, found.ms_of_processor / alone.ms_of_processor
+        print(f"{'':10} over one worker: {faster:.2f} of its jobs/s, {dearer:.2f} of its processor's time", flush=True)
+    return found
+
+
+def measured(kind: str, n_workers: int, n_jobs: int, how: str) -> Measured:
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="fb-many-"))
         server = servers.postgresql(fsync=True) if kind == "postgresql" else nullcontext(f"sqlite:///{home}/finebits.db")
         url = stack.enter_context(server)
-        database = Database(url)
-        stack.callback(database.close)
-        schema.upgrade(database)
+        schema.upgrade(database := Database(url))
         with database.transaction() as session:
             for number in range(n_jobs):
                 jobs.create(session, f"owner-{number % 3}", JOB, read_job(JOB))
-        seconds, in_vain = run(home, url, n_workers, how)
-        doubles = count_doubles(database, n_jobs)
-    return n_jobs / seconds, doubles, in_vain
+        postmaster = None if database.is_sqlite else postmaster_of(database)
+        database.close()  # what is open would be open in the workers, too
+        before = cpu_seconds(postmaster)
+        seconds, in_vain = run(home, url, n_workers, n_jobs, how)
+        cpu = cpu_seconds(postmaster) - before
+        stack.callback((database := Database(url)).close)
+        return Measured(n_jobs / seconds, 1000 * cpu / n_jobs, count_doubles(database, n_jobs), in_vain)
 
 
-def run(home: str, url: str, n_workers: int, how: str) -> tuple[float, int]:
+def postmaster_of(database: Database) -> psutil.Process:
+    with database.engine.connect() as connection:
+        parent = psutil.Process(connection.scalar(text("SELECT pg_backend_pid()"))).parent()
+    assert parent is not None
+    return parent
+
+
+def cpu_seconds(postmaster: psutil.Process | None) -> float:
+    """Of all children of this process, and of the database's, that have ended; a worker's start is among it, which is a fork."""
+    ended = [resource.getrusage(resource.RUSAGE_CHILDREN)[:2]]
+    if postmaster is not None:
+        ended.append(postmaster.cpu_times()[2:4])
+    return sum(map(sum, ended))
+
+
+def run(home: str, url: str, n_workers: int, n_jobs: int, how: str) -> tuple[float, int]:
     """Seconds from the start of all, who wait for each other, to the last one's end; and their looks in vain."""
-    places = {"FINEBITS_MODELS_ROOT": str(ROOT / "examples" / "models"), "FINEBITS_DATASETS_ROOT": str(ROOT / "examples")}
-    environment = os.environ | places | {"FINEBITS_HOME": home, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, __file__, "--be"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    there = [
-        subprocess.Popen([*command, f"worker-{n}", url, how], env=environment, **pipes)  # type: ignore[call-overload]
-        for n in range(n_workers)
-    ]
+    forks = multiprocessing.get_context("fork")
+    all_there, in_vain = forks.Barrier(n_workers + 1), forks.Value("i", 0)
+    there = [forks.Process(target=work, args=(f"worker-{n}", home, url, how, all_there, in_vain)) for n in range(n_workers)]
     for process in there:
-        process.stdout.readline()
-    began = time.perf_counter()
-    for process in there:
-        process.stdin.close()
-    in_vain = sum(int(process.stdout.read()) for process in there)
-    codes = [process.wait() for process in there]
-    if any(codes):
+        process.start()
+    all_there.wait()
+    began = told_at = time.perf_counter()
+    while any(process.is_alive() for process in there):
+        there[-1].join(0.05)
+        if time.perf_counter() - told_at > TELL_SECONDS:
+            told_at = time.perf_counter()
+            print(f"{'':10} {n_workers} workers, {how}, for {told_at - began:.0f} s so far", flush=True)
+    seconds = time.perf_counter() - began
+    if any(codes := [process.exitcode for process in there]):
         raise SystemExit(f"workers ended with {codes}")
-    return time.perf_counter() - began, in_vain
+    return seconds, in_vain.value
 
 
-def work(name: str, url: str, how: str) -> None:
-    database, settings = Database(url), WorkerSettings(name=name)
+def work(name: str, home: str, url: str, how: str, all_there: Any, in_vain: Any) -> None:
+    database, settings = (
+        Database(url),
+        WorkerSettings(worker_name=name, home=Path(home), models_root=MODELS, datasets_root=EXAMPLES),
+    )
     settings.artifacts_root.mkdir(parents=True, exist_ok=True)
     report, disk = a_report(name), Disk(settings.artifacts_root, 0)
     with database.transaction() as session:
         workers.register(session, report)
-    in_vain = count_looks_in_vain()
+    looks = count_looks_in_vain()
     if how == "no turns":
         turns.turn = lambda *_: nullcontext()  # type: ignore[assignment]
-    print("ready", flush=True)
-    sys.stdin.read()
+    all_there.wait()
     while (claimed := supervise._claim(database, settings, disk, report.me)) is not None:
         held = claimed[0]
         for progress in ({"global_step": 1}, {"global_step": 2}):
@@ -121,7 +150,9 @@ def work(name: str, url: str, how: str) -> None:
         with database.transaction() as session:
             leases.succeed(session, held)
         disk.done(held.job_id)
-    print(len(in_vain))
+    with in_vain.get_lock():
+        in_vain.value += len(looks)
+    database.close()
 
 
 def count_looks_in_vain() -> list[None]:

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.store.session import Database
 
-# A turn takes some hundredths of a second. One that was stopped in the midst of its own must not stop all.
-PATIENCE_SECONDS = 3.0
+# A turn takes some hundredths of a second, and fifty may stand in line. One that is stopped must not stop all.
+PATIENCE_SECONDS = 5.0
 
 _WAIT = text("SELECT set_config('lock_timeout', :patience, true)")
 _TAKE = text("SELECT pg_advisory_xact_lock(hashtextextended(:queue, 8))")
