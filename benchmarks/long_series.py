@@ -5,7 +5,7 @@
 The child is a stand-in that says as fast as the pipe takes it what a training process says at each update; what listens, renews
 and writes is the worker's own. Its memory (RSS) after all updates is compared with that after a tenth of them. The series is
 asked for over HTTP, a new version of the job each time, so that nothing is kept rendered; beside it, a request for none of it. Of
-the time, so much was this process's on the processor (on SQLite that is all there is to do): on a busy machine the rest is waiting.
+the time, so much was this process on the processor (on SQLite that is all there is to do): on a busy machine the rest is waiting.
 """
 
 import argparse
