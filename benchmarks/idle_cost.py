@@ -73,6 +73,8 @@ def main() -> None:
                 print(f"{name:8} {100 * share:6.2f} % of a core   {own_bytes(tree) / 1e6:7.1f} MB of its own")
             rate = (statements(log) - said) / seconds
             polled = len(trees)
+            for tree in trees.values():
+                tree.terminate()  # all at once, and then one by one until each has ended
             print(f"database {rate:6.2f} statements/s   over {polled}/s of as many that poll every second = {rate / polled:.2f}")
 
 
