@@ -10,7 +10,6 @@ the one before has loaded its libraries and is idle, which takes some seconds of
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -84,8 +83,12 @@ def running(command: list[str], environment: dict[str, str]) -> Iterator[int]:
     try:
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # on a busy machine; it has nothing to lose
+            process.kill()
+            process.wait()
 
 
 def seconds_to_load(tree: psutil.Process) -> float:

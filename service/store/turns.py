@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from service.store.session import Database
 
 # A turn takes some hundredths of a second, and fifty may stand in line. One that is stopped must not stop all.
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 3.0
 
 _WAIT = text("SELECT set_config('lock_timeout', :patience, true)")
 _TAKE = text("SELECT pg_advisory_xact_lock(hashtextextended(:queue, 8))")
