@@ -102,6 +102,23 @@ def test_who_has_waited_for_long_enough_goes_without_a_turn(database: Database) 
 
 
 @only_postgresql
+def test_who_waits_in_a_line_that_moves_goes_on_waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [{1}, {2}, set(), {2}, {3}, {3}]
+    looks = iter(found)
+    monkeypatch.setattr(turns, "_holders", lambda *_: next(looks))
+    with turns.turn(database, QUEUES), turns.turn(database, QUEUES, patience_seconds=0.01):
+        assert list(looks) == []  # it went without a turn when the same had it twice, and not before
+
+
+@only_postgresql
+def test_who_has_a_turn_is_found(database: Database) -> None:
+    with database.engine.connect() as other, turns.turn(database, QUEUES), turns.turn(database, ["a", "b"]):
+        assert len(turns._holders(other, QUEUES)) == 1
+        assert turns._holders(other, ["a", "b"]) == turns._holders(other, ["a"]) != turns._holders(other, QUEUES)
+        assert turns._holders(other, ["c"]) == set()
+
+
+@only_postgresql
 def test_what_was_done_in_a_turn_stands_though_its_connection_was_ended(database: Database) -> None:
     """As the server does with one that was stopped for long in the midst of it."""
     job_id, me = want(database), enter(database)
