@@ -23,7 +23,8 @@ _WAIT = text("SELECT set_config('lock_timeout', :patience, true)")
 _TAKE = text("SELECT pg_advisory_xact_lock(hashtextextended(:queue, 8))")
 _HOLDERS = text(
     "SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database WHERE d.datname = current_database() "
-    "AND locktype = 'advisory' AND granted AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = hashtextextended(:queue, 8)"
+    "AND locktype = 'advisory' AND granted AND objsubid = 1 "
+    "AND ((classid::bigint << 32) | objid::bigint) = hashtextextended(:queue, 8)"
 )
 _HAS_WAITED = "55P03"  # lock_not_available
 
