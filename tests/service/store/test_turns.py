@@ -66,6 +66,8 @@ def test_who_comes_while_another_has_its_turn_waits_for_its_end(database: Databa
     with turns.turn(database, QUEUES):
         second.start()
         until_somebody_waits(database)
+        with database.engine.connect() as connection:
+            assert len(turns._holders(connection, QUEUES)) == 1
         order.append("first")
     second.join(30)
     assert order == ["first", "second"]
@@ -103,7 +105,7 @@ def test_who_has_waited_for_long_enough_goes_without_a_turn(database: Database) 
 
 @only_postgresql
 def test_who_waits_in_a_line_that_moves_goes_on_waiting(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [{1}, {2}, set(), {2}, {3}, {3}]
+    found = [set(), {1}, {2}, set(), set(), {3}, {3}]
     looks = iter(found)
     monkeypatch.setattr(turns, "_holders", lambda *_: next(looks))
     with turns.turn(database, QUEUES), turns.turn(database, QUEUES, patience_seconds=0.01):
