@@ -3,13 +3,13 @@
     python benchmarks/idle_cost.py [--seconds 60] [--workers 10]
 
 Of each process tree: the share of a core, and the memory that is its own (USS). Of the database: statements a second, from its
-own log, over those of a bare process that polls once a second.
+own log, over those of a bare process that polls once a second. The workers are real ones and start one after another, each when
+the one before has loaded its libraries and is idle, which takes some seconds of a core each.
 """
 
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +28,11 @@ from service.store import schema  # noqa: E402
 from service.store.session import Database  # noqa: E402
 from tests import servers  # noqa: E402
 
-SETTLE_SECONDS = 20  # the fork server imports its libraries
+SETTLE_SECONDS = 10  # after the last has come
+LOOK_SECONDS = 2.0
+IDLE_SHARE = 0.25  # of a core: a fork server that imports its libraries takes a whole one, where it gets it
+LOADED_BYTES = 150e6  # what a tree has of its own that has imported them
+MOST_SECONDS = 300  # for one to come
 
 
 def main() -> None:
@@ -58,7 +62,9 @@ def main() -> None:
             for name in names:
                 worker = running([sys.executable, "-m", "worker"], environment | {"FINEBITS_WORKER_NAME": name})
                 trees[name] = psutil.Process(stack.enter_context(worker))
-            time.sleep(SETTLE_SECONDS * len(names))
+                print(f"{name} has loaded its libraries after {seconds_to_load(trees[name]):.0f} s", flush=True)
+            print(f"all are there; {seconds:.0f} s are looked at", flush=True)
+            time.sleep(SETTLE_SECONDS)
             before, said = {name: cpu_seconds(tree) for name, tree in trees.items()}, statements(log)
             time.sleep(seconds)
             for name, tree in trees.items():
@@ -66,6 +72,8 @@ def main() -> None:
                 print(f"{name:8} {100 * share:6.2f} % of a core   {own_bytes(tree) / 1e6:7.1f} MB of its own")
             rate = (statements(log) - said) / seconds
             polled = len(trees)
+            for tree in trees.values():
+                tree.terminate()  # all at once, and then one by one until each has ended
             print(f"database {rate:6.2f} statements/s   over {polled}/s of as many that poll every second = {rate / polled:.2f}")
 
 
@@ -75,8 +83,23 @@ def running(command: list[str], environment: dict[str, str]) -> Iterator[int]:
     try:
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # on a busy machine; it has nothing to lose
+            process.kill()
+            process.wait()
+
+
+def seconds_to_load(tree: psutil.Process) -> float:
+    """Until it has what a loaded one has in memory, and is idle."""
+    began = time.monotonic()
+    while (seconds := time.monotonic() - began) < MOST_SECONDS:
+        before = cpu_seconds(tree)
+        time.sleep(LOOK_SECONDS)
+        if cpu_seconds(tree) - before < IDLE_SHARE * LOOK_SECONDS and own_bytes(tree) > LOADED_BYTES:
+            return seconds
+    raise SystemExit(f"A worker has not loaded its libraries after {MOST_SECONDS} s.")
 
 
 def cpu_seconds(tree: psutil.Process) -> float:

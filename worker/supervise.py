@@ -44,6 +44,7 @@ from service.store import (
     scheduling,
     steps,
     tokens,
+    turns,
 )
 from service.store.counters import Tally
 from service.store.errors import LeaseLost
@@ -184,24 +185,42 @@ def _claim(database: Database, settings: WorkerSettings, disk: Disk, me: Identit
     """
     passed: list[str] = []
     while len(passed) < MOST_PASSED:
-        with database.reading() as session:
-            job_id = scheduling.best(session, me, passed, settings.quota)
-            if job_id is None:
+        with turns.turn(database, settings.queue_names):
+            found = _look(database, settings, me, passed)
+            if found is None:
                 return None
-            needed = _still_to_write(session, settings, job_id)
-        passed.append(job_id)
-        lack = disk.lack(needed)
-        asked_at = time.monotonic()
-        with database.transaction() as session:
-            if lack is not None:
-                leases.hold(session, job_id, settings.name, lack)
-                continue
-            placed = scheduling.claim(session, me, settings.lease_seconds, job_id, settings.quota)
-            work = _work(session, settings, placed, needed) if placed else None
-        if placed is not None and work is not None:
-            disk.promise(job_id, work.folder, needed)
-            return placed.held, work, asked_at
+            claimed = _claim_it(database, settings, disk, me, *found)
+        if claimed is not None:
+            return claimed
+        passed.append(found[0])
     return None
+
+
+def _look(
+    database: Database, settings: WorkerSettings, me: Identity, passed: list[str]
+) -> tuple[str, dict[str, StepSpace]] | None:
+    """The job to take, and what it has still to write."""
+    with database.reading() as session:
+        job_id = scheduling.best(session, me, passed, settings.quota)
+        return None if job_id is None else (job_id, _still_to_write(session, settings, job_id))
+
+
+def _claim_it(
+    database: Database, settings: WorkerSettings, disk: Disk, me: Identity, job_id: str, needed: dict[str, StepSpace]
+) -> tuple[Claim, Work, float] | None:
+    """None where there is no room for it, or it is another's by now."""
+    lack = disk.lack(needed)
+    asked_at = time.monotonic()
+    with database.transaction() as session:
+        if lack is not None:
+            leases.hold(session, job_id, settings.name, lack)
+            return None
+        placed = scheduling.claim(session, me, settings.lease_seconds, job_id, settings.quota)
+        if placed is None:
+            return None
+        work = _work(session, settings, placed, needed)
+    disk.promise(job_id, work.folder, needed)
+    return placed.held, work, asked_at
 
 
 def _still_to_write(session: Session, settings: WorkerSettings, job_id: str) -> dict[str, StepSpace]:

@@ -107,9 +107,7 @@ class Worker:
             refusals.forget(session)
             unheard = leases.unheard(session, queues, 3 * self._settings.sweep_seconds)
         with self._database.transaction() as session:
-            scheduling.tell_unreadable(session, queues)
-            scheduling.tell_lacking_extras(session, queues)
-            scheduling.tell_over_quota(session, queues, self._settings.quota)
+            scheduling.tell_why_held(session, queues, self._settings.quota)
             workers.forget(session)
             scheduling.reserve(session, queues, self._settings.reserve_after_seconds, self._settings.quota)
         self._ring(unheard)

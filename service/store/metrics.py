@@ -1,21 +1,19 @@
 """What was measured: per-document sums, the measures made of them, and the training series."""
 
-import json
 import math
-import sys
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, literal_column, or_, select
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from service.store import thinning
 from service.store.clock import now
 from service.store.leases import Claim
 from service.store.tables import Measurement, Metric, Point
 from service.store.upsert import upsert
 
+MOST_UPDATES = 2**31 - 1
 BASE = -1  # the global_step of what the checkpoints are compared with
 
 
@@ -102,66 +100,5 @@ def series(
     points: int | None = None,
 ) -> tuple[list[int], list[float]]:
     """(updates, values), thinned to at most about `points` such that each stretch keeps its lowest and highest value."""
-    wanted = select(Point.global_step, Point.value).where(Point.job_id == job_id, Point.step == step, Point.name == name)
-    if from_step is not None:
-        wanted = wanted.where(Point.global_step >= from_step)
-    if to_step is not None:
-        wanted = wanted.where(Point.global_step <= to_step)
-    if points is not None:
-        wanted = _thinned(session, wanted, points)
-    # the driver's own rows: SQLAlchemy would make an object of each of thousands of points
-    found = session.connection().execute(wanted.order_by(Point.global_step)).cursor.fetchall()
-    return [at for at, _ in found], [value for _, value in found]
-
-
-def kept(values: Sequence[float], points: int) -> list[int]:
-    """Which stay, by position: first, last, and of each of (points − 2) / 2 equal stretches between them the lowest and the
-    highest. All where they are no more than `points`."""
-    if len(values) <= points:
-        return list(range(len(values)))
-    last = len(values) - 1
-    if points < 4:
-        return [0, last][:points]
-    stretches = (points - 2) // 2
-    chosen = {0, last}
-    for index in range(stretches):
-        begin, end = (1 + edge * (len(values) - 2) // stretches for edge in (index, index + 1))
-        stretch = values[begin:end]
-        chosen |= {begin + stretch.index(min(stretch)), begin + stretch.index(max(stretch))}
-    return sorted(chosen)
-
-
-def _thinned(session: Session, wanted: Select[int, float], points: int) -> Select[int, float]:
-    at, values = _columns(session, wanted)
-    stay = kept(values, points)
-    return wanted if len(stay) == len(at) else wanted.where(Point.global_step.in_([at[position] for position in stay]))
-
-
-def _columns(session: Session, wanted: Select[int, float]) -> tuple[Sequence[int], Sequence[float]]:
-    """All the points in one value or two: a row for each would take ten times as long.
-
-    SQLite's have fifteen digits, enough to find the extremes, which are then read as they are.
-    """
-    rows = wanted.order_by(Point.global_step).subquery()
-    at, value = rows.c.global_step, rows.c.value
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    together = func.json_group_array(value) if is_sqlite else _sent(func.float8send(value), at)
-    n, first, last, packed = session.execute(select(func.count(), func.min(at), func.max(at), together)).one()
-    values: Sequence[float] = json.loads(packed) if is_sqlite else _unpacked("d", packed)
-    if n and last - first + 1 == n:
-        return range(first, last + 1), values
-    if is_sqlite:
-        return json.loads(session.execute(select(func.json_group_array(at))).scalar_one()), values
-    return _unpacked("i", session.scalar(select(_sent(func.int4send(at), at)))), values
-
-
-def _sent(column: Any, at: Any) -> Any:
-    """A column of PostgreSQL's as it sends numbers, one behind another."""
-    return func.string_agg(column, aggregate_order_by(literal_column("''::bytea"), at))
-
-
-def _unpacked(kind: str, sent: bytes | None) -> "array[Any]":
-    numbers = array(kind, sent or b"")
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return numbers
+    within = (0 if from_step is None else from_step, MOST_UPDATES if to_step is None else to_step)
+    return thinning.series(session, job_id, step, name, within, points)

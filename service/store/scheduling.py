@@ -80,10 +80,13 @@ def reserve(session: Session, queues: Sequence[str], after_seconds: float, defau
     The worker where it will fit soonest. One reservation a transaction: two that made several could wait for one another.
     """
     _forget_stale(session)
+    passed_over = _passed_over(session, queues, after_seconds)
+    if not passed_over:
+        return None
     there = [worker for worker in workers.live(session) if not worker.draining and worker.reserved_for is None]
     names = [worker.name for worker in there]
     own, free_at = slots.of_workers(session, names), forecast.free_at(session, names)
-    for waiting in _passed_over(session, queues, after_seconds):
+    for waiting in passed_over:
         could = [worker for worker in there if _could_ever(worker, own[worker.name], waiting)]
         if could and _why_held(session, could[0], own[could[0].name], waiting, default):
             continue
@@ -94,6 +97,15 @@ def reserve(session: Session, queues: Sequence[str], after_seconds: float, defau
         if not comes_by_itself and _reserve(session, chosen, waiting.id):
             return waiting.id, chosen.name
     return None
+
+
+def tell_why_held(session: Session, queues: Sequence[str], default: Quota = UNLIMITED) -> None:
+    """Says of jobs what they wait for beside their turn."""
+    if not line.heads(session, queues):
+        return  # most sweeps find nobody, and ask no more
+    tell_unreadable(session, queues)
+    tell_lacking_extras(session, queues)
+    tell_over_quota(session, queues, default)
 
 
 def tell_unreadable(session: Session, queues: Sequence[str]) -> None:
@@ -213,9 +225,9 @@ def _places(worker: Worker, own: Sequence[Slot], waiting: Waiting, reserved: Wai
 
 def _passed_over(session: Session, queues: Sequence[str], after_seconds: float) -> list[Waiting]:
     """The first in line of each kind that wants GPUs, has waited so long, and has no worker reserved yet."""
-    at = session.scalar(select(now())) or 0.0
     have_one = [job_id for job_id in session.scalars(select(Worker.reserved_for)) if job_id is not None]
     heads = line.heads(session, queues, skip=have_one)
+    at = session.scalar(select(now())) or 0.0 if heads else 0.0
     return [waiting for waiting in heads if waiting.need.gpus != 0 and at - waiting.created_at >= after_seconds]
 
 

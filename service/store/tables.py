@@ -120,6 +120,13 @@ class Job(Base):
             "extras",
             "created_at",
             "id",
+            # no order, but whether the job is ready: thousands are counted without a look at their rows
+            "not_before",
+            "cancel_requested_at",
+            "deadline",
+            "max_seconds",
+            "ran_seconds",
+            "state",
             postgresql_where=text("state = 'queued'"),
             sqlite_where=text("state = 'queued'"),
         ),

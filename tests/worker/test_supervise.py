@@ -1,5 +1,7 @@
+import functools
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.specs.read import read_job
-from service.store import checkpoints, counters, events, jobs, leases, metrics, retention
+from service.store import checkpoints, counters, events, jobs, leases, metrics, retention, turns
 from service.store.leases import Claim
 from service.store.scheduling import Placement
 from service.store.session import Database
@@ -18,6 +20,8 @@ from service.store.tables import Job
 from tests.running import job
 from tests.service.api.made import a_metric
 from tests.service.store.staffed import enter
+from tests.service.store.stored import submit
+from tests.service.store.test_turns import until_somebody_waits
 from worker import supervise, warm
 from worker.disk import Disk
 from worker.settings import WorkerSettings
@@ -252,3 +256,18 @@ def test_a_lost_rank_is_a_lost_attempt_which_waits_and_is_tried_again(database: 
         told = [event.message for event in events.after(session, held.job_id, 0, 100)]
     assert (job.state, job.lost) == ("queued", 1)
     assert told[-1].startswith("Rank 1 of 2 was ended by SIGKILL.")
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_worker_looks_for_a_job_in_its_turn(database: Database, tmp_path: Path) -> None:
+    settings, me = WorkerSettings(home=tmp_path), enter(database)
+    settings.artifacts_root.mkdir(parents=True)
+    claim = functools.partial(supervise._claim, database, settings, Disk(settings.artifacts_root, 0), me)
+    with ThreadPoolExecutor() as pool:
+        with turns.turn(database, settings.queue_names):
+            claimed = pool.submit(claim)
+            until_somebody_waits(database)
+            job_id = submit(database)
+        found = claimed.result(30)
+    assert found is not None  # it looked when its turn had come, and not before
+    assert found[0].job_id == job_id

@@ -1,8 +1,6 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -197,32 +195,6 @@ def test_a_long_series_is_thinned_without_losing_its_spikes(database: Database) 
     assert (steps[0], steps[-1]) == (1, 200)
     assert {78, 151} <= set(steps)
     assert [values[step - 1] for step in steps] == kept
-
-
-VALUES = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200)
-
-
-@given(values=VALUES, points=st.integers(min_value=1, max_value=60))
-def test_thinning_keeps_some_of_the_points_in_their_order_and_at_most_as_many_as_asked(values: list[float], points: int) -> None:
-    kept = metrics.kept(values, points)
-    assert len(kept) <= points
-    assert kept == sorted(set(kept))
-    assert set(kept) <= set(range(len(values)))
-
-
-@given(values=VALUES, points=st.integers(min_value=4, max_value=60))
-def test_thinning_keeps_the_first_the_last_the_lowest_and_the_highest(values: list[float], points: int) -> None:
-    kept = metrics.kept(values, points)
-    assert kept[:1] == [0][: len(values)]
-    assert kept[-1:] == [len(values) - 1][: len(values)]
-    kept_values = [values[position] for position in kept]
-    assert min(kept_values, default=0) == min(values, default=0)
-    assert max(kept_values, default=0) == max(values, default=0)
-
-
-@given(values=VALUES)
-def test_what_is_short_enough_is_not_thinned(values: list[float]) -> None:
-    assert metrics.kept(values, max(len(values), 1)) == list(range(len(values)))
 
 
 def test_a_thinned_series_has_its_numbers_to_the_last_bit(database: Database) -> None:

@@ -1,3 +1,5 @@
+import pytest
+
 from service.store import place
 from service.store.place import Place
 from service.store.session import Database
@@ -79,3 +81,13 @@ def test_beyond_a_thousand_nobody_counts(database: Database) -> None:
     crowd(database, n_queued=2500, n_ended=0)
     last = want(database, 0, owner="zoe", priority=-1, created_at=9e9)
     assert place_of(database, last) == Place(None, None, "More than 1,000 jobs are before it.")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("by_age", [False, True])
+def test_those_before_a_job_are_counted_without_a_look_at_their_rows(database: Database, by_age: bool) -> None:
+    counting = place._alike(by_age).compile(database.engine)
+    values = tuple(counting.params[name] for name in counting.positiontup or ())
+    with database.engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {counting}", values).all()
+    assert any("USING COVERING INDEX ix_jobs_waiting" in row.detail for row in plan), plan

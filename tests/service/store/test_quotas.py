@@ -137,7 +137,7 @@ def test_who_is_held_by_a_quota_is_told_once(database):
     job_id = want(database)
     for _ in range(2):
         with database.transaction() as session:
-            scheduling.tell_over_quota(session, ("default",))
+            scheduling.tell_why_held(session, ("default",))
     assert stored.kinds_of(database, job_id).count("held") == 1
     assert stored.job_of(database, job_id).progress == {"held": "Held: ann may have 0 jobs running, and has 0."}
 

@@ -4,6 +4,7 @@ import random
 from collections import deque
 
 import pytest
+from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select, update
 
 from service.store import jobs, leases, line, scheduling, workers
@@ -61,7 +62,7 @@ def test_a_job_that_no_worker_of_its_queue_can_read_says_so(database: Database) 
     read = submit(database)
     for _ in range(2):
         with database.transaction() as session:
-            scheduling.tell_unreadable(session, ["default"])
+            scheduling.tell_why_held(session, ["default"])
     held = [event.message for event in events_of(database, unread) if event.kind == "held"]
     assert len(held) == 1
     assert "written in version 3" in held[0]
@@ -73,6 +74,16 @@ def test_a_job_that_no_worker_of_its_queue_can_read_says_so(database: Database) 
     with database.transaction() as session:
         scheduling.tell_unreadable(session, ["default"])
     assert len(events_of(database, unread)) == 2
+
+
+def test_where_nobody_waits_a_sweep_asks_for_no_workers_and_no_slots(database: Database) -> None:
+    enter(database)
+    asked: list[str] = []
+    sqlalchemy_event.listen(database.engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    with database.transaction() as session:
+        scheduling.tell_why_held(session, ["default"])
+    reserve(database)
+    assert len([statement for statement in asked if not statement.startswith("BEGIN")]) == 4
 
 
 def test_jobs_record_the_version_that_they_are_written_in(database: Database) -> None:
@@ -102,7 +113,7 @@ def test_a_job_that_needs_what_no_worker_has_says_so_once(database: Database) ->
     waits, plain = want(database, extras="gptq"), submit(database)
     for _ in range(2):
         with database.transaction() as session:
-            scheduling.tell_lacking_extras(session, ["default"])
+            scheduling.tell_why_held(session, ["default"])
     (held,) = [event.message for event in events_of(database, waits) if event.kind == "held"]
     assert held == (
         "Held: it needs the extra gptq, and the workers of queue default have host-a (eval), host-b (none). "
