@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, func, literal_column, or_, select
@@ -112,6 +112,19 @@ def series(
     # the driver's own rows: SQLAlchemy would make an object of each of thousands of points
     found = session.connection().execute(wanted.order_by(Point.global_step)).cursor.fetchall()
     return [at for at, _ in found], [value for _, value in found]
+
+
+def behind(
+    session: Session, job_id: str, step: str, told: Mapping[str, int], after: int, limit: int
+) -> dict[str, tuple[list[int], list[float]]]:
+    """By name, (updates, values) of each series of the step that has any behind the update told of it, or behind `after`."""
+    found = {}
+    for name in series_names(session, job_id).get(step, ()):
+        wanted = select(Point.global_step, Point.value).where(Point.job_id == job_id, Point.step == step, Point.name == name)
+        newer = wanted.where(Point.global_step > told.get(name, after)).order_by(Point.global_step).limit(limit)
+        if rows := session.execute(newer).all():
+            found[name] = ([at for at, _ in rows], [value for _, value in rows])
+    return found
 
 
 def kept(values: Sequence[float], points: int) -> list[int]:
