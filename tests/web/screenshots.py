@@ -68,7 +68,7 @@ def _shown(browser: Browser, address: str, view: str, size: tuple[int, int], the
     if view == "refused":
         _refuse(page)
     if view == "tokens":
-        page.locator(".token").nth(13).hover()
+        page.get_by_role("img", name="Lima").hover()
     yield page
     context.close()
 

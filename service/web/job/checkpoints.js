@@ -142,13 +142,13 @@ function row(job, one, measured, columns) {
     {},
     h(
       "th",
-      { scope: "row" },
+      { scope: "row", class: "nowrap" },
       one.rank ? h("span", { class: "place" }, `${one.rank.place}. `) : null,
       name,
       one.pareto ? h("span", { class: "tag front", title: "No other gains as much with as little drift." }, "front") : null,
     ),
     columns.map((column) => value(task?.measures[column] ?? entries[0]?.measures[column])),
-    h("td", { class: "number" }, gain ? estimate(-gain.value, gain.standard_error) : "–"),
+    h("td", { class: "number nowrap" }, gain ? estimate(-gain.value, gain.standard_error) : "–"),
     h(
       "td",
       {},

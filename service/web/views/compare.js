@@ -164,9 +164,9 @@ function pair(one, first, answer) {
       title,
       what,
       h("p", { class: "notice" }, `${answer.why_not} Below are differences that are not paired.`),
-      table(unpaired(one, first, answer)),
+      table(unpaired(one, first, answer), title.textContent),
     );
-  return h("div", {}, title, what, table(answer.data));
+  return h("div", {}, title, what, table(answer.data, title.textContent));
 }
 
 // Of two means that have nothing in common the variances add up; no interval is told, since the documents may be the same ones.
@@ -185,7 +185,7 @@ function unpaired(one, first, answer) {
     }));
 }
 
-function table(rows) {
+function table(rows, label) {
   const row = (one) => {
     const isApart = one.interval && (one.interval[0] > 0 || one.interval[1] < 0);
     return h(
@@ -203,7 +203,7 @@ function table(rows) {
   );
   return h(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences" },
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row))),
   );
 }
