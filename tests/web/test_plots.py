@@ -186,6 +186,16 @@ def test_the_rows_show_what_is_trained(page, house):
     expect(page.get_by_role("row", name="letters.json, row 7 letters.json, row 2 100 % 93 %")).to_be_visible()
 
 
+def test_a_job_that_left_no_rows_shows_the_mask_of_those_it_is_measured_on(page, house):
+    page.route(re.compile("/artifacts$"), lambda route: route.fulfill(json={"data": []}))
+    page.goto(house.at(f"/jobs/{house.mild}?tab=data"))
+    row = page.locator("article.row-shown")
+    expect(row).to_have_count(1)
+    expect(row.locator(".token.trained")).to_have_text([" Lima", ".", "</s>"])
+    expect(row.locator(".token.masked")).to_have_count(12)
+    expect(page.get_by_role("button", name="Look at letters as sft reads it")).to_be_visible()
+
+
 # -- a job while it runs --------------------------------------------------------------------------------------------------
 
 
