@@ -1,5 +1,6 @@
 """A job's training series: as columns, thinned or in part, and point by point as they grow."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -11,6 +12,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -24,6 +26,8 @@ from service.api.problems import declared
 from service.store import jobs, metrics
 from service.store.session import Database, session_of
 from service.store.states import ENDED, State
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["metrics"])
 
@@ -164,7 +168,11 @@ async def series_told(following: Following, database: Database, place: Place) ->
     with following.following(place.job_id, wakes=attrgetter("version")) as follower:
         while not following.is_closing:
             now = follower.now  # as it was before the points were looked at: those that are written last are not missed
-            found = await to_thread.run_sync(_more, database, place) if now is not None else {}
+            try:
+                found = await to_thread.run_sync(_more, database, place) if now is not None else {}
+            except SQLAlchemyError as error:
+                logger.warning("a stream of points is cut: the database did not answer (%s)", type(error).__name__)
+                return  # its client comes again, from where it is
             if found:
                 place.told.update({name: at[-1] for name, (at, _) in found.items()})
                 yield format_sse_event(data_str=_data(place.step, found), id=str(place))

@@ -79,7 +79,7 @@ def measure(database: Database, held: Claim, number: int, gain: float) -> None:
     nll = [n * (6.2 - gain * share * spread.uniform(0.8, 1.2)) for n in n_tokens]
     entropy = [n * (5.5 - gain * share * spread.uniform(1.1, 1.5)) for n in n_tokens]
     kl = [n * (0.9 * gain * share**2 * spread.uniform(0.7, 1.3)) for n in n_tokens]
-    shown = {"bits": [[round(6.0 - gain * share * k, 3) for k in (4.2, 1.1, -0.6)]]}
+    shown = {"bits": [[round(max(0.04, 6.0 - gain * share * k), 3) for k in (4.2, 1.1, -0.6)]]}
     texts = {"texts": [{"tokens": TOKENS, "scored": SCORED}]} if number == metrics.BASE else {}
     sums = {"nll": nll, "entropy": entropy, "kl_from_base": kl, "n_tokens": n_tokens, "n_bytes": [4 * n for n in n_tokens]}
     tokens = sum(n_tokens)

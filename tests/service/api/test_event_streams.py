@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import uvicorn
+from sqlalchemy.exc import OperationalError
 
 from service.api.following import MOST_WAITING, Following
 from service.api.series import Place, series_told
@@ -408,6 +410,24 @@ def test_a_stream_of_points_is_kept_alive_while_the_job_changes_and_no_series_gr
     asyncio.run(run())
     assert said[0] == b"retry: 1000\n\n"
     assert said.count(b": ping\n\n") >= 3
+
+
+def test_a_stream_of_points_is_cut_while_the_database_is_away_and_says_no_end(
+    plain_door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, ConnectionError())
+
+    monkeypatch.setattr(metrics, "behind", away)
+    following = Following(database, tick_seconds=0.01)
+
+    async def listen() -> list[bytes]:
+        return [block async for block in series_told(following, database, Place(job_id, "sft", -1, {}))]
+
+    assert asyncio.run(listen()) == [b"retry: 1000\n\n"]
+    assert "the database did not answer" in caplog.text
 
 
 def test_progress_comes_with_the_events_of_whoever_asks_for_it(plain_door: Door) -> None:
