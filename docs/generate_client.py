@@ -127,6 +127,20 @@ class LogLines(TypedDict):
 
     attempt: int
     text: str
+
+
+class Points(TypedDict):
+    """Points of a training series as columns: `step` counts the updates."""
+
+    step: list[int]
+    value: list[float]
+
+
+class Grown(TypedDict):
+    """By how much the series of a pipeline's step have grown, by their names."""
+
+    pipeline_step: str
+    series: dict[str, Points]
 '''
 
 WRITTEN = "# Written from service/clients/asynchronous/{part}.py by `python -m docs.generate_client`; do not edit it here.\n"

@@ -39,6 +39,7 @@ from service.api import (
     prometheus,
     schema,
     sending,
+    series,
     sessions,
     webhooks,
     workers,
@@ -83,6 +84,7 @@ GARBAGE_AFTER = 10_000
 # that come most often stand first.
 KEYED = (
     metrics.router,
+    series.router,
     jobs.router,
     events.router,
     checkpoints.router,

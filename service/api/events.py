@@ -44,15 +44,17 @@ async def stream_events(
     database: TheDatabase,
     following: TheFollowing,
     after: Number = 0,
+    progress: Annotated[bool, Query(description="Besides, an event `progress` whenever the job's progress changed.")] = False,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**31, description="As a browser sends it; goes before after.")] = None,
 ) -> Response:
     """The same as server-sent events, each with its number as id: a client that is cut off and comes again with Last-Event-ID
-    gets every event once. When the job has ended and all is told, an event `end` closes the stream.
+    gets every event once. When the job has ended and all is told, an event `end` closes the stream. Progress has no number: only
+    how it is now is told.
     """
     told = after if last_event_id is None else last_event_id
     if await run_in_threadpool(_is_all_told, database, owner, job_id, told):
         return Response(status_code=204)
-    return EventStream(following.events(job_id, told))
+    return EventStream(following.events(job_id, told, progress))
 
 
 def _is_all_told(database: Database, owner: str, job_id: str, told: int) -> bool:

@@ -7,12 +7,13 @@ once and in order: numbers have no gaps, so what it has been told is one number.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
+import orjson
 from anyio import CapacityLimiter, to_thread
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -53,18 +54,32 @@ class Now(NamedTuple):
     state: str
     attempt: int
     event_count: int
+    progress: dict[str, Any] | None
+    version: int
 
     @property
     def is_over(self) -> bool:
         return State(self.state) in ENDED
 
 
+Part = Callable[[Now], object]
+
+
+def as_told(now: Now) -> object:
+    """What an event has told of by the time that it changes."""
+    return now.state, now.attempt, now.event_count
+
+
 @dataclass(eq=False)
 class Follower:
-    """One stream's place. `told`: the number of the last event that it has, or has waiting; None: it wants no events."""
+    """One stream's place. `told`: the number of the last event that it has, or has waiting; None: it wants no events.
+
+    `wakes`: the part of the job that wakes it by changing.
+    """
 
     job_id: str
     told: int | None
+    wakes: Part = as_told
     now: Now | None = None
     is_gone: bool = False  # the job was deleted
     waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
@@ -87,14 +102,21 @@ class Following:
         self._thread = CapacityLimiter(1)  # of its own: requests that wait for theirs do not make streams late
         self.is_closing = False
 
-    async def events(self, job_id: str, told: int) -> AsyncIterator[bytes]:
-        """The job's events behind number `told` as server-sent events, until the job has ended and all is told."""
+    async def events(self, job_id: str, told: int, with_progress: bool = False) -> AsyncIterator[bytes]:
+        """The job's events behind number `told` as server-sent events, until the job has ended and all is told.
+
+        `with_progress`: and its progress, as it then is, whenever that has changed.
+        """
         yield format_sse_event(retry=RETRY_MILLISECONDS)
-        with self.following(job_id, told) as follower:
+        progress = None
+        with self.following(job_id, told, _with_progress if with_progress else as_told) as follower:
             while not self.is_closing:
                 while follower.waiting:
                     number, data = follower.waiting.popleft()
                     yield format_sse_event(data_str=data.decode(), id=str(number))
+                if with_progress and follower.now is not None and follower.now.progress != progress:
+                    progress = follower.now.progress
+                    yield format_sse_event(event="progress", data_str=orjson.dumps(progress).decode())
                 if follower.is_gone or (follower.now is not None and follower.now.is_over and follower.has_all):
                     yield end_of(follower)
                     return
@@ -102,8 +124,8 @@ class Following:
                     yield KEEPALIVE_COMMENT
 
     @contextmanager
-    def following(self, job_id: str, told: int | None = None) -> Iterator[Follower]:
-        follower = Follower(job_id, told)
+    def following(self, job_id: str, told: int | None = None, wakes: Part = as_told) -> Iterator[Follower]:
+        follower = Follower(job_id, told, wakes)
         self._followers.setdefault(job_id, set()).add(follower)
         if self._ticking is None or self._ticking.done() or self._ticking.get_loop() is not asyncio.get_running_loop():
             self._ticking = asyncio.create_task(self._tick())
@@ -149,10 +171,14 @@ class Following:
         with self._database.reading() as session:
             for start in range(0, len(ids), JOBS_AT_ONCE):
                 some = Job.id.in_(ids[start : start + JOBS_AT_ONCE])
-                for row in session.execute(select(Job.id, Job.state, Job.attempt, Job.event_count).where(some)):
-                    new = _new(session, row.id, wanted[row.id], row.event_count)
-                    found[row.id] = (Now(row.state, row.attempt, row.event_count), new)
+                columns = select(Job.id, Job.state, Job.attempt, Job.event_count, Job.progress, Job.version)
+                for job_id, *now in session.execute(columns.where(some)):
+                    found[job_id] = (Now(*now), _new(session, job_id, wanted[job_id], Now(*now).event_count))
         return found
+
+
+def _with_progress(now: Now) -> object:
+    return as_told(now), now.progress
 
 
 def end_of(follower: Follower) -> bytes:
@@ -179,7 +205,7 @@ def _tell(follower: Follower, now: Now | None, new: list[tuple[int, bytes]]) -> 
         follower.is_gone = True
         follower.changed.set()
         return
-    is_changed = now != follower.now
+    is_changed = follower.now is None or follower.wakes(now) != follower.wakes(follower.now)
     follower.now = now
     if follower.told is not None and len(follower.waiting) < MOST_WAITING:
         mine = [(number, data) for number, data in new if number > follower.told]

@@ -1,4 +1,4 @@
-"""What was measured at a job's checkpoints, its training series, and the catalogue of measures."""
+"""What was measured at a job's checkpoints, and the catalogue of measures."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
-from service.api.errors import BadParameter, NoSuchThing
+from service.api.errors import BadParameter
 from service.api.looking import looking
 from service.api.problems import declared
+from service.api.series import refuse_unknown_step
 from service.api.views import MeasuredModel, alert_test_view, measure_view
 from service.specs import measures as catalogue
 from service.specs.alerts import ALERTS, Alert
@@ -74,27 +74,6 @@ class MetricsView(BaseModel):
     data: list[Measured]
 
 
-class SeriesView(BaseModel):
-    """A training series as columns: `step` counts the updates within `pipeline_step`."""
-
-    name: str
-    pipeline_step: str
-    step: list[int]
-    value: list[float]
-
-
-class StepSeries(BaseModel):
-    pipeline_step: str
-    names: list[str]
-
-
-class SeriesNames(BaseModel):
-    """The series there are, where none is named."""
-
-    job_id: str
-    data: list[StepSeries]
-
-
 class Catalogue(BaseModel):
     data: list[Measure] = Field(description="Names, units, definitions and sources.")
     alerts: list[Alert] = Field(description="What is tested of each checkpoint, at which threshold, and what it suggests.")
@@ -123,7 +102,7 @@ def get_metrics(
         def made() -> bytes:
             with session_of(connection) as session:
                 steps = jobs.step_names(session, job_id)
-                _refuse_unknown_step(steps, step)
+                refuse_unknown_step(steps, step)
                 of = measured_models.of_job(session, job_id)
                 found = metrics.of_job(session, job_id, step, global_step, measure, split)
                 tested = alerts.of_job(session, job_id, step, global_step, split)
@@ -131,49 +110,6 @@ def get_metrics(
 
         body = rendered.of(("metrics", job_id, step, global_step, measure, split), version, made)
     return Response(body, media_type="application/json")
-
-
-@router.get("/jobs/{job_id}/metrics/series", response_model=SeriesView | SeriesNames, responses=declared(404, 422))
-def get_series(
-    job_id: str,
-    request: Request,
-    name: Annotated[str | None, Query(description="Such as loss; without it, the names there are.")] = None,
-    step: Annotated[str | None, Query(description="A step of the job; needed where there are several.")] = None,
-    from_step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
-    to_step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
-    points: Annotated[int | None, Query(ge=2, le=100_000, description="Thin out to about so many; extremes stay.")] = None,
-) -> Response:
-    """A training series as columns."""
-    owner, database, rendered, _ = looking(request)
-    with database.glancing() as connection:
-        version = jobs.version(connection, owner, job_id)
-
-        def made() -> bytes:
-            with session_of(connection) as session:
-                return orjson.dumps(_series(session, job_id, name, step, from_step, to_step, points))
-
-        body = rendered.of(("series", job_id, name, step, from_step, to_step, points), version, made)
-    return Response(body, media_type="application/json")
-
-
-def _series(
-    session: Session,
-    job_id: str,
-    name: str | None,
-    step: str | None,
-    from_step: int | None,
-    to_step: int | None,
-    points: int | None,
-) -> dict[str, Any]:
-    steps = jobs.step_names(session, job_id)
-    _refuse_unknown_step(steps, step)
-    if name is None:
-        return {"job_id": job_id, "data": _names([step] if step else steps, metrics.series_names(session, job_id))}
-    pipeline_step = step or _only_step(steps)
-    at, values = metrics.series(session, job_id, pipeline_step, name, from_step, to_step, points)
-    if not at:
-        _refuse_unknown_name(metrics.series_names(session, job_id).get(pipeline_step, []), name, pipeline_step)
-    return {"name": name, "pipeline_step": pipeline_step, "step": at, "value": values}
 
 
 @router.get("/measures")
@@ -206,24 +142,3 @@ def _measured(
         }
         for (step, global_step, split), group in groupby(placed, lambda metric: (metric.step, metric.global_step, metric.split))
     ]
-
-
-def _names(steps: list[str], known: dict[str, list[str]]) -> list[dict[str, Any]]:
-    return [{"pipeline_step": name, "names": known[name]} for name in steps if name in known]
-
-
-def _only_step(steps: list[str]) -> str:
-    if len(steps) > 1:
-        raise BadParameter("/query/step", f"The job has several steps; say which: {', '.join(steps)}.")
-    return steps[0]
-
-
-def _refuse_unknown_step(steps: list[str], step: str | None) -> None:
-    if step is not None and step not in steps:
-        raise BadParameter("/query/step", f"The job has no step {step!r}; it has {', '.join(steps)}.")
-
-
-def _refuse_unknown_name(known: Sequence[str], name: str, step: str) -> None:
-    """A step that has not begun has no series yet: any name is then an empty one, and no mistake."""
-    if known and name not in known:
-        raise NoSuchThing(f"The step {step!r} has no series {name!r}; it has {', '.join(known)}.")

@@ -20,6 +20,7 @@ SCOPES: dict[str, Scope] = {
     # what they made
     "get_metrics": Scope.READ,
     "get_series": Scope.READ,
+    "stream_series": Scope.READ,
     "get_surprisal": Scope.READ,
     "compare_jobs": Scope.READ,
     "list_checkpoints": Scope.READ,

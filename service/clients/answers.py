@@ -31,6 +31,20 @@ class LogLines(TypedDict):
     text: str
 
 
+class Points(TypedDict):
+    """Points of a training series as columns: `step` counts the updates."""
+
+    step: list[int]
+    value: list[float]
+
+
+class Grown(TypedDict):
+    """By how much the series of a pipeline's step have grown, by their names."""
+
+    pipeline_step: str
+    series: dict[str, Points]
+
+
 class Job(TypedDict):
     """A job: what was asked for, and how far it is."""
 

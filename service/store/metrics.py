@@ -1,7 +1,7 @@
 """What was measured: per-document sums, the measures made of them, and the training series."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -102,3 +102,16 @@ def series(
     """(updates, values), thinned to at most about `points` such that each stretch keeps its lowest and highest value."""
     within = (0 if from_step is None else from_step, MOST_UPDATES if to_step is None else to_step)
     return thinning.series(session, job_id, step, name, within, points)
+
+
+def behind(
+    session: Session, job_id: str, step: str, told: Mapping[str, int], after: int, limit: int
+) -> dict[str, tuple[list[int], list[float]]]:
+    """By name, (updates, values) of each series of the step that has any behind the update told of it, or behind `after`."""
+    found = {}
+    for name in series_names(session, job_id).get(step, ()):
+        wanted = select(Point.global_step, Point.value).where(Point.job_id == job_id, Point.step == step, Point.name == name)
+        newer = wanted.where(Point.global_step > told.get(name, after)).order_by(Point.global_step).limit(limit)
+        if rows := session.execute(newer).all():
+            found[name] = ([at for at, _ in rows], [value for _, value in rows])
+    return found

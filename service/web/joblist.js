@@ -9,7 +9,7 @@ const STAGES = { train: (step) => step.stage };
 // With `chosen`, a set of ids, rows can be chosen; `onChoice` is told when it changes.
 export function jobTable(jobs, label, chosen = null, onChoice = null) {
   const choice = chosen ? h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, "Compare")) : null;
-  const head = h("tr", {}, choice, ["Job", "State", "What", "Progress", "Took", "Created"].map((name) => h("th", { scope: "col" }, name)));
+  const head = h("tr", {}, choice, ["Job", "State", "What", "Progress", "Took", "Created"].map((name) => h("th", { scope: "col", class: name === "Took" ? "number" : null }, name)));
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, h("table", { class: "jobs" }, h("thead", {}, head), h("tbody", {}, jobs.map((job) => jobRow(job, chosen, onChoice)))));
 }
 

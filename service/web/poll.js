@@ -1,5 +1,7 @@
 // What is asked again and again while it is looked at: not in a hidden tab, later and later while the service is away.
 
+import { untilSeen } from "./seen.js";
+
 const LONGEST_WAIT = 30000;
 
 // Calls `look()` now, then every `seconds` until `signal` aborts. The first time its error is the caller's; later ones are said
@@ -26,12 +28,3 @@ function next(seconds, look, signal, failures) {
 }
 
 const tell = (who, isBroken) => dispatchEvent(new CustomEvent("finebits:link", { detail: { who, isBroken } }));
-
-function untilSeen(signal) {
-  if (!document.hidden) return Promise.resolve();
-  return new Promise((resolve) => {
-    const seen = () => document.hidden || (document.removeEventListener("visibilitychange", seen), resolve());
-    document.addEventListener("visibilitychange", seen, { signal });
-    signal.addEventListener("abort", resolve, { once: true });
-  });
-}

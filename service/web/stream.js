@@ -1,30 +1,41 @@
-// Server-sent events that outlive a broken connection: who was cut off asks again behind the last event that came.
+// Server-sent events that outlive a broken connection: who was cut off asks again behind the last event that came. A tab that nobody
+// looks at lets go of its connection, of which a browser has six to a service, and goes on when it is seen.
 
 import { OWN, problemOf } from "./problem.js";
+import { untilSeen, WhileSeen } from "./seen.js";
 
 const FIRST_WAIT = 1000;
 const LONGEST_WAIT = 15000;
+const HIDDEN_WAIT = 20000;
 
 // Calls `onEvent({id, event, data})` for each, `data` as text, until the service says that there is no more (204, or an event
-// "end"), or `signal` aborts. `onState` is told "open", "reconnecting" and "ended"; the page says the second by itself.
+// "end"), or `signal` aborts. `onState` is told "open", "reconnecting", "asleep" and "ended"; the page says the second by itself.
 // Resolves at the end; rejects with a Problem where the service refuses (4xx).
 export async function stream(path, onEvent, signal, { onState = () => {}, lastId = "" } = {}) {
   const told = { id: lastId, retry: FIRST_WAIT, ended: false };
   const line = new Line();
   try {
-    for (let failures = 0; !signal?.aborted && !told.ended; ) {
+    for (let failures = 0; !signal.aborted && !told.ended; ) {
+      await untilSeen(signal);
       const began = told.id;
+      const seen = new WhileSeen(signal, HIDDEN_WAIT);
       try {
-        const response = await opened(path, told.id, signal);
+        const response = await opened(path, told.id, seen.signal);
         if (response === null) break;
         failures = 0;
         line.is("open");
         onState("open");
         await read(response.body, told, onEvent);
       } catch (error) {
-        if (signal?.aborted || (error.status >= 400 && error.status < 500 && error.status !== 429)) throw error;
+        if (signal.aborted || (error.status >= 400 && error.status < 500 && error.status !== 429)) throw error;
+      } finally {
+        seen.close();
       }
-      if (told.ended || signal?.aborted) break;
+      if (told.ended || signal.aborted) break;
+      if (seen.isAsleep) {
+        onState("asleep");
+        continue;
+      }
       failures = told.id === began ? failures + 1 : 1;
       line.is("reconnecting");
       onState("reconnecting");
@@ -32,7 +43,7 @@ export async function stream(path, onEvent, signal, { onState = () => {}, lastId
     }
     onState("ended");
   } catch (error) {
-    if (!signal?.aborted) throw error;
+    if (!signal.aborted) throw error;
   } finally {
     line.is("ended");
   }
@@ -83,7 +94,7 @@ function take(block, told, onEvent) {
 const pause = (milliseconds, signal) =>
   new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
   });
 
 // What the page says by itself: app.js shows it while any of its connections is broken.

@@ -16,6 +16,16 @@ const loaded = () =>
     ),
   ));
 
+// One that is wider than its place is scrolled, and is therefore to be reached with Tab.
+const sizes = new ResizeObserver((seen) => {
+  for (const { target } of seen) {
+    const isWide = target.scrollWidth > target.clientWidth;
+    for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "aria-label": "Formula, wider than its place" }))
+      if (isWide) target.setAttribute(name, value);
+      else target.removeAttribute(name);
+  }
+});
+
 // An element with the formula: its LaTeX until it is typeset, and for good where that cannot be done.
 export function formula(latex, { display = true } = {}) {
   const place = h(display ? "div" : "span", { class: "formula" }, h("code", {}, latex));
@@ -24,6 +34,7 @@ export function formula(latex, { display = true } = {}) {
       const made = document.createElement(place.localName);
       library.render(latex, made, { displayMode: display, throwOnError: true, annotate: true });
       place.replaceChildren(...made.childNodes);
+      sizes.observe(place);
     })
     .catch((error) => (place.dataset.wrong = error.message));
   return place;

@@ -200,7 +200,10 @@ def _follow(stream: Any, watched: Watched, asked_by: str, until: float, until_re
 
 def _config(key: str, seed: int, phases: Sequence[str], operations: list[dict[str, Any]]) -> SchemathesisConfig:
     checks = (*CHECKS, *AT_THE_BORDERS) if phases else CHECKS
-    listened_to = [{"include-operation-id": name, "request-timeout": STREAM_SECONDS} for name in ("stream_events", "stream_log")]
+    listened_to = [
+        {"include-operation-id": name, "request-timeout": STREAM_SECONDS}
+        for name in ("stream_events", "stream_log", "stream_series")
+    ]
     return SchemathesisConfig.from_dict(
         {
             "seed": seed,

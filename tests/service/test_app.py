@@ -86,7 +86,7 @@ def test_whatever_is_kept_back_by_a_key_may_be_refused_for_coming_too_often(docu
 def test_every_stream_is_declared_as_events(document):
     contents = [answer.get("content", {}) for one in operations(document) for answer in one["responses"].values()]
     streams = [content["text/event-stream"] for content in contents if "text/event-stream" in content]
-    assert len(streams) == 3
+    assert len(streams) == 4
     for stream in streams:
         assert set(stream) == {"itemSchema"}
         assert set(stream["itemSchema"]["properties"]) == {"data", "event", "id", "retry"}

@@ -40,7 +40,7 @@ def a_measured_job(
 ) -> str:
     """One whose cross-entropy falls by about `gain` bits."""
     job_id, held = a_running_job(database, name, **groups)
-    write_series(database, job_id, updates)
+    write_series(database, job_id, updates, gain=gain)
     measure(database, held, metrics.BASE, gain)
     for number in CHECKPOINTS:
         made.checkpoint(database, held, "sft", number, {"adapter_model.safetensors": b"\0" * 4000, "adapter_config.json": b"{}"})
@@ -55,15 +55,15 @@ def a_measured_job(
     return job_id
 
 
-def write_series(database: Database, job_id: str, updates: int, first: int = 1) -> None:
+def write_series(database: Database, job_id: str, updates: int, first: int = 1, gain: float = 1.0) -> None:
     """A loss that falls and a learning rate that does, too."""
-    noise = random.Random(7)
+    noise = random.Random(round(7 * gain))
     rows = [
         {"job_id": job_id, "step": "sft", "name": name, "global_step": at, "value": value}
         for at in range(first, updates + 1)
         for name, value in (
             ("learning_rate", 0.001 * (1 - at / (updates + 1))),
-            ("loss", 1.4 + 2.5 * math.exp(-5 * at / updates) + 0.15 * noise.gauss(0, 1)),
+            ("loss", 3.9 - 1.5 * gain * (1 - math.exp(-5 * at / updates)) + 0.15 * noise.gauss(0, 1)),
         )
     ]
     with database.transaction() as session:
@@ -79,7 +79,7 @@ def measure(database: Database, held: Claim, number: int, gain: float) -> None:
     nll = [n * (6.2 - gain * share * spread.uniform(0.8, 1.2)) for n in n_tokens]
     entropy = [n * (5.5 - gain * share * spread.uniform(1.1, 1.5)) for n in n_tokens]
     kl = [n * (0.9 * gain * share**2 * spread.uniform(0.7, 1.3)) for n in n_tokens]
-    shown = {"bits": [[round(6.0 - gain * share * k, 3) for k in (4.2, 1.1, -0.6)]]}
+    shown = {"bits": [[round(max(0.04, 6.0 - gain * share * k), 3) for k in (4.2, 1.1, -0.6)]]}
     texts = {"texts": [{"tokens": TOKENS, "scored": SCORED}]} if number == metrics.BASE else {}
     sums = {"nll": nll, "entropy": entropy, "kl_from_base": kl, "n_tokens": n_tokens, "n_bytes": [4 * n for n in n_tokens]}
     tokens = sum(n_tokens)

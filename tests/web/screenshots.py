@@ -29,7 +29,7 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images" / "dashboard"
 
 SIZES = {390: 844, 820: 1100, 1440: 900}
 THEMES = ("light", "dark")
-COLOURS = 160  # of the palette: flat surfaces and a few accents need no more
+COLOURS = 128  # of the palette, those that differ most: flat surfaces and a few accents need no more
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def _shown(browser: Browser, address: str, view: str, size: tuple[int, int], the
     if view == "refused":
         _refuse(page)
     if view == "tokens":
-        page.locator(".token").nth(13).hover()
+        page.get_by_role("img", name="Lima").hover()
     yield page
     context.close()
 
@@ -179,7 +179,7 @@ def _a_crowd(service: Standing) -> None:
 
 
 def _packed(png: bytes) -> bytes:
-    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     packed = io.BytesIO()
     image.save(packed, "PNG", optimize=True)
     return packed.getvalue()

@@ -181,6 +181,41 @@ def _event_count(site, job_id):
         return jobs.get(session, "local", job_id).event_count
 
 
+def test_a_tab_that_nobody_looks_at_lets_go_of_its_connection_and_goes_on_where_it_was(page, site):
+    job_id = site.submit()
+    page.clock.install()
+    page.goto(f"{site.url}#/jobs/{job_id}?tab=events")
+    expect(page.locator("ol.events li")).to_have_count(1)
+    with page.expect_event("requestfailed", lambda request: "/events/stream" in request.url):
+        page.evaluate(LOOKED_AT, False)
+        page.clock.fast_forward(20_000)
+    with site.database.transaction() as session:
+        wishes.cancel(session, "local", job_id)
+    expect(page.locator("#link-state")).to_be_hidden()
+    expect(page.locator("ol.events li")).to_have_count(1)
+    page.evaluate(LOOKED_AT, True)
+    expect(page.locator("ol.events code").first).to_have_text("cancelled")
+    expect(page.locator("ol.events li")).to_have_count(2)
+
+
+LOOKED_AT = """(isSeen) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => !isSeen });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_job_that_is_retried_is_followed_anew(page, site):
+    job_id = site.submit()
+    with site.database.transaction() as session:
+        wishes.cancel(session, "local", job_id)
+    page.goto(f"{site.url}#/jobs/{job_id}")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".state")).to_have_text("queued")
+    with site.database.transaction() as session:
+        wishes.cancel(session, "local", job_id)
+    expect(page.locator(".state")).to_have_text("cancelled")
+
+
 def test_the_page_s_policy_lets_nothing_run_that_was_not_served(page, site, complaints):
     page.goto(site.url)
     tried = """(what) => new Promise((resolve) => {

@@ -186,6 +186,16 @@ def test_the_rows_show_what_is_trained(page, house):
     expect(page.get_by_role("row", name="letters.json, row 7 letters.json, row 2 100 % 93 %")).to_be_visible()
 
 
+def test_a_job_that_left_no_rows_shows_the_mask_of_those_it_is_measured_on(page, house):
+    page.route(re.compile("/artifacts$"), lambda route: route.fulfill(json={"data": []}))
+    page.goto(house.at(f"/jobs/{house.mild}?tab=data"))
+    row = page.locator("article.row-shown")
+    expect(row).to_have_count(1)
+    expect(row.locator(".token.trained")).to_have_text([" Lima", ".", "</s>"])
+    expect(row.locator(".token.masked")).to_have_count(12)
+    expect(page.get_by_role("button", name="Look at letters as sft reads it")).to_be_visible()
+
+
 # -- a job while it runs --------------------------------------------------------------------------------------------------
 
 
@@ -202,13 +212,19 @@ def test_a_job_is_watched_live_also_after_the_stream_was_cut(page, house, run):
     database = house.service.database
     with a_wire(house.service.port) as wire:
         page.goto(house.at(f"/jobs/{job_id}", wire.port))
-        expect(page.get_by_text("No update has been told of yet.").or_(page.get_by_text("1 of 400 (0 %)")).first).to_be_visible()
-        measured.write_series(database, job_id, 50)
-        told(database, held, 50)
+        expect(page.get_by_text("1 of 400 (0 %)")).to_be_visible()
+        measured.write_series(database, job_id, 20)
+        told(database, held, 20)
         figure = chart(page, "Loss of sft")
+        expect(figure.get_by_role("application")).to_have_accessible_name(re.compile(r"at 20\b"))
+        page.evaluate("window.stays = true")
+        questions = re.compile(r"/jobs/[^/]+(/metrics/series\?.*)?$")
+        page.route(questions, lambda route: route.abort())  # nothing is heard of but what is streamed
+        measured.write_series(database, job_id, 50, first=21)
+        told(database, held, 50)
         expect(figure.get_by_role("application")).to_have_accessible_name(re.compile(r"at 50\b"))
         expect(page.get_by_text("50 of 400 (13 %)")).to_be_visible()
-        page.evaluate("window.stays = true")
+        page.unroute(questions)
         wire.cut()
         expect(page.locator("#link-state")).to_contain_text("Reconnecting")
         measured.write_series(database, job_id, 80, first=51)
@@ -219,6 +235,7 @@ def test_a_job_is_watched_live_also_after_the_stream_was_cut(page, house, run):
         expect(chart(page, "Cross-entropy of sft").get_by_role("application")).to_have_accessible_name(re.compile("at 100"))
         expect(figure.get_by_role("application")).to_have_accessible_name(re.compile(r"at 80\b"))
         expect(page.locator("#link-state")).to_be_hidden()
+        assert [row.split("\t")[1] for row in shown_points(page, figure)] == [f"{at}" for at in range(1, 81)]
         assert page.evaluate("window.stays"), "the page was not loaded again"
 
 
@@ -245,6 +262,22 @@ def test_jobs_are_compared_paired_by_document_with_the_difference_of_their_specs
     assert {row.split("\t")[0] for row in shown_points(page, figure)} == {"mild", "strong"}
 
 
+def test_a_comparison_goes_on_with_a_job_that_runs(page, house, run):
+    job_id, held = run
+    page.clock.install()
+    page.goto(house.at(f"/compare?jobs={house.mild},{job_id}"))
+    measured.write_series(house.service.database, job_id, 30)
+    told(house.service.database, held, 30)
+    page.clock.fast_forward(5_000)
+    drawn = chart(page, "Loss").get_by_role("application")
+    expect(drawn).to_have_accessible_name(re.compile(r"mild from .* at 400\. runs from .* at 30\."))
+    measured.measure(house.service.database, held, -1, 1.0)
+    measured.measure(house.service.database, held, 100, 1.0)
+    page.clock.fast_forward(5_000)
+    expect(page.get_by_role("row", name=re.compile("^cross_entropy"))).to_contain_text("apart")
+    expect(chart(page, "Loss")).to_have_count(1)
+
+
 def test_every_formula_of_the_catalogue_is_typeset(page, house):
     for where in ("jobs", "library"):
         page.goto(house.at(f"/measures?in={where}"))
@@ -265,6 +298,49 @@ def test_every_measure_that_a_job_takes_by_itself_says_what_it_is_for(page, hous
     page.goto(house.at("/measures"))
     known = page.evaluate("import('./web/measures/purpose.js').then(it => Object.keys(it.FOR))")
     assert {one.name for one in CATALOGUE if one.default} <= set(known) <= {one.name for one in REGISTRY}
+
+
+# -- with the keyboard alone ---------------------------------------------------------------------------------------------
+
+
+CALLED = """(({ ariaLabel, labels, textContent }) => ariaLabel ?? labels?.[0]?.textContent ?? textContent)(
+    document.activeElement)"""
+
+
+def tab_to(page, name, key="Tab"):
+    """Until what is in focus is called so."""
+    for _ in range(120):
+        page.keyboard.press(key)
+        said = page.evaluate(CALLED)
+        if re.fullmatch(name, said.strip()):
+            return
+    raise AssertionError(f"{name} cannot be reached")
+
+
+def test_jobs_are_compared_submitted_and_cancelled_with_the_keyboard_alone(page, house):
+    page.goto(house.at("/jobs"))
+    page.get_by_role("checkbox", name="Compare mild").wait_for()
+    tab_to(page, "Compare strong")
+    page.keyboard.press("Space")
+    tab_to(page, "Compare mild")
+    page.keyboard.press("Space")
+    tab_to(page, "Compare 2", "Shift+Tab")
+    page.keyboard.press("Enter")
+    chart(page, "Cross-entropy").wait_for()
+    tab_to(page, "Numbers")
+    page.keyboard.press("Enter")
+    expect(page.locator("details.numbers[open] tbody tr").first).to_be_visible()
+    page.keyboard.press("g")
+    page.keyboard.press("s")
+    page.locator("form #name").wait_for()
+    for field, value in (("name", "typed"), (r"model_name_or_path \*", "tiny"), ("dataset", "letters"), ("template", "chatml")):
+        tab_to(page, field)
+        page.keyboard.type(value)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="typed")).to_be_visible()
+    tab_to(page, "Cancel")
+    page.keyboard.press("Enter")
+    expect(page.locator(".job-head .state")).to_have_text("cancelled")
 
 
 # -- for everyone ---------------------------------------------------------------------------------------------------------

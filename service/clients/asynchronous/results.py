@@ -11,6 +11,7 @@ from service.clients.answers import (
     CheckpointList,
     Event,
     FrontPoint,
+    Grown,
     LogLines,
     Measured,
     MetricsView,
@@ -78,6 +79,12 @@ class AsyncResults(AsyncConnection):
     async def series_names(self, job_id: str) -> list[StepSeries]:
         """The series there are, of each step."""
         return (await self._get(SeriesNames, path("jobs", job_id, "metrics", "series")))["data"]
+
+    async def follow_series(self, job_id: str, step: str | None = None, after: int | None = None) -> AsyncIterator[Grown]:
+        """The points of all of a step's series, each once, as they are written, until the job has ended. `after`: an update."""
+        async for told in self._follow(path("jobs", job_id, "metrics", "series", "stream"), step=step, after=after):
+            grown: Grown = told.data
+            yield grown
 
     async def surprisal(self, job_id: str, step: str | None = None) -> list[ShownStep]:
         """What each token of the first few measured texts costs in bits, by the base and by every checkpoint."""

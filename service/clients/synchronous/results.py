@@ -12,6 +12,7 @@ from service.clients.answers import (
     CheckpointList,
     Event,
     FrontPoint,
+    Grown,
     LogLines,
     Measured,
     MetricsView,
@@ -79,6 +80,12 @@ class Results(Connection):
     def series_names(self, job_id: str) -> list[StepSeries]:
         """The series there are, of each step."""
         return (self._get(SeriesNames, path("jobs", job_id, "metrics", "series")))["data"]
+
+    def follow_series(self, job_id: str, step: str | None = None, after: int | None = None) -> Iterator[Grown]:
+        """The points of all of a step's series, each once, as they are written, until the job has ended. `after`: an update."""
+        for told in self._follow(path("jobs", job_id, "metrics", "series", "stream"), step=step, after=after):
+            grown: Grown = told.data
+            yield grown
 
     def surprisal(self, job_id: str, step: str | None = None) -> list[ShownStep]:
         """What each token of the first few measured texts costs in bits, by the base and by every checkpoint."""

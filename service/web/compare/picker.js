@@ -11,14 +11,15 @@ export async function picker(ids, choose, signal) {
   const field = h("input", {
     id: "another",
     list: "some-jobs",
-    placeholder: "job-…",
+    placeholder: "a name, or job-…",
     autocomplete: "off",
     spellcheck: "false",
     "data-filter": true,
   });
-  const add = (event) => {
+  const add = async (event) => {
     event.preventDefault();
-    if (field.value.trim()) choose([...ids, field.value.trim()]);
+    const said = field.value.trim();
+    if (said) choose([...ids, data.some((job) => job.id === said) ? said : ((await called(said, signal)) ?? said)]);
   };
   const known = new Map(data.map((job) => [job.id, job.name ?? job.id]));
   const chip = (id) =>
@@ -42,4 +43,10 @@ export async function picker(ids, choose, signal) {
     h("datalist", { id: "some-jobs" }, options),
     h("button", {}, "Add"),
   );
+}
+
+// The newest job of that very name.
+async function called(name, signal) {
+  const found = await get("/jobs", { query: { name, limit: 100 }, signal }).catch(() => ({ data: [] }));
+  return found.data.find((job) => job.name === name)?.id;
 }

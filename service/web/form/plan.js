@@ -13,6 +13,18 @@ export function planOf(plan) {
   ];
 }
 
+// The same in a line, for where there is no room beside the form.
+export function inShort({ steps }) {
+  const updates = steps.map((step) => step.updates).filter((one) => one !== null);
+  const peaks = steps.map((step) => step.memory?.peak).filter(Boolean);
+  const said = [
+    steps.length > 1 ? `${steps.length} steps` : null,
+    updates.length ? `${count(updates.reduce((sum, one) => sum + one, 0))} updates` : null,
+    peaks.length ? `${bytes(Math.max(...peaks))} of GPU memory` : null,
+  ].filter(Boolean);
+  return `What it would do${said.length ? `: ${said.join(", ")}` : ""}`;
+}
+
 // `goTo(pointer)` leads to the field that an error is about.
 export function refusalsOf(problem, goTo) {
   const errors = problem.errors.length ? problem.errors : [{ pointer: "", detail: problem.message }];

@@ -1,5 +1,6 @@
 // The checkpoints as a table, ranked if one likes, and as gain against drift.
 
+import { isOver } from "../actions.js";
 import { get } from "../api.js";
 import { scatterChart } from "../charts/scatter.js";
 import { fill, h } from "../dom.js";
@@ -18,6 +19,8 @@ const COLUMNS = [
   "accuracy",
 ];
 
+const CHANGING = ["measured", "checkpoint_saved", "files_removed"];
+
 export async function side(place, job, { query, signal }) {
   const rankBy = query.get("rank_by") ?? "";
   const look = async () => {
@@ -27,8 +30,10 @@ export async function side(place, job, { query, signal }) {
     ]);
     if (!signal.aborted) show(place, job, measured, found, rankBy, signal);
   };
+  let waiting;
+  const soon = () => (clearTimeout(waiting), (waiting = setTimeout(() => signal.aborted || look().catch(() => null), 300)));
   await look();
-  return { event: (event) => ["measured", "checkpoint_saved", "files_removed"].includes(event.kind) && look().catch(() => null) };
+  return { event: (event) => isOver(job) || (CHANGING.includes(event.kind) && soon()) };
 }
 
 function show(place, job, measured, found, rankBy, signal) {
@@ -137,13 +142,13 @@ function row(job, one, measured, columns) {
     {},
     h(
       "th",
-      { scope: "row" },
+      { scope: "row", class: "nowrap" },
       one.rank ? h("span", { class: "place" }, `${one.rank.place}. `) : null,
       name,
       one.pareto ? h("span", { class: "tag front", title: "No other gains as much with as little drift." }, "front") : null,
     ),
     columns.map((column) => value(task?.measures[column] ?? entries[0]?.measures[column])),
-    h("td", { class: "number" }, gain ? estimate(-gain.value, gain.standard_error) : "–"),
+    h("td", { class: "number nowrap" }, gain ? estimate(-gain.value, gain.standard_error) : "–"),
     h(
       "td",
       {},

@@ -8,9 +8,11 @@ import { note, to } from "../route.js";
 import { alertMarks, alertSentence, gainFigure, measureFigure, seriesFigure } from "./figures.js";
 import { isOver } from "./following.js";
 import { measuredTables } from "./measured.js";
+import { Series } from "./series.js";
 
-const POINTS = 1500; // of a series, thinned by the service such that its extremes stay
 const SERIES = ["loss", "reward"];
+const MEASURED = ["measured", "alert", "checkpoint_saved"];
+const REWRITTEN = ["checkpoint_saved", "resumed", "batch_halved"]; // updates behind a checkpoint may have been made anew
 const MEASURES = ["cross_entropy", "entropy", "kl_from_base"];
 
 export async function side(place, job, { query, signal }) {
@@ -26,9 +28,11 @@ const present = (job) => job.steps.find((step) => !step.finished_at) ?? job.step
 class Curves {
   constructor(place, job, step, query, signal) {
     Object.assign(this, { job, step, signal });
+    this.wasOver = this.isLast = isOver(job);
+    this.waiting = {};
     this.entries = [];
     this.front = [];
-    this.names = [];
+    this.series = new Series(job, step, signal, (names) => this.grown(names));
     this.charts = new Map();
     this.chosen = { series: query.getAll("series"), measures: query.getAll("measure") };
     this.choice = {
@@ -56,37 +60,20 @@ class Curves {
   }
 
   async begin() {
-    await Promise.all([this.readNames().then(() => this.readSeries()), this.readMeasures()]);
+    await Promise.all([this.readSeries(), this.readMeasures()]);
+    if (!isOver(this.job)) this.series.listen().catch(() => null); // then it is asked for, as while the stream is broken
   }
 
   // -- what is asked ----------------------------------------------------------------------------------------------------
 
-  async readNames() {
-    const found = await get(`/jobs/${this.job.id}/metrics/series`, { query: { step: this.step.name }, signal: this.signal });
-    this.names = found.data[0]?.names ?? [];
-    const shown = this.shown("series", this.names, SERIES);
-    this.choose("series", this.names, shown);
-  }
-
   async readSeries() {
-    await Promise.all(this.shown("series", this.names, SERIES).map((name) => this.readOne(name)));
+    if (!this.series.names.length) await this.series.readNames();
+    await Promise.all(this.shownSeries().map((name) => this.readOne(name)));
   }
 
   async readOne(name) {
-    const known = this.charts.get(`series ${name}`);
-    const series = await this.series(name, { points: POINTS, ...range(known?.looked) });
-    const whole = async () =>
-      seriesFigure(name, [{ name, series: await this.series(name, {}), stage: this.step.stage }], { step: this.step.name });
-    const figure = seriesFigure(name, [{ name, series, stage: this.step.stage }], {
-      step: this.step.name,
-      marks: alertMarks(this.entries),
-      whole,
-    });
-    this.draw(`series ${name}`, this.places.series, figure, (from, to) => this.closer(name, from, to));
-  }
-
-  series(name, asked) {
-    return get(`/jobs/${this.job.id}/metrics/series`, { query: { name, step: this.step.name, ...asked }, signal: this.signal });
+    await this.series.read(name, this.charts.get(`series ${name}`)?.looked);
+    this.showSeries(name);
   }
 
   // A part of a long series is asked for by itself: more of its points are then to be seen.
@@ -107,6 +94,20 @@ class Curves {
   }
 
   // -- what is shown ----------------------------------------------------------------------------------------------------
+
+  shownSeries() {
+    const shown = this.shown("series", this.series.names, SERIES);
+    this.choose("series", this.series.names, shown);
+    return shown;
+  }
+
+  showSeries(name) {
+    const figureOf = (series, more) =>
+      seriesFigure(name, [{ name, series, stage: this.step.stage }], { step: this.step.name, ...more });
+    const whole = async () => figureOf(await this.series.whole(name));
+    const figure = figureOf(this.series.columns(name), { marks: alertMarks(this.entries), whole });
+    this.draw(`series ${name}`, this.places.series, figure, (from, to) => this.closer(name, from, to));
+  }
 
   showMeasures() {
     const names = [...new Set(this.entries.flatMap((entry) => Object.keys(entry.measures)))].sort();
@@ -132,11 +133,12 @@ class Curves {
       return h("li", {}, h("strong", { class: "alert" }, alertSentence(alert, entry)), suggests);
     });
     fill(this.places.alerts, told.length ? [h("h2", {}, "Alerts"), h("ul", { class: "alerts" }, told)] : null);
-    if (fired.length) this.readSeries().catch(() => null); // their marks
+    if (fired.length) for (const name of this.drawn()) this.showSeries(name); // their marks
   }
 
   draw(key, where, figure, onRange) {
     const known = this.charts.get(key);
+    if (this.signal.aborted) return;
     if (known) return known.chart.update(figure);
     const chart = figure.points
       ? scatterChart(figure, {
@@ -156,6 +158,9 @@ class Curves {
   }
 
   choose(kind, names, shown) {
+    const said = JSON.stringify([names, shown]);
+    if (this.choice[kind].dataset.said === said) return; // what is in focus stays
+    this.choice[kind].dataset.said = said;
     const one = (name) =>
       h(
         "button",
@@ -189,8 +194,20 @@ class Curves {
   look(job) {
     const isNew = job.changed_at !== this.job.changed_at || job.progress?.global_step !== this.job.progress?.global_step;
     this.job = job;
-    if (isNew || (isOver(job) && !this.isLast)) this.grow();
+    if ((isNew && !this.series.isStreamed) || (isOver(job) && !this.isLast)) this.grow();
     this.isLast = isOver(job);
+  }
+
+  // What was streamed: drawn as it is, or asked for where it is new, or so much that it is to be thinned.
+  grown(names) {
+    for (const name of this.shownSeries().filter((one) => names.includes(one))) {
+      if (!this.charts.has(`series ${name}`) || this.series.isLong(name)) this.readOne(name).catch(() => null);
+      else this.showSeries(name);
+    }
+  }
+
+  drawn() {
+    return this.series.names.filter((name) => this.charts.has(`series ${name}`));
   }
 
   // One question at a time: a slow service is not asked again before it has answered.
@@ -198,7 +215,7 @@ class Curves {
     if (this.isGrowing) return (this.isDue = true);
     this.isGrowing = true;
     try {
-      await (this.names.length ? this.readSeries() : this.readNames().then(() => this.readSeries()));
+      await this.readSeries();
     } catch {
       // the stream says that the service is away; it is asked again
     }
@@ -207,17 +224,17 @@ class Curves {
   }
 
   hear(event) {
-    if (
-      !["measured", "alert", "checkpoint_saved"].includes(event.kind) ||
-      (event.data.step && event.data.step !== this.step.name)
-    )
-      return;
-    clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => this.signal.aborted || this.readMeasures().catch(() => null), 300);
+    if (this.wasOver || (event.data.step && event.data.step !== this.step.name)) return;
+    if (REWRITTEN.includes(event.kind)) this.soon("series", () => this.grow());
+    if (MEASURED.includes(event.kind)) this.soon("measures", () => this.readMeasures().catch(() => null));
+  }
+
+  // Events come in swarms, those from before the page was opened first of all.
+  soon(what, act) {
+    clearTimeout(this.waiting[what]);
+    this.waiting[what] = setTimeout(() => this.signal.aborted || act(), 300);
   }
 }
-
-const range = (looked) => (looked ? { from_step: looked[0], to_step: looked[1] } : {});
 
 function steps(job, present) {
   if (job.steps.length < 2) return null;

@@ -5,7 +5,7 @@ import { fill, h } from "../dom.js";
 import { count, estimate, number, percent } from "../format.js";
 import { say } from "../notes.js";
 import { go, to } from "../route.js";
-import { maskedRow } from "./masked.js";
+import { maskedRow, maskedText } from "./masked.js";
 
 const TOLD = ["data_loaded", "data_packed"];
 const OF_ROWS = ["rows", "data"];
@@ -17,13 +17,14 @@ export async function side(place, job, { signal }) {
   fill(place, told, measured, rows);
   const seen = [];
   const look = async () => {
-    const [metrics, artifacts] = await Promise.all([
+    const [metrics, artifacts, surprisal] = await Promise.all([
       get(`/jobs/${job.id}/metrics`, { signal }),
       get(`/jobs/${job.id}/artifacts`, { signal }),
+      get(`/jobs/${job.id}/surprisal`, { signal }),
     ]);
     fill(measured, table(metrics.data, job));
     const inspection = artifacts.data.find((one) => one.name === "inspection.json");
-    fill(rows, inspection ? report(await get(inspection.url, { signal })) : offer(job));
+    fill(rows, inspection ? report(await get(inspection.url, { signal })) : [measuredRows(surprisal.data), offer(job)]);
   };
   await look();
   return {
@@ -105,6 +106,17 @@ function report(found) {
   ];
 }
 
+// A few rows that the checkpoints are measured on: read as those that are trained are, with the same mask.
+function measuredRows(surprisal) {
+  const those = surprisal.filter((one) => one.split !== "anchor");
+  if (!those.length) return null;
+  const rows = those.flatMap(({ step, split, texts }) =>
+    texts.map((text, index) => maskedText(text, [those.length > 1 ? step : null, split, `text ${index + 1}`].filter(Boolean).join(", "))),
+  );
+  const what = "The first that the checkpoints are measured on, read as those are that are trained on: what is coloured is scored here, and trained there.";
+  return h("section", { class: "card" }, h("h2", {}, "Rows as the model reads them"), h("p", { class: "quiet" }, what), legend(), rows);
+}
+
 const legend = () =>
   h(
     "p",
@@ -156,7 +168,7 @@ function offer(job) {
   return h(
     "section",
     { class: "card" },
-    h("h2", {}, "Rows as the model reads them"),
+    h("h2", {}, "Rows that are trained on"),
     h(
       "p",
       { class: "quiet" },

@@ -11,7 +11,7 @@ export async function side(place) {
   return {
     event(event) {
       const data = Object.keys(event.data).length
-        ? h("details", {}, h("summary", { class: "small quiet" }, "data"), h("pre", {}, JSON.stringify(event.data, null, 2)))
+        ? h("details", {}, h("summary", { class: "small quiet" }, "data"), h("pre", { tabindex: "0" }, JSON.stringify(event.data, null, 2)))
         : null;
       list.prepend(
         h(

@@ -1,9 +1,11 @@
 // What the job made, to download.
 
+import { isOver } from "../actions.js";
 import { get } from "../api.js";
 import { fill, h } from "../dom.js";
 import { ago, bytes } from "../format.js";
 
+const MADE = ["checkpoint_saved", "step_finished", "exported", "files_removed"];
 const SEEN = /\.(png|svg)$/;
 
 export async function side(place, job, { signal }) {
@@ -13,8 +15,7 @@ export async function side(place, job, { signal }) {
   };
   await look();
   return {
-    event: (event) =>
-      ["checkpoint_saved", "step_finished", "exported", "files_removed"].includes(event.kind) && look().catch(() => null),
+    event: (event) => isOver(job) || (MADE.includes(event.kind) && look().catch(() => null)),
   };
 }
 
@@ -41,7 +42,7 @@ function table(files) {
     { class: "card" },
     h(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Files" },
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "The job's files" },
       h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, files.map(row))),
     ),
   );

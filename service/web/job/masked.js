@@ -13,23 +13,26 @@ export function maskedRow(one) {
   ]
     .filter(Boolean)
     .join(" · ");
-  const tokens = one.token_texts.map((text, index) =>
-    h(
-      "span",
-      {
-        class: one.mask[index] ? "token trained" : "token masked",
-        title: `${one.token_ids[index]} · ${one.mask[index] ? "trained" : "read, not trained"}`,
-      },
-      visible(text),
-    ),
-  );
-  return h(
-    "article",
-    { class: "row-shown" },
-    h("h3", { class: "small quiet" }, said),
-    h("p", { class: "tokens" }, tokens, more > 0 ? h("span", { class: "quiet" }, ` and ${count(more)} more`) : null),
-  );
+  const tokens = one.token_texts.map((text, index) => token(text, one.mask[index], `${one.token_ids[index]} · `));
+  return shownRow(said, [tokens, more > 0 ? h("span", { class: "quiet" }, ` and ${count(more)} more`) : null]);
 }
+
+// `text` is one of GET /jobs/{id}/surprisal: what is scored of it is what would be trained of such a row.
+export function maskedText(text, title) {
+  const scored = new Set(text.scored);
+  const tokens = text.tokens.map((one, index) => token(one, scored.has(index)));
+  return shownRow(`${title} · ${count(text.tokens.length)} tokens`, tokens);
+}
+
+const token = (text, isTrained, before = "") =>
+  h(
+    "span",
+    { class: isTrained ? "token trained" : "token masked", title: `${before}${isTrained ? "trained" : "read, not trained"}` },
+    visible(text),
+  );
+
+const shownRow = (title, tokens) =>
+  h("article", { class: "row-shown" }, h("h3", { class: "small quiet" }, title), h("p", { class: "tokens" }, tokens));
 
 // White space that would not be seen is shown, and still breaks the line.
 export function visible(text) {

@@ -152,7 +152,7 @@ class Tokens {
     return h(
       "article",
       { class: "card" },
-      h("h3", { class: "small quiet" }, `Text ${index + 1}: ${totals(before, after)}`),
+      h("h2", { class: "small quiet" }, `Text ${index + 1}: ${totals(before, after)}`),
       h("p", { class: "tokens" }, tokens),
     );
   }

@@ -1,5 +1,6 @@
 // Several jobs beside each other: their curves, how far they are apart, and what was asked for differently (?jobs=a,b,c).
 
+import { isOver } from "../actions.js";
 import { get } from "../api.js";
 import { lineChart } from "../charts/lines.js";
 import { scatterChart } from "../charts/scatter.js";
@@ -8,9 +9,11 @@ import { picker } from "../compare/picker.js";
 import { fill, h } from "../dom.js";
 import { estimate, number } from "../format.js";
 import { gainFigure, measureFigure, seriesFigure } from "../job/figures.js";
+import { poll } from "../poll.js";
 import { go, to } from "../route.js";
 
 const POINTS = 1000;
+const SECONDS = 5;
 const MEASURES = ["cross_entropy", "entropy", "kl_from_base"];
 
 export async function show(page, { query }, signal) {
@@ -26,19 +29,19 @@ export async function show(page, { query }, signal) {
   const choose = await picker(ids, (chosen) => go("/compare", { jobs: chosen.join(",") }), signal);
   const found = await Promise.all(ids.map((id) => one(id, signal)));
   if (signal.aborted) return;
-  const [jobs, missing] = [found.filter((it) => it.job), found.filter((it) => !it.job)];
-  named(jobs);
+  const [jobs, missing] = [named(found.filter((it) => it.job)), found.filter((it) => !it.job)];
   const wrong = missing.map((it) => h("p", { class: "refused" }, `${it.id}: ${it.problem.message}`));
   fill(page, h("h1", {}, "Compare"), choose, wrong, jobs.length ? null : h("p", { class: "empty" }, "Choose two jobs or more."));
   if (!jobs.length) return;
   const places = {
+    legend: h("ul", { class: "plain compared" }),
     curves: h("div", { class: "charts" }),
     gain: h("div", { class: "charts" }),
     measures: h("div", { class: "charts" }),
     versus: h("section", { class: "card" }),
   };
   page.append(
-    legend(jobs),
+    places.legend,
     h("h2", {}, "Training"),
     places.curves,
     h("h2", {}, "Measured, in bits"),
@@ -47,8 +50,45 @@ export async function show(page, { query }, signal) {
     places.versus,
     differences(jobs),
   );
-  await Promise.all([curves(jobs, places.curves, signal), versus(jobs, places.versus, signal)]);
-  measures(jobs, places, signal);
+  const board = new Board(places, signal);
+  await board.show(jobs);
+  await poll(SECONDS, () => board.look(), signal);
+}
+
+// What is drawn of them, made once and then changed, as long as any of them goes on.
+class Board {
+  constructor(places, signal) {
+    Object.assign(this, { places, signal });
+    this.charts = new Map();
+    this.measured = "";
+  }
+
+  async look() {
+    if (this.jobs.every(({ job }) => isOver(job))) return;
+    const found = await Promise.all(this.jobs.map((it) => (isOver(it.job) ? it.found : one(it.id, this.signal))));
+    const gone = found.find((it) => it.problem);
+    if (gone) throw gone.problem;
+    await this.show(named(found));
+  }
+
+  async show(jobs) {
+    this.jobs = jobs;
+    fill(this.places.legend, legend(jobs));
+    const measured = JSON.stringify(jobs.map(({ all }) => all.map((entry) => [entry.checkpoint, entry.split])));
+    const isNew = measured !== this.measured;
+    this.measured = measured;
+    await Promise.all([curves(jobs, this), isNew ? versus(jobs, this.places.versus, this.signal) : null]);
+    if (isNew) measures(jobs, this);
+  }
+
+  draw(key, place, figure, make) {
+    const known = this.charts.get(key);
+    if (this.signal.aborted) return;
+    if (known) return known.update(figure);
+    place.querySelector(".empty:only-child")?.remove();
+    this.charts.set(key, make(figure, { signal: this.signal }));
+    place.append(this.charts.get(key).element);
+  }
 }
 
 async function one(id, signal) {
@@ -67,18 +107,17 @@ async function one(id, signal) {
 }
 
 // By its name, and its id too where two have the same; a job's step is the last that has a series or a measure.
-function named(jobs) {
-  const names = jobs.map(({ job }) => job.name ?? job.id);
-  jobs.forEach((one, index) => {
+function named(found) {
+  const names = found.map(({ job }) => job.name ?? job.id);
+  return found.map((one, index) => {
     const isTaken = names.filter((name) => name === names[index]).length > 1;
-    one.name = isTaken && one.job.name ? `${one.job.name} (${one.id.slice(-6)})` : names[index];
-    one.colour = index;
+    const name = isTaken && one.job.name ? `${one.job.name} (${one.id.slice(-6)})` : names[index];
     const known = one.job.steps.filter(
       (step) => one.names.some((it) => it.pipeline_step === step.name) || one.entries.some((entry) => entry.step === step.name),
     );
-    one.step = known[known.length - 1] ?? one.job.steps[one.job.steps.length - 1];
-    one.all = one.entries.filter((entry) => entry.step === one.step.name); // drift is taken on the anchor where there is one
-    one.entries = one.all.filter((entry) => entry.split !== "anchor");
+    const step = known[known.length - 1] ?? one.job.steps[one.job.steps.length - 1];
+    const all = one.entries.filter((entry) => entry.step === step.name); // drift is taken on the anchor where there is one
+    return { ...one, found: one, name, colour: index, step, all, entries: all.filter((entry) => entry.split !== "anchor") };
   });
 }
 
@@ -93,10 +132,10 @@ function legend(jobs) {
       h("span", { class: "state", "data-state": one.job.state }, one.job.state),
       h("span", { class: "quiet small" }, ` step ${one.step.name}`),
     );
-  return h("ul", { class: "plain compared" }, jobs.map(item));
+  return jobs.map(item);
 }
 
-async function curves(jobs, place, signal) {
+async function curves(jobs, board) {
   const has = (one, name) => one.names.some((it) => it.pipeline_step === one.step.name && it.names.includes(name));
   const names = ["loss", "reward"].filter((name) => jobs.some((one) => has(one, name)));
   for (const name of names) {
@@ -109,31 +148,31 @@ async function curves(jobs, place, signal) {
             name: one.name,
             colour: one.colour,
             stage: one.step.stage,
-            series: await get(`/jobs/${one.id}/metrics/series`, { query: { name, step: one.step.name, points }, signal }),
+            series: await get(`/jobs/${one.id}/metrics/series`, { query: { name, step: one.step.name, points }, signal: board.signal }),
           })),
         ),
         {},
       );
     const figure = await read(POINTS);
-    place.append(lineChart({ ...figure, whole: () => read(null) }, { signal }).element);
+    board.draw(name, board.places.curves, { ...figure, whole: () => read(null) }, lineChart);
   }
-  if (!names.length) fill(place, h("p", { class: "empty" }, "None of them has told of an update yet."));
+  if (!names.length) fill(board.places.curves, h("p", { class: "empty" }, "None of them has told of an update yet."));
 }
 
-function measures(jobs, { gain, measures: place }, signal) {
+function measures(jobs, board) {
   const known = jobs.filter((one) => one.entries.length);
   const points = gainFigure(
     known.map(({ name, all, front, colour }) => ({ name, entries: all, front, colour })),
     {},
   );
-  if (points.points.length) gain.append(scatterChart(points, { signal }).element);
+  if (points.points.length) board.draw("gain", board.places.gain, points, scatterChart);
   for (const measure of MEASURES.filter((name) => known.some((one) => one.entries.some((entry) => entry.measures[name])))) {
     const figure = measureFigure(
       measure,
       known.map(({ name, entries, colour }) => ({ name, entries, colour })),
       {},
     );
-    place.append(lineChart(figure, { signal }).element);
+    board.draw(measure, board.places.measures, figure, lineChart);
   }
 }
 
@@ -164,9 +203,9 @@ function pair(one, first, answer) {
       title,
       what,
       h("p", { class: "notice" }, `${answer.why_not} Below are differences that are not paired.`),
-      table(unpaired(one, first, answer)),
+      table(unpaired(one, first, answer), title.textContent),
     );
-  return h("div", {}, title, what, table(answer.data));
+  return h("div", {}, title, what, table(answer.data, title.textContent));
 }
 
 // Of two means that have nothing in common the variances add up; no interval is told, since the documents may be the same ones.
@@ -185,7 +224,7 @@ function unpaired(one, first, answer) {
     }));
 }
 
-function table(rows) {
+function table(rows, label) {
   const row = (one) => {
     const isApart = one.interval && (one.interval[0] > 0 || one.interval[1] < 0);
     return h(
@@ -203,7 +242,7 @@ function table(rows) {
   );
   return h(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences" },
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row))),
   );
 }

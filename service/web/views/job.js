@@ -5,7 +5,7 @@ import { get } from "../api.js";
 import { fill, h } from "../dom.js";
 import { ago, duration, moment, number, percent, secondsBetween } from "../format.js";
 import { follow, isOver } from "../job/following.js";
-import { go, to } from "../route.js";
+import { again, go, to } from "../route.js";
 
 const TABS = {
   curves: "Curves",
@@ -34,6 +34,7 @@ export async function show(page, { id, query }, signal) {
   const told = { told: {}, now: job };
   const onJob = (now) => {
     if (now === null) return go("/jobs");
+    if (isOver(told.now) && !isOver(now)) return again(); // it was retried, and is to be followed anew
     told.now = now;
     showHead(head, now, onJob);
     told.told.job?.(now);
@@ -42,7 +43,7 @@ export async function show(page, { id, query }, signal) {
   fill(page, head, tabs(id, tab), place);
   const early = [];
   told.told = { event: (event) => early.push(event) };
-  follow(job.id, { onJob, onEvent: (event) => told.told.event?.(event), signal }).catch((problem) => console.error(problem));
+  follow(job, { onJob, onEvent: (event) => told.told.event?.(event), signal }).catch((problem) => console.error(problem));
   const wanted = (await side(place, job, { query, signal })) ?? {};
   if (signal.aborted) return;
   told.told = wanted;

@@ -41,7 +41,7 @@ class List {
     this.pages = 1;
     this.chosen = new Set();
     this.compare = h("button", { type: "button", hidden: true, onclick: () => go("/compare", { jobs: [...this.chosen].join(",") }) });
-    this.element = h("section", { class: "card", "aria-label": "Jobs" });
+    this.element = h("section", { class: "card" });
   }
 
   async begin() {

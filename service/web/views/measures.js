@@ -97,7 +97,7 @@ function alert(one) {
   return h(
     "article",
     { class: "card" },
-    h("h3", {}, one.name.replaceAll("_", " ")),
+    h("h2", {}, one.name.replaceAll("_", " ")),
     h("p", {}, `Fires where it is shown that not: ${one.null}.`),
     h(
       "dl",

@@ -3,9 +3,9 @@
 import { get, post } from "../api.js";
 import { fill, h } from "../dom.js";
 import { Form } from "../form/form.js";
-import { planOf, refusalsOf } from "../form/plan.js";
+import { inShort, planOf, refusalsOf } from "../form/plan.js";
 import { groupsOf } from "../form/schema.js";
-import { go } from "../route.js";
+import { go, note } from "../route.js";
 
 const PATIENCE = 500;
 
@@ -22,13 +22,19 @@ export async function show(page, { query }, signal) {
   const lists = { "model.model_name_or_path": models.data, "data.dataset": datasets.data.map(({ name }) => name), "data.template": form.templates };
   const submitting = new Submitting(groupsOf(form), lists, signal);
   const begins = { ...Object.fromEntries(starts.map(({ title, document }) => [title, document])), ...form.examples };
-  fill(page, h("div", { class: "head" }, h("h1", {}, "Submit a job"), startMenu(begins, (document) => submitting.begin(document))), submitting.element);
-  submitting.begin(earlier?.spec ?? form.examples[query.get("example")] ?? {});
+  const chosen = earlier ? (earlier.name ?? earlier.id) : query.get("example");
+  if (earlier) begins[chosen] = earlier.spec;
+  const begin = (name) => {
+    note(earlier && name === chosen ? { from: earlier.id } : { example: name });
+    submitting.begin(begins[name] ?? {});
+  };
+  fill(page, h("div", { class: "head" }, h("h1", {}, "Submit a job"), startMenu(begins, chosen, begin)), submitting.element);
+  submitting.begin(begins[chosen] ?? {});
 }
 
-function startMenu(begins, begin) {
-  const options = Object.keys(begins).map((name) => h("option", { value: name }, name));
-  const chosen = (event) => begin(begins[event.target.value] ?? {});
+function startMenu(begins, present, begin) {
+  const options = Object.keys(begins).map((name) => h("option", { value: name, selected: name === present }, name));
+  const chosen = ({ target }) => begin(target.value);
   return h("div", { class: "row" }, h("label", { for: "start" }, "Start from"), h("select", { id: "start", class: "short", onchange: chosen }, h("option", { value: "" }, "nothing"), options));
 }
 
@@ -43,9 +49,10 @@ class Submitting {
     this.editor = h("div", { class: "editor" });
     this.plan = h("div", { class: "stack", id: "plan", role: "status" });
     this.said = h("div", {});
+    this.short = h("button", { type: "button", class: "link small in-short", onclick: () => this.plan.parentElement.scrollIntoView() });
     this.button = h("button", { class: "primary", type: "submit" }, "Submit");
     this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "How to write it" });
-    const left = h("form", { class: "stack", novalidate: true, "aria-label": "Job", onsubmit: (event) => (event.preventDefault(), this.send()) }, this.tabs, this.editor, h("div", { class: "send" }, this.said, this.button));
+    const left = h("form", { class: "stack", novalidate: true, "aria-label": "Job", onsubmit: (event) => (event.preventDefault(), this.send()) }, this.tabs, this.editor, h("div", { class: "send" }, this.said, this.short, this.button));
     const right = h("aside", { class: "card beside", "aria-label": "Dry run" }, h("h2", {}, "What it would do"), this.plan);
     this.element = h("div", { class: "two submit" }, left, right);
   }
@@ -110,9 +117,11 @@ class Submitting {
       const plan = await post("/jobs", this.body(), { signal, query: { dry_run: true }, headers: this.headers() });
       this.form?.refuse([], false);
       fill(this.plan, planOf(plan));
+      this.short.textContent = inShort(plan);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.form?.refuse(problem.errors, false);
+      this.short.textContent = "It would be refused.";
       fill(this.plan, h("p", { class: "quiet" }, "It would be refused:"), refusalsOf(problem, (pointer) => this.form?.focusOn(pointer)));
     }
     this.plan.removeAttribute("aria-busy");

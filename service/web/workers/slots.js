@@ -36,7 +36,7 @@ function reading(slot) {
     slot.utilization_percent === null ? null : `${slot.utilization_percent} % busy`,
     slot.temperature_celsius === null ? null : `${slot.temperature_celsius} °C`,
   ].filter(Boolean);
-  return said.length ? h("div", { class: "small quiet" }, said.join(" · ")) : null;
+  return said.length ? h("div", { class: "small quiet readings" }, said.map((one) => h("span", {}, one))) : null;
 }
 
 const short = (job) => (job.length > 28 ? `${job.slice(0, 27)}…` : job);

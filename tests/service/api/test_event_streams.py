@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import uvicorn
+from sqlalchemy.exc import OperationalError
 
 from service.api.following import MOST_WAITING, Following
+from service.api.series import Place, series_told
 from service.specs.read import read_job
-from service.store import events, jobs, leases, schema, wishes
+from service.store import events, jobs, leases, metrics, schema, wishes
 from service.store.session import Database
 from service.store.states import State
 from tests.service.api import made
@@ -311,3 +314,137 @@ def test_a_log_is_read_on_from_where_it_ended(plain_door: Door, tmp_path: Path) 
     for header, code in (("1", "invalid_parameter"), ("9:0", "not_found")):
         answer = plain_door.get(f"/jobs/{job_id}/logs/stream", headers={"Last-Event-ID": header})
         assert answer.json()["code"] == code
+
+
+# -- series -------------------------------------------------------------------------------------------------------------
+
+
+def tell(database: Database, held: leases.Claim, at: int, **values: float) -> None:
+    with made.behind_the_fence(database, held) as session:
+        metrics.record_points(session, held, "sft", at, values)
+
+
+def points_of(database: Database, job_id: str) -> dict[str, list[tuple[int, float]]]:
+    with database.reading() as session:
+        names = metrics.series_names(session, job_id)["sft"]
+        return {name: list(zip(*metrics.series(session, job_id, "sft", name), strict=True)) for name in names}
+
+
+def test_a_client_that_is_cut_off_again_and_again_gets_every_point_once_and_in_order(plain_door: Door) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+    held = made.claim(database)
+    got: dict[str, list[tuple[int, float]]] = {}
+    headers: dict[str, str] = {}
+
+    def take(event: dict[str, Any]) -> None:
+        headers["Last-Event-ID"] = event["id"]
+        for name, columns in json.loads(event["data"])["series"].items():
+            got.setdefault(name, []).extend(zip(columns["step"], columns["value"], strict=True))
+
+    with served(plain_door) as url, httpx2.Client() as client:
+        address = f"{url}/jobs/{job_id}/metrics/series/stream"
+        for at in range(10, 50, 10):
+            tell(database, held, at, loss=4 - at / 100, learning_rate=0.001)
+            with client.stream("GET", address, headers=headers) as response:
+                said = (event for event in told(response.iter_lines()) if "id" in event)
+                take(next(said))
+                tell(database, held, at + 1, loss=3.0)
+                take(next(said))
+                tell(database, held, at + 2, loss=2.0)  # and the client is gone
+            tell(database, held, at, **{"eval/loss=&": float(at)})  # behind the others of its update
+        made.succeed(database, held)
+        with client.stream("GET", address, headers=headers) as response:
+            *rest, end = told(response.iter_lines())
+        for event in rest:
+            if "id" in event:
+                take(event)
+        again = client.get(address, headers=headers)
+    assert json.loads(end["data"]) == {"state": "succeeded"}
+    assert got == points_of(database, job_id)
+    assert [at for at, _ in got["eval/loss=&"]] == [10, 20, 30, 40]
+    assert (again.status_code, again.content) == (204, b"")
+
+
+def test_a_stream_of_points_begins_behind_an_update_and_refuses_what_is_no_id_of_it(plain_door: Door) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+    held = made.claim(database)
+    for at in (1, 2, 3):
+        tell(database, held, at, loss=float(at))
+    made.succeed(database, held)
+    address = f"/jobs/{job_id}/metrics/series/stream"
+    [said, end] = [
+        event for event in told(iter(plain_door.get(address, params={"after": 1}).text.split("\n"))) if "data" in event
+    ]
+    assert json.loads(said["data"]) == {"pipeline_step": "sft", "series": {"loss": {"step": [2, 3], "value": [2.0, 3.0]}}}
+    assert (said["id"], end["event"]) == ("loss=3", "end")
+    assert plain_door.get(address, params={"after": 3}).status_code == 204
+    for wrong in ("x", "loss=", "loss=x", "loss=-1", "loss=1&&", f"loss={2**31}"):
+        answer = plain_door.get(address, headers={"Last-Event-ID": wrong})
+        assert answer.json()["errors"][0]["pointer"] == "/header/last-event-id", wrong
+    assert plain_door.get(address, params={"step": "rm"}).json()["errors"][0]["pointer"] == "/query/step"
+    assert plain_door.get("/jobs/job-none/metrics/series/stream").json()["code"] == "not_found"
+
+
+def test_a_stream_of_points_is_kept_alive_while_the_job_changes_and_no_series_grows(plain_door: Door) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+    held = made.claim(database)
+    following = Following(database, tick_seconds=0.01, heartbeat_seconds=30)
+    said: list[bytes] = []
+
+    async def listen() -> None:
+        async for block in series_told(following, database, Place(job_id, "sft", -1, {})):
+            said.append(block)
+
+    async def run() -> None:
+        task = asyncio.create_task(listen())
+        for number in range(2, 400):
+            progress = {"step": "sft", "phase": "measuring", "global_step": number}
+            with database.transaction() as session:
+                leases.renew(session, held, 60, progress)
+            await asyncio.sleep(0.01)
+            if said.count(b": ping\n\n") >= 3:
+                break
+        following.close()
+        await asyncio.wait_for(task, 10)
+
+    asyncio.run(run())
+    assert said[0] == b"retry: 1000\n\n"
+    assert said.count(b": ping\n\n") >= 3
+
+
+def test_a_stream_of_points_is_cut_while_the_database_is_away_and_says_no_end(
+    plain_door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, ConnectionError())
+
+    monkeypatch.setattr(metrics, "behind", away)
+    following = Following(database, tick_seconds=0.01)
+
+    async def listen() -> list[bytes]:
+        return [block async for block in series_told(following, database, Place(job_id, "sft", -1, {}))]
+
+    assert asyncio.run(listen()) == [b"retry: 1000\n\n"]
+    assert "the database did not answer" in caplog.text
+
+
+def test_progress_comes_with_the_events_of_whoever_asks_for_it(plain_door: Door) -> None:
+    database, job_id = plain_door.app.state.database, plain_door.submit()
+    held = made.claim(database)
+    address = f"/jobs/{job_id}/events/stream"
+    seen: list[dict[str, Any]] = []
+    with served(plain_door) as url, httpx2.stream("GET", url + address, params={"progress": True, "after": 2}) as response:
+        said = told(response.iter_lines())
+        assert set(next(said)) == {"retry"}
+        for at in (7, 8):
+            with database.transaction() as session:
+                leases.renew(session, held, 60, {"step": "sft", "global_step": at})
+            event = next(one for one in said if one.get("event") == "progress")
+            assert "id" not in event, "it is no place to go on from"
+            seen.append(json.loads(event["data"]))
+        made.succeed(database, held)
+        assert [event.get("event") for event in said][-1] == "end"
+    assert [one["global_step"] for one in seen] == [7, 8]
+    assert "event: progress" not in plain_door.get(address).text

@@ -51,6 +51,7 @@ CALLS: dict[str, Call] = {
     "metrics": lambda client, file: client.metrics("a", checkpoint=1, measure="m", split="train", step="sft"),
     "series": lambda client, file: client.series("a", "loss", step="sft", points=2, from_step=0, to_step=1),
     "series_names": lambda client, file: client.series_names("a"),
+    "follow_series": lambda client, file: list(client.follow_series("a", step="sft", after=1)),
     "surprisal": lambda client, file: client.surprisal("a", step="sft"),
     "versus": lambda client, file: client.versus("a", "b", step="sft", other_step="sft", checkpoint=1, other_checkpoint=2),
     "checkpoints": lambda client, file: client.checkpoints("a", rank_by="m"),

@@ -68,6 +68,21 @@ def test_logs_come_line_by_line(fake: tuple[FakeService, Any]) -> None:
     assert list(client.follow_logs("job-1", attempt=1)) == [lines]
 
 
+def test_series_are_gone_on_with_behind_the_last_point_of_each(fake: tuple[FakeService, Any]) -> None:
+    service, client = fake
+    first, second = ({"pipeline_step": "sft", "series": {"loss": {"step": [at], "value": [1.5]}}} for at in (1, 2))
+    path = "/jobs/job-1/metrics/series/stream"
+    body = b"id: loss=%d\ndata: %b\n\n"
+    service.answers(
+        "GET",
+        path,
+        stream(body % (1, json.dumps(first).encode())),
+        stream(body % (2, json.dumps(second).encode()) + b"event: end\ndata: {}\n\n"),
+    )
+    assert list(client.follow_series("job-1")) == [first, second]
+    assert service.asked[-1].headers["last-event-id"] == "loss=1"
+
+
 def test_what_is_written_is_told_and_asked_for_once(fake: tuple[FakeService, Any]) -> None:
     service, client = fake
     body = (
