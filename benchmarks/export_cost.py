@@ -140,9 +140,9 @@ def export(folder: Path) -> Callable[[], None]:
         shutil.rmtree(folder / "ours", ignore_errors=True)
         tokenizer = load_tokenizer(folder / "base")
         model = to_write(Start(folder / "base", (SavedAdapter("adapter", folder / "adapter"),)), None)
-        weights.write(model, folder / "ours", 1, is_legacy=False)
+        hashed = weights.write(model, folder / "ours", 1, is_legacy=False)
         write_tokenizer(tokenizer, None, folder / "ours")
-        checkpoints.seal(folder / "ours")
+        checkpoints.seal(folder / "ours", hashed)
 
     return work
 

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job
 from worker.export import gptq
+from worker.export import weights as export_weights
 from worker.failures import JobFailure
 from worker.models.loading import load_model
 from worker.run import Stopped
@@ -151,10 +152,12 @@ def test_adapters_are_merged_first_and_nothing_of_the_whole_model_stays(corpus, 
 def test_the_model_that_is_rounded_is_certified_before(corpus, grid, monkeypatch):
     """A merge gone wrong is not to be taken for what rounding costs."""
 
+    write = export_weights.write
+
     def spoiled(model, folder, *rest):
         with torch.no_grad():
             model.get_output_embeddings().weight.normal_()
-        model.save_pretrained(folder)
+        return write(model, folder, *rest)
 
     monkeypatch.setattr("worker.stages.exporting.weights.write", spoiled)
     found = failure(corpus, an_export())
