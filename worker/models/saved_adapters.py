@@ -177,8 +177,9 @@ def base_config(adapter: SavedAdapter) -> dict[str, Any]:
 
 @torch.no_grad()
 def _is_added(model: PreTrainedModel, adapter: SavedAdapter) -> bool:
-    """Whether scaling · B A was added to each weight, in place and in fp32, a layer at a time, and what is whole put in place: what
-    peft does, without the layers that it puts in and takes out again. False where there is more to do, and then nothing was done.
+    """Whether scaling · B A was added to each weight, in place and in fp32, layer by layer, and whole modules put in place.
+
+    It is what peft does, without the layers that it puts in and takes out again. Where it is False, nothing was done.
     """
     if not _is_plain(adapter, model.config.tie_word_embeddings):
         return False

@@ -12,7 +12,9 @@ from worker.models.start import SavedAdapter, Start
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # peft's own call
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Input and output embeddings are no longer tied:UserWarning"),  # one family below wants it so
+    pytest.mark.filterwarnings(
+        "ignore:Input and output embeddings are no longer tied:UserWarning"
+    ),  # one family below wants it so
 ]
 
 CPU = torch.device("cpu")
