@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job
+from worker import checkpoints
 from worker.export import gptq
 from worker.export import weights as export_weights
 from worker.failures import JobFailure
@@ -100,6 +101,7 @@ def test_a_quantized_export_is_made_as_it_was_asked_for(corpus, grid):
     assert (record["dataset"], record["seed"], record["bits"], record["tokens_in_a_window"]) == ("corpus", 42, 3, 16)
     assert len(record["windows"]) == 5
     assert {window["file"] for window in record["windows"]} == {"corpus.txt"}
+    assert checkpoints.is_complete(corpus.folder(attempt)), "the hashes are of the rounded files, not of those before"
 
 
 def test_the_same_job_draws_the_same_calibration_and_another_seed_another(corpus, grid):
