@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ PREFIX = "checkpoint"  # of a folder's name, as transformers has it
 _UNFINISHED = f".{MANIFEST}"
 
 
-def seal(folder: Path) -> list[dict[str, Any]]:
+def seal(folder: Path, hashed: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Writes the manifest of a folder whose files are all there, and answers its files as {name, size, sha256}.
 
     Files reach the disk before the manifest does, and the manifest's name before this returns: after a power cut there is
-    either a whole checkpoint or one without a manifest.
+    either a whole checkpoint or one without a manifest. `hashed` has the SHA-256 of files that were hashed as they were written.
     """
     paths = sorted(folder.rglob("*"))
     own = (folder / MANIFEST, folder / _UNFINISHED)
     with ThreadPoolExecutor(1) as pool:  # the disk and the hash are two machines: neither waits for the other
         flushed = [pool.submit(flush, path) for path in paths if path.is_file() and path not in own]
-        files = [_entry(folder, path) for path in paths if path.is_file() and path not in own]
+        files = [_entry(folder, path, hashed) for path in paths if path.is_file() and path not in own]
         for each in flushed:
             each.result()
     for path in paths:
@@ -79,7 +80,11 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _entry(folder: Path, path: Path) -> dict[str, Any]:
+def _entry(folder: Path, path: Path, hashed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    name = str(path.relative_to(folder))
+    return {"name": name, "size": path.stat().st_size, "sha256": (hashed or {}).get(name) or _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": str(path.relative_to(folder)), "size": path.stat().st_size, "sha256": digest}
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -112,7 +112,8 @@ def _complaints(roots: Roots, step: ResolvedStep, own: Lineage, known: Mapping[s
     if step.do == "evaluate":
         yield from benchmarks.why_not(roots.datasets, step, roots.written)
         return
-    yield from _folder_of_data(roots, step)
+    if step.do != "export" or step.data.dataset or step.model.export_quantization_dataset:
+        yield from _folder_of_data(roots, step)
     yield from _training_data(roots, step)
     yield from _measured_data(roots, step)
     if "mlflow" in step.training.report_to and not roots.mlflow:

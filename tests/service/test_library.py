@@ -433,6 +433,15 @@ def test_a_folder_without_data_sets_is_refused_once(roots, folder):
     assert [pointer for pointer, _ in found] == ["/data/dataset_dir"]
 
 
+def test_an_export_that_reads_no_data_needs_no_folder_of_them(roots):
+    shutil.rmtree(roots.datasets / "data")
+    export = {"do": "export", "model": {"model_name_or_path": "tiny"}}
+    assert refusals_of(roots, export) == []
+    assert [pointer for pointer, _ in refusals_of(roots, export | {"data": {"dataset": "letters", "template": "alpaca"}})] == [
+        "/data/dataset_dir"
+    ]
+
+
 def test_lines_of_text_are_for_pretraining(roots):
     document = a_job(finetuning={"stage": "pt"}, data={"dataset": "lines"})
     assert refusals_of(roots, document) == []

@@ -135,7 +135,7 @@ def certify(
         batch_documents = min(batch_documents or len(text.documents), max(1, _CPU_TOKENS // longest))
     kept = partial(_kept, documents=text.documents, tokenizer_size=len(tokenizer), batch_documents=batch_documents)
     try:
-        with _put_aside(lambda: kept(reference), folder.parent) as trained:
+        with _quick_to_collect(), _put_aside(lambda: kept(reference), folder.parent) as trained:
             written = kept(lambda: _again(load or (lambda: loaded(folder, tokenizer, device, dtype))))
             found = compare(trained(), written, text, limits)
     except ValueError as error:
@@ -216,14 +216,24 @@ def _again(load: Made) -> Model:
 
 def _kept(make: Made, documents: list[Document], tokenizer_size: int, batch_documents: int | None) -> Base:
     """What is needed of a model, which is gone from memory afterwards."""
-    _free_memory()
     base = Base.of(make(), documents, tokenizer_size, batch_documents)
     _free_memory()
     # a weight that is a view of a file keeps all of the file in memory
     bias_V = None if base.head.bias_V is None else base.head.bias_V.clone()
     base = replace(base, head=replace(base.head, weight_VD=base.head.weight_VD.clone(), bias_V=bias_V))
-    _free_memory()
+    _give_back()
     return base
+
+
+@contextmanager
+def _quick_to_collect() -> Iterator[None]:
+    """What lives already is not looked through each time: the libraries alone are a million objects, and third of a second."""
+    _free_memory()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
@@ -231,7 +241,7 @@ def _put_aside(make: Callable[[], Base], place: Path) -> Iterator[Callable[[], B
     """What gives it back: until then it is in a file without a name, and in no memory."""
     with tempfile.TemporaryFile(dir=place) as file:
         head = _save(make(), file)
-        _free_memory()
+        _give_back()
 
         def again() -> Base:
             file.seek(0)
@@ -280,7 +290,12 @@ def _finite(value: Any) -> Any:
 
 
 def _free_memory() -> None:
+    """Of a model that nothing names any more: its parts name each other."""
     gc.collect()
+    _give_back()
+
+
+def _give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed for the next who asks
     if trim is not None:
         trim(0)

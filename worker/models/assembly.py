@@ -25,7 +25,16 @@ from worker.models.loading import (
 )
 from worker.models.precision import upcast_head, upcast_layernorms
 from worker.models.quantization import quantization, quantized_with, refuse_unreadable
-from worker.models.saved_adapters import base_config, has_matrices_only, laid_on, make_room, merged, merged_as_held
+from worker.models.saved_adapters import (
+    acting_together,
+    are_plain,
+    base_config,
+    bring_whole,
+    laid_on,
+    make_room,
+    merged,
+    merged_as_held,
+)
 from worker.models.start import Start
 from worker.models.unsloth import with_new_adapter
 from worker.models.widened import widen
@@ -60,10 +69,9 @@ def frozen(
 
     `sparing`: with half of the memory and the same numbers, where its files have half precision and it computes in fp32.
     """
-    model, _ = _whole(
-        start, step, tokenizer, device, lambda sentence: None, _half_to_keep(start, step, device) if sparing else None
-    )
-    laid: Model = model if start.continued is None else laid_on(model, start.continued, is_trainable=False)
+    half = _half_to_keep(start, step, device) if sparing else None
+    model, _ = _whole(start, step, tokenizer, device, lambda sentence: None, half)
+    laid = _laid(model, start) if half is None else _laid_sparingly(model, start)
     laid.requires_grad_(False)
     laid.eval()
     if sparing:
@@ -117,7 +125,10 @@ def _whole(
 
     # merged in full precision, whatever it computes in afterwards
     model = load_model(start.whole, kept_half or (torch.float32 if start.merged else dtype), config, bits, device)
-    if start.merged:
+    if kept_half is not None:
+        for adapter in start.adapters:
+            bring_whole(model, adapter)
+    elif start.merged:
         model = merged(model, start.merged).to(dtype)
     if start.continued is not None:
         make_room(model, start.continued)
@@ -128,12 +139,25 @@ def _whole(
     return model, grown
 
 
+def _laid(model: PreTrainedModel, start: Start) -> Model:
+    return model if start.continued is None else laid_on(model, start.continued, is_trainable=False)
+
+
+def _laid_sparingly(model: PreTrainedModel, start: Start) -> Model:
+    """What would be merged acts instead: a sum in half precision would be rounded."""
+    return acting_together(model, start.adapters) if start.adapters else model
+
+
 def _half_to_keep(start: Start, step: ResolvedStep, device: torch.device) -> torch.dtype | None:
-    """The type of its files, where nothing is to be written into its weights that has fp32."""
-    written_into = start.merged or step.model.resize_vocab or step.model.quantization_bit is not None
-    if written_into or computes_in(step, device) != torch.float32 or quantized_with(load_config(start.whole)) is not None:
+    """The type of its files, where all that is written into its weights can lie beside them instead."""
+    config = load_config(start.whole)
+    if (
+        computes_in(step, device) != torch.float32
+        or step.model.quantization_bit is not None
+        or quantized_with(config) is not None
+    ):
         return None
-    if start.continued is not None and not has_matrices_only(start.continued):
+    if not are_plain(start.adapters, config.get_text_config().tie_word_embeddings):
         return None
     refuse_broken_weights(start.whole)
     return half_precision_of(start.whole)

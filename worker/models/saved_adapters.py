@@ -7,13 +7,14 @@ packed it, and what came out would be another model (Hu et al. 2021, LoRA, secti
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -60,8 +61,8 @@ _IDLE = (
 )
 _INITIAL = (True, False, None, "gaussian", "orthogonal", "eva")
 
-# Those that are of A, B and the layers they are for, and nothing else.
-_OF_MATRICES = (
+# Those that are of A, B and the layers they are for, or of modules that it brings whole, and nothing else.
+_PLAIN = (
     "r",
     "target_modules",
     "exclude_modules",
@@ -71,6 +72,8 @@ _OF_MATRICES = (
     "use_rslora",
     "layers_to_transform",
     "layers_pattern",
+    "modules_to_save",
+    "ensure_weight_tying",
 )
 _MATRICES = (".lora_A.weight", ".lora_B.weight")
 
@@ -98,12 +101,48 @@ def merged_as_held(model: PreTrainedModel, adapters: Iterable[SavedAdapter]) -> 
     return model
 
 
-def has_matrices_only(adapter: SavedAdapter) -> bool:
-    """Whether it is nothing but A and B of some layers, which act as scaling · B A: no bias, no module of its own, no variant."""
+def are_plain(adapters: Sequence[SavedAdapter], tied: bool) -> bool:
+    """Whether each is nothing but A and B of some layers, which act as scaling · B A, and modules that it brings whole, such as
+    embeddings: no bias, no variant, and nothing whole in whose place one below it has added something. `tied`: whether the
+    model's head is its embeddings.
+    """
+    added: set[str] = set()
+    for adapter in adapters:
+        if not _is_plain(adapter, tied):
+            return False
+        layers, whole = _parts(adapter)
+        if added & {_module(key) for key in whole}:
+            return False
+        added |= set(layers)
+    return True
+
+
+def acting_together(model: PreTrainedModel, adapters: Sequence[SavedAdapter]) -> PeftModel:
+    """All of them on a model whose whole modules they have brought, none merged: each adds its own. They must be plain."""
+    laid: PeftModel | None = None
+    for number, adapter in enumerate(adapters):
+        lora_config = _lora_config(adapter, _config(adapter))
+        lora_config.modules_to_save, lora_config.ensure_weight_tying = None, False
+        name = f"adapter_{number}"
+        with _explained(adapter):
+            if laid is None:
+                laid = get_peft_model(model, lora_config, name)
+            else:
+                laid.add_adapter(name, lora_config)
+            _fill(laid, adapter, name)
+    assert laid is not None, "there is one at least"
+    laid.base_model.set_adapter(list(laid.peft_config), inference_mode=True)
+    return laid
+
+
+def bring_whole(model: PreTrainedModel, adapter: SavedAdapter) -> None:
+    """Puts the modules that a plain adapter has whole into the place of the model's, in fp32; the vocabulary grows to them."""
     config, shapes = _config(adapter), _shapes(adapter)
-    acting = {name: config.get(name) for name in _ACTING if name not in _OF_MATRICES}
-    plain = not any(value for name, value in acting.items() if (name, value) != ("bias", "none"))
-    return plain and all(key.endswith(_MATRICES) for key in shapes)
+    _grow_to(model, shapes)
+    _refuse_another_base(model, adapter, config, shapes)
+    with _explained(adapter), _opened(adapter) as tensor:
+        for key in _parts(adapter)[1]:
+            model.get_parameter(key).data = tensor(f"{_PREFIX}{key}").float()
 
 
 def laid_on(model: PreTrainedModel, adapter: SavedAdapter, is_trainable: bool) -> PeftModel:
@@ -138,31 +177,64 @@ def base_config(adapter: SavedAdapter) -> dict[str, Any]:
 
 @torch.no_grad()
 def _is_added(model: PreTrainedModel, adapter: SavedAdapter) -> bool:
-    """Whether scaling · B A was added to each weight, in place and in fp32, a layer at a time: what peft does, without the layers
-    that it puts in and takes out again. False where there is more to do than that, and nothing was done.
+    """Whether scaling · B A was added to each weight, in place and in fp32, layer by layer, and whole modules put in place.
+
+    It is what peft does, without the layers that it puts in and takes out again. Where it is False, nothing was done.
     """
-    if not has_matrices_only(adapter):
+    if not _is_plain(adapter, model.config.tie_word_embeddings):
         return False
     config, shapes = _config(adapter), _shapes(adapter)
+    _grow_to(model, shapes)
     _refuse_another_base(model, adapter, config, shapes)
     acting = _lora_config(adapter, config)
-    layers = {
-        key.removesuffix(ending): model.get_submodule(key.removesuffix(ending))
-        for key in shapes
-        for ending in _MATRICES
-        if key.endswith(ending)
-    }
-    ranks = {shape[0] if key.endswith(".lora_A.weight") else shape[1] for key, shape in shapes.items()}
+    names, whole = _parts(adapter)
+    layers = {name: model.get_submodule(name) for name in names}
+    ranks = {shape[0] if key.endswith(".lora_A.weight") else shape[1] for key, shape in shapes.items() if key not in whole}
     is_tied = model.config.tie_word_embeddings and any(layer is model.get_output_embeddings() for layer in layers.values())
     known = all(type(layer) in (torch.nn.Linear, Conv1D) for layer in layers.values())
-    if not known or is_tied or ranks != {acting.r} or len(shapes) != 2 * len(layers):
+    if not known or is_tied or ranks != {acting.r} or len(shapes) != 2 * len(layers) + len(whole):
         return False  # for peft, which may refuse it
     scaling = acting.lora_alpha / (math.sqrt(acting.r) if acting.use_rslora else acting.r)
     with _explained(adapter), _opened(adapter) as tensor:
         for name, layer in layers.items():
             product_MN = tensor(f"{_PREFIX}{name}.lora_B.weight").float() @ tensor(f"{_PREFIX}{name}.lora_A.weight").float()
             layer.weight.data.add_(product_MN.T if isinstance(layer, Conv1D) else product_MN, alpha=scaling)
+        for key in whole:
+            parameter = model.get_parameter(key)
+            parameter.data = tensor(f"{_PREFIX}{key}").to(parameter.dtype)
     return True
+
+
+def _fill(model: PeftModel, adapter: SavedAdapter, name: str) -> None:
+    """Its matrices from its file."""
+    with _opened(adapter) as tensor:
+        keys = [f"{_PREFIX}{key}" for key in _shapes(adapter) if key.endswith(_MATRICES)]
+        result = set_peft_model_state_dict(model, {key: tensor(key) for key in keys}, name)
+    missing = [key for key in result.missing_keys if f".{name}." in key]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing[:3])}")
+
+
+def _is_plain(adapter: SavedAdapter, tied: bool) -> bool:
+    config, (_, whole) = _config(adapter), _parts(adapter)
+    acting = {name: config.get(name) for name in _ACTING if name not in _PLAIN}
+    if any(value for name, value in acting.items() if (name, value) != ("bias", "none")):
+        return False
+    if whole and tied and not config.get("ensure_weight_tying"):
+        return False  # one of the two may go its own way
+    saved = [*(config.get("modules_to_save") or ()), *(EMBEDDING_LAYER_NAMES if tied else ())]
+    return all(_module(key).endswith(tuple(saved)) for key in whole)  # by their names' ends, as peft has it
+
+
+def _parts(adapter: SavedAdapter) -> tuple[list[str], list[str]]:
+    """The layers that it has matrices for, and the parameters that it has whole, by their names in the model."""
+    keys = {key: next((ending for ending in _MATRICES if key.endswith(ending)), None) for key in _shapes(adapter)}
+    layers = dict.fromkeys(key.removesuffix(ending) for key, ending in keys.items() if ending is not None)
+    return list(layers), [key for key, ending in keys.items() if ending is None]
+
+
+def _module(key: str) -> str:
+    return key.rpartition(".")[0]
 
 
 @contextmanager

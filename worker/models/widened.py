@@ -42,8 +42,16 @@ def _linear(layer: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
     for start in range(0, layer.out_features, rows):
         some = slice(start, start + rows)
         bias = None if layer.bias is None else layer.bias[some].float()
-        made[..., some] = linear(states, layer.weight[some].float(), bias)
+        made[..., some] = _product(states, layer.weight[some].float(), bias)
     return made
+
+
+def _product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """By oneDNN on a CPU: what torch takes by itself, MKL, is less than half as fast on AMD's, and no faster on others."""
+    if states.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+        return made
+    return linear(states, weight, bias)
 
 
 def _widen_while_it_acts(module: torch.nn.Module) -> None:

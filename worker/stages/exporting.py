@@ -80,7 +80,7 @@ def _write(work: StepWork, run: Run) -> Path:
     folder.mkdir(parents=True)
     try:
         with interruptible(run):
-            dtype = _write_weights(work, tokenizer, folder)
+            dtype, hashed = _write_weights(work, tokenizer, folder)
             write_tokenizer(tokenizer, _template(work), folder)
         run.progress(phase="certifying")
         text = _text(work, run, tokenizer)
@@ -89,10 +89,10 @@ def _write(work: StepWork, run: Run) -> Path:
             found = certified(Limits(work.step.export.certificate_mean_kl, work.step.export.certificate_max_kl))
         if calibration is not None:
             found = quantized(work, run, folder, calibration, certified)
-            dtype = f"{work.step.model.export_quantization_bit} bits (GPTQ)"
+            dtype, hashed = f"{work.step.model.export_quantization_bit} bits (GPTQ)", {}
         with interruptible(run):
             _write_beside(work, tokenizer, folder, dtype, found)
-            files = checkpoints.seal(folder)
+            files = checkpoints.seal(folder, hashed)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -102,18 +102,18 @@ def _write(work: StepWork, run: Run) -> Path:
     return folder
 
 
-def _write_weights(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
-    """And the value head where the model has one. The type of its numbers."""
+def _write_weights(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Path) -> tuple[str, dict[str, str]]:
+    """And the value head where the model has one. The type of its numbers, and what is known of its files' SHA-256."""
     model_arguments, asked = work.step.model, work.step.export
     head = value_head.file_in(value_head.folder_of(work.start))
     if head is not None:
         shutil.copyfile(head, folder / head.name)
     if asked.adapter_only:
-        return adapter.write(_only_adapter(work.start), folder, _base_name(work))
+        return adapter.write(_only_adapter(work.start), folder, _base_name(work)), {}
     model = to_write(work.start, None if asked.dtype == "auto" else getattr(torch, asked.dtype))
     refuse_small_vocabulary(work.start.whole, model, tokenizer)
-    weights.write(model, folder, model_arguments.export_size, model_arguments.export_legacy_format)
-    return str(model.dtype).removeprefix("torch.")
+    hashed = weights.write(model, folder, model_arguments.export_size, model_arguments.export_legacy_format)
+    return str(model.dtype).removeprefix("torch."), hashed
 
 
 def _only_adapter(start: Start) -> SavedAdapter:

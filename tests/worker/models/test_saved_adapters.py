@@ -91,9 +91,10 @@ ADDED = {
     "some layers": {"target_modules": ["q_proj", "down_proj"]},
     "scaled by the root of the rank": {"use_rslora": True},
     "its head": {"target_modules": ["lm_head", "q_proj"], "save_embeddings": False},
+    "whole modules": {"modules_to_save": ["norm", "lm_head"]},
 }
 NOT_ADDED = {
-    "whole modules": {"modules_to_save": ["norm"]},
+    "whole modules of several layers": {"target_modules": ["q_proj"], "modules_to_save": ["mlp"]},
     "ranks of their own": {"rank_pattern": {"q_proj": 4}},
     "scales of their own": {"alpha_pattern": {"q_proj": 1}},
     "embeddings": {"target_modules": ["embed_tokens", "q_proj"], "save_embeddings": False},

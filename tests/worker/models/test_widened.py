@@ -61,11 +61,25 @@ def test_it_computes_what_the_wide_model_computes(monkeypatch, family, dtype):
 def test_a_large_layer_is_widened_in_parts(half, make_llama, monkeypatch):
     monkeypatch.setattr(widened, "_AT_ONCE", 100)
     widest = []
-    monkeypatch.setattr(widened, "linear", lambda x, w, b: widest.append(w.numel()) or torch.nn.functional.linear(x, w, b))
+    product = widened._product
+    monkeypatch.setattr(widened, "_product", lambda x, w, b: widest.append(w.numel()) or product(x, w, b))
     wide = logits(make_llama(initializer_range=0.3).to(torch.bfloat16).float().eval())
     widen(half)
     assert torch.allclose(logits(half), wide, atol=1e-5)
     assert max(widest) <= 100
+
+
+@pytest.mark.parametrize("has_onednn", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_whoever_multiplies_the_products_are_of_full_precision(monkeypatch, has_onednn, bias):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has_onednn)
+    torch.manual_seed(0)
+    states, layer = torch.randn(2, 5, 400), torch.nn.Linear(400, 300, bias=bias)
+    expected = torch.nn.functional.linear(states.double(), layer.weight.double(), layer.bias.double() if bias else None)
+    with torch.no_grad():
+        found = widened._product(states, layer.weight, layer.bias)
+    assert found.shape == (2, 5, 300)
+    assert torch.allclose(found.double(), expected, atol=1e-5)
 
 
 def test_an_adapter_acts_on_it_as_on_the_wide_one(make_llama):

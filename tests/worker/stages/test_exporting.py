@@ -316,12 +316,13 @@ def test_a_shard_that_is_damaged_on_its_way_is_caught_and_nothing_is_kept(lively
     write = export_weights.write
 
     def damaged(model, folder, *rest):
-        write(model, folder, *rest)
+        hashed = write(model, folder, *rest)
         file = folder / "model.safetensors"
         whole = bytearray(file.read_bytes())
         middle = len(whole) // 2
         whole[middle : middle + 4096] = bytes(4096)
         file.write_bytes(whole)
+        return hashed
 
     monkeypatch.setattr(export_weights, "write", damaged)
     attempt = lively.attempt(a_pipeline(EXPORT))

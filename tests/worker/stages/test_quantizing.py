@@ -16,7 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from service.specs.reasons import Reason
 from tests.worker.stages.attempts import a_job
+from worker import checkpoints
 from worker.export import gptq
+from worker.export import weights as export_weights
 from worker.failures import JobFailure
 from worker.models.loading import load_model
 from worker.run import Stopped
@@ -99,6 +101,7 @@ def test_a_quantized_export_is_made_as_it_was_asked_for(corpus, grid):
     assert (record["dataset"], record["seed"], record["bits"], record["tokens_in_a_window"]) == ("corpus", 42, 3, 16)
     assert len(record["windows"]) == 5
     assert {window["file"] for window in record["windows"]} == {"corpus.txt"}
+    assert checkpoints.is_complete(corpus.folder(attempt)), "the hashes are of the rounded files, not of those before"
 
 
 def test_the_same_job_draws_the_same_calibration_and_another_seed_another(corpus, grid):
@@ -151,10 +154,12 @@ def test_adapters_are_merged_first_and_nothing_of_the_whole_model_stays(corpus, 
 def test_the_model_that_is_rounded_is_certified_before(corpus, grid, monkeypatch):
     """A merge gone wrong is not to be taken for what rounding costs."""
 
+    write = export_weights.write
+
     def spoiled(model, folder, *rest):
         with torch.no_grad():
             model.get_output_embeddings().weight.normal_()
-        model.save_pretrained(folder)
+        return write(model, folder, *rest)
 
     monkeypatch.setattr("worker.stages.exporting.weights.write", spoiled)
     found = failure(corpus, an_export())
