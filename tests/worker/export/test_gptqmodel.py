@@ -71,10 +71,11 @@ def test_each_export_is_packed_in_the_bits_asked_for_and_loads_again(exports):
         assert len(packed) == 2 * 7
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_folder_of_4_or_8_bits_is_read_as_vllm_reads_it(exports, bits):
+@pytest.mark.parametrize(("bits", "rounding"), [(4, 0.02), (8, 0.001)])
+def test_a_folder_of_4_or_8_bits_is_read_as_vllm_reads_it(exports, bits, rounding):
     """vllm 0.33.0, model_executor/layers/quantization/auto_gptq.py: whole words along the inputs, the lowest bits first, less
-    2**(bits − 1), by the group's scale; zeros and g_idx are passed over. The logits are those of gptqmodel.
+    2**(bits − 1), by the group's scale; zeros and g_idx are passed over. The logits are those of gptqmodel, whose kernel for 4
+    bits computes in bf16 on a CPU.
     """
     host, attempt = exports
     folder = host.folder(attempt, f"q{bits}")
@@ -90,7 +91,7 @@ def test_a_folder_of_4_or_8_bits_is_read_as_vllm_reads_it(exports, bits):
     asked = torch.arange(2, 42).reshape(2, 20)
     with torch.no_grad():
         theirs, ours = packed.eval()(input_ids=asked).logits, plain.eval()(input_ids=asked).logits
-    assert torch.allclose(theirs, ours, atol=1e-3 * float(theirs.abs().max()))
+    assert torch.allclose(theirs, ours, atol=rounding * float(theirs.abs().max()))
 
 
 def unpacked(folder, bits, group):
