@@ -12,9 +12,13 @@ from worker.export import chat_template
 FILE = "Modelfile"
 
 
-def modelfile(base: str, is_adapter: bool, template: AnyTemplate | None, tokenizer: PreTrainedTokenizerBase) -> str:
-    """`base` is what an adapter lies on; a whole model is the folder itself. Without a template Ollama reads the tokenizer's."""
-    lines = [f"FROM {base}", "ADAPTER ."] if is_adapter else ["FROM ."]
+def modelfile(template: AnyTemplate | None, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of a whole model, which is the folder itself. Without a template Ollama reads the tokenizer's.
+
+    An adapter has none: Ollama 0.13 did not find it behind ADAPTER, and since 0.34.1 `ollama create` refuses that. Nor has a
+    model that GPTQ has rounded, whose tensors it does not read.
+    """
+    lines = ["FROM ."]
     if template is None:
         lines.append(f"TEMPLATE {_quoted('{{ .Prompt }}')}")  # texts are gone on with as they are
     if isinstance(template, Template):

@@ -18,6 +18,7 @@ from worker.data.load import holds, load_judged, load_pairs, load_pretraining, l
 from worker.data.templates import TEMPLATES
 from worker.export import adapter, card, certificate, modelfile, weights
 from worker.export.certificate import Certificate, Limits, certify
+from worker.export.ends import name_ends
 from worker.export.publishing import RECORD, publish, refuse_taken
 from worker.export.text import Text, drawn, of_examples
 from worker.export.tokenizer import write_tokenizer
@@ -112,6 +113,9 @@ def _write_weights(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: P
         return adapter.write(_only_adapter(work.start), folder, _base_name(work)), {}
     model = to_write(work.start, None if asked.dtype == "auto" else getattr(torch, asked.dtype))
     refuse_small_vocabulary(work.start.whole, model, tokenizer)
+    template = _template(work)
+    if template is not None:
+        name_ends(model.generation_config, template, tokenizer)
     hashed = weights.write(model, folder, model_arguments.export_size, model_arguments.export_legacy_format)
     return str(model.dtype).removeprefix("torch."), hashed
 
@@ -171,8 +175,8 @@ def _write_beside(work: StepWork, tokenizer: PreTrainedTokenizerBase, folder: Pa
     _write_json(folder / certificate.FILE, found.to_document())
     _write_json(folder / RECORD, card.record(made, found))
     (folder / card.FILE).write_text(card.card(made, found), encoding="utf-8")
-    ollama = modelfile.modelfile(made.whole, made.is_adapter, _template(work), tokenizer)
-    (folder / modelfile.FILE).write_text(ollama, encoding="utf-8")
+    if not made.is_adapter and found.rate_distortion is None:  # Ollama takes neither
+        (folder / modelfile.FILE).write_text(modelfile.modelfile(_template(work), tokenizer), encoding="utf-8")
 
 
 def _write_json(file: Path, document: dict[str, Any]) -> None:

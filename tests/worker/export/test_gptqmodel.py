@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.containers import ROOT
 from tests.worker.stages.attempts import Host, a_job, training
@@ -68,6 +69,44 @@ def test_each_export_is_packed_in_the_bits_asked_for_and_loads_again(exports):
         assert model.config.quantization_config.bits == bits
         packed = [name for name, module in model.named_modules() if hasattr(module, "qweight")]
         assert len(packed) == 2 * 7
+
+
+@pytest.mark.parametrize(("bits", "rounding"), [(4, 0.02), (8, 0.001)])
+def test_a_folder_of_4_or_8_bits_is_read_as_vllm_reads_it(exports, bits, rounding):
+    """vllm 0.33.0, model_executor/layers/quantization/auto_gptq.py: whole words along the inputs, the lowest bits first, less
+    2**(bits − 1), by the group's scale; zeros and g_idx are passed over. The logits are those of gptqmodel, whose kernel for 4
+    bits computes in bf16 on a CPU.
+    """
+    host, attempt = exports
+    folder = host.folder(attempt, f"q{bits}")
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    assert (config["quant_method"], config["bits"], config["sym"], config["desc_act"]) == ("gptq", bits, True, False)
+    assert config["group_size"] in (-1, 32, 64, 128)
+    assert not config.get("dynamic")
+    assert not config.get("lm_head")
+    assert json.loads((folder / "quantize_config.json").read_text())["bits"] == bits
+    packed = load_model(folder, torch.float32)
+    plain = a_llama()
+    plain.load_state_dict(unpacked(folder, bits, config["group_size"]))
+    asked = torch.arange(2, 42).reshape(2, 20)
+    with torch.no_grad():
+        theirs, ours = packed.eval()(input_ids=asked).logits, plain.eval()(input_ids=asked).logits
+    assert torch.allclose(theirs, ours, atol=rounding * float(theirs.abs().max()))
+
+
+def unpacked(folder, bits, group):
+    """The state of a plain model."""
+    held = {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    state = {name: tensor.float() for name, tensor in held.items() if name.endswith(".weight")}
+    for name, qweight in held.items():
+        if name.endswith(".qweight"):
+            layer = name.removesuffix(".qweight")
+            shifts = torch.arange(0, 32, bits)
+            words = (qweight[:, None, :] >> shifts[:, None]) & (2**bits - 1)  # [N / per word, per word, M]
+            values_NM = words.reshape(-1, qweight.shape[1]).float() - 2 ** (bits - 1)
+            scales = held[f"{layer}.scales"].float().repeat_interleave(group, dim=0)
+            state[f"{layer}.weight"] = (values_NM * scales).T.contiguous()
+    return state
 
 
 def test_more_bits_cost_more_and_lose_less(exports):

@@ -124,6 +124,7 @@ def test_what_was_lost_is_told_against_bits_and_bound(corpus, grid):
     (event,) = attempt.events("exported")
     (step,) = attempt.of("step")
     assert event["data"]["certificate"] == step["summary"]["certificate"] == found
+    assert not (corpus.folder(attempt) / "Modelfile").exists(), "Ollama reads no rounded weights"
     card = (corpus.folder(attempt) / "README.md").read_text()
     assert "in 2 bits (GPTQ)" in card
     assert f"| bits a weight, as stored | {row['bits_per_weight']:.4g} |" in card
