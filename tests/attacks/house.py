@@ -41,6 +41,7 @@ class Counting(Door):
     def over_http(self) -> Iterator[None]:
         with listening(self.app) as port, httpx2.HTTPTransport() as self._transport:
             self.base_url = httpx2.URL(f"http://127.0.0.1:{port}")
+            self.timeout = httpx2.Timeout(60)
             yield
 
     def request(self, method: str, url: Any, **options: Any) -> Any:  # type: ignore[override]

@@ -193,15 +193,13 @@ def with_its_own_template(world: World, name: str) -> Job:
     file = world.models / name / "tokenizer_config.json"
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
-    job = a_job(name)
-    del job["data"]["template"]
-    return job
+    return a_job(name, data={"template": "tokenizer"})
 
 
 def own_adapter(world: World, name: str) -> Job:
     folder = world.models / name
     shutil.copytree(world.outside / "an-adapter", folder)
-    return a_job(model={"model_name_or_path": "tiny-llama", "adapter_name_or_path": name})
+    return a_job(model={"adapter_name_or_path": name}) | {"finetuning": {}}
 
 
 def adapter_becomes(kind: str) -> Callable[[World, str], object]:
@@ -329,7 +327,7 @@ def nothing(world: World, name: str) -> None:
 def of_an_earlier_job(world: World, name: str) -> Job:
     """Each attack has an earlier job of its own, which is done before the worker rests."""
     job_id = world.fates[f"earlier {name}"]["id"]
-    return a_job(model={"adapter_name_or_path": f"{job_id}/sft/1"})
+    return a_job(model={"adapter_name_or_path": f"{job_id}/sft/1"}) | {"finetuning": {}}
 
 
 def folder_of(world: World, name: str) -> Path:
@@ -456,12 +454,12 @@ def _play(world: World) -> None:
     world.ask("POST", f"/workers/{worker}/drain")
     for name, attack in ATTACKS.items():
         world.fates[name] = (
-            world.fates[f"paused {name}"]
+            world.fates[f"paused {slug(name)}"]
             if attack.prepare is paused_job
             else world.ask("POST", "/jobs", json=attack.prepare(world, slug(name)) | {"name": slug(name)})
         )
     for name, attack in ATTACKS.items():
-        attack.strike(world, slug(name) if f"earlier {name}" not in world.fates and f"paused {name}" not in world.fates else name)
+        attack.strike(world, slug(name))
     last = world.ask("POST", "/jobs", json=a_job())
     world.ask("POST", f"/workers/{worker}/undrain")
     for name in ATTACKS:
@@ -474,8 +472,8 @@ def _play(world: World) -> None:
 
 def _live_before(world: World) -> None:
     """Jobs that are over, or paused, before there is an attack; and an adapter that is good."""
-    paused = [name for name, attack in ATTACKS.items() if attack.prepare is paused_job]
-    earlier = [name for name, attack in ATTACKS.items() if attack.prepare is of_an_earlier_job]
+    paused = [slug(name) for name, attack in ATTACKS.items() if attack.prepare is paused_job]
+    earlier = [slug(name) for name, attack in ATTACKS.items() if attack.prepare is of_an_earlier_job]
     for name in paused:
         long = a_job(training={"max_steps": 5000, "save_steps": 1, "save_total_limit": 1})
         job = world.fates[f"paused {name}"] = world.ask("POST", "/jobs", json=long)
