@@ -39,9 +39,10 @@ def main() -> int:
     before = {row.module: row for row in table.read(table.PAGE.read_text(encoding="utf-8"))}
     rows = [
         table.Row.of(module, family, counting.ran[module], RECORDS.get(family.name))
-        if module in named or module not in before
+        if module in named
         else replace(before[module], family=family)
         for module, family in table.families()
+        if module in named or module in before
     ]
     text = table.written(rows)
     table.PAGE.write_text(table.put_into(table.PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")

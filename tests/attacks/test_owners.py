@@ -196,7 +196,9 @@ def test_every_operation_that_the_document_has_is_closed_to_another_s_ids(house)
         if method == "get" and not name.startswith("stream_"):  # which have no end
             house.door.headers = house.ann
             own = house.door.get(address)
-            assert own.status_code != 404 or "There is no job" not in own.text, f"{name}: the attack asked for nothing that there is"
+            assert own.status_code != 404 or "There is no job" not in own.text, (
+                f"{name}: the attack asked for nothing that there is"
+            )
             assert own.status_code != 404 or name == "compare_jobs", name  # which has no checkpoints to compare
 
 

@@ -32,8 +32,8 @@ FAMILY = Family(
     tried="tokens for hubs and a reward API in jobs, nested, flat, in a step, under a misspelt name, as a name, a label or a "
     "model, in URLs; credentials in a webhook's URL and in addresses; the operator's keys of trackers, hubs and S3; then whole "
     "jobs, one whose tracker and whose hub fail, one whose training process crashes; on SQLite and on PostgreSQL",
-    promise="none stands in an answer, an event, a metric, a trace, a message or a key of the broker, a command line, a table, or a "
-    "byte of any file: logs, SQLite's journal, PostgreSQL's files and its write-ahead log among them",
+    promise="none stands in an answer, an event, a metric, a trace, a message or a key of the broker, a command line, a table, "
+    "or a byte of any file: logs, SQLite's journal, PostgreSQL's files and its write-ahead log among them",
     found=(
         "A webhook's URL, which at many a receiver is its credential, was stored and shown in clear; it is encrypted, and shown "
         "with stars.",
@@ -90,7 +90,11 @@ def test_what_is_planted_is_found_in_nothing_that_is_said_or_stored(tmp_path: Pa
         job = {"model": {"model_name_or_path": "tiny"}, "data": {"dataset": "letters", "template": "alpaca"}}
         job_id = plant(house.door, "https://hooks.example.com", said, job)
         look_around(house.door, job_id, said)
-        texts = {"what was said": "\n".join(said), "the tables": tables(f"sqlite:///{tmp_path}/plain.db"), "the log": "\n".join(lines)}
+        texts = {
+            "what was said": "\n".join(said),
+            "the tables": tables(f"sqlite:///{tmp_path}/plain.db"),
+            "the log": "\n".join(lines),
+        }
         assert found_in(texts, tmp_path) == []
     assert found_in({}, tmp_path) == []
     assert job_id in texts["the tables"]
@@ -165,7 +169,9 @@ def found_in(texts: dict[str, str], *folders: Path) -> list[tuple[str, str]]:
     secrets = {**PLANTED, "the operator's key": API_KEY, "the key of secrets": KEY.get_secret_value()}
     files = {path: content for folder in folders for path, content in contents(folder).items()}
     found = [(name, where) for name, secret in secrets.items() for where, text in texts.items() if secret in text]
-    return found + [(name, path) for name, secret in secrets.items() for path, content in files.items() if secret.encode() in content]
+    return found + [
+        (name, path) for name, secret in secrets.items() for path, content in files.items() if secret.encode() in content
+    ]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

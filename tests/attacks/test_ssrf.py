@@ -27,6 +27,8 @@ FAMILY = Family(
     found=(
         "192.0.0.192, where a cloud keeps its metadata, and fec0::/10 passed for public by some versions of Python's own list: "
         "the networks that IANA's registries name are now listed here, too.",
+        "The name of a reward API's host could come to mean the worker's own host or its cloud's metadata: it is looked up once, "
+        "and does not lead there.",
     ),
 )
 

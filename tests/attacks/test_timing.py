@@ -29,9 +29,10 @@ from tests.attacks.leaking import LEAKED_SECONDS
 
 FAMILY = Family(
     name="How long a refusal takes",
-    tried="guesses that share no character, half and all but the last with an owner's key and with the operator's, and keys of an id "
-    "that there is not, in an order drawn at random; a service that leaks 200 µs over a whole key, to see that it would be found",
-    promise="no guess takes longer the nearer it is: a leak is found (p < 10⁻⁶), and twice as many guesses find none (p > 10⁻⁴)",
+    tried="guesses that share no character, half and all but the last with an owner's key and with the operator's, and keys of "
+    "an id that there is not, in an order drawn at random; a service that leaks 200 µs over a whole key, to see that it is found",
+    promise="no guess takes longer the nearer it is: the leak is found (p < 10⁻⁶), and twice as many guesses find none "
+    "(p > 10⁻⁴)",
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
