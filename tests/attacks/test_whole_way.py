@@ -39,7 +39,7 @@ FAMILY = Family(
     "checkpoint or hub became, once they were taken: pickles of six kinds, safetensors that lie about lengths and offsets, links "
     "to elsewhere, code that a model names, a template that reaches for the interpreter, archives that climb, hold links, lie or "
     "are bombs, rows too deep, a repository whose files lie on this host; the state of a paused job, with a manifest to fit",
-    promise="no canary is there and nothing outside is read; the job fails with a reason and a sentence; the worker does the next",
+    promise="no canary is there and nothing outside is read; the job fails with a reason and a sentence; the worker goes on",
     found=(
         "A data set of a hub could name files anywhere in the worker's network, and pictures and sounds by address, which were "
         "asked for before they were refused, or opened: its files are its own, and no column is decoded.",
