@@ -2,10 +2,13 @@
 
 import logging
 import re
+from urllib.parse import quote
 
+import httpx2
 import pytest
 
 from service import log
+from service.store import jobs
 from tests.attacks.family import Family, each
 from tests.attacks.house import listening, opened, sent, status_of
 from tests.service.api.test_audit import ROW, entries
@@ -107,6 +110,22 @@ def test_nothing_in_a_request_makes_a_line_or_a_header(house, lines, name):
             for answer in ask(port, key, head % text + b"Host: localhost\r\n"):
                 assert status_of(answer) < 500
                 assert b"set-cookie" not in answer.partition(b"\r\n\r\n")[0].lower()
+    assert all(A_LINE.fullmatch(line) for line in lines), [line for line in lines if not A_LINE.fullmatch(line)]
+
+
+@pytest.mark.parametrize("name", ["two lines", "a line", "a carriage return", "a cleared screen"])
+def test_an_error_that_repeats_what_a_client_sent_makes_no_line(house, lines, monkeypatch, name):
+    """A fault of ours, whose traceback has the name that was asked for: it stands in the log, and begins no line of it."""
+
+    def fail(session, owner, job_id):
+        raise RuntimeError(job_id)
+
+    monkeypatch.setattr(jobs, "version", fail)
+    with listening(house.door.app) as port:
+        answer = httpx2.get(f"http://127.0.0.1:{port}/jobs/{quote(NASTY[name])}", headers=house.bob)
+    assert answer.status_code == 500
+    told = "\n".join(lines)
+    assert "RuntimeError: a" in told or "RuntimeError: \\x1b" in told, "what was sent is not in the log at all"
     assert all(A_LINE.fullmatch(line) for line in lines), [line for line in lines if not A_LINE.fullmatch(line)]
 
 
