@@ -34,8 +34,8 @@ fuzz: $(VENV)/.dev ## ask the API 20,000 things and more, well and badly, and sa
 
 audit: $(VENV)/.dev ## look for known vulnerabilities in what constraints.txt installs, and write what there is to sbom.json
 	@$(BIN)/python -m tests.audit $(OPTIONS)
-attack: $(VENV)/.dev ## try everything that an attacker would, and write down what came of it
-	@$(BIN)/python -m tests.attacks
+attack: $(VENV)/.dev ## try everything that an attacker would, and write down what came of it; of some files with OPTIONS
+	@$(BIN)/python -m tests.attacks $(OPTIONS)
 
 coverage: $(VENV)/.dev ## run the tests, and show which lines and branches they reach
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered

@@ -10,6 +10,7 @@ With several GPUs it trains nothing itself: it launches a rank for each, and spe
 import errno
 import math
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -173,6 +174,9 @@ def explained(error: BaseException) -> JobFailure:
             )
         if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _says(cause, NO_SPACE):
             return JobFailure(Reason.OUT_OF_DISK, "The disk is full, or a limit on it is reached: nothing more could be written.")
+        if isinstance(cause, pickle.UnpicklingError):  # its advice is to read the file in a way that runs it
+            sentence = "A file that the job goes on from is damaged, or holds more than tensors: nothing of it was taken."
+            return JobFailure(Reason.BAD_MODEL, sentence)
         if ranks.is_about_a_peer(cause):
             return JobFailure(Reason.KILLED, f"another rank has gone, or hangs: {str(cause)[:200]}.")
     return JobFailure(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {str(error)[:500]}. The job's log has the details.")

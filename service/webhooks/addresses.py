@@ -32,6 +32,9 @@ _SPECIAL = tuple(
     )
 )
 
+# Where clouds tell a host its own credentials, beside the link-local addresses.
+_METADATA = tuple(map(ipaddress.ip_address, ("100.100.100.200", "192.0.0.192", "fd00:ec2::254")))
+
 
 def networks_of(setting: str) -> tuple[Network, ...]:
     """As the operator writes them: 10.0.0.0/8, with commas between several. Raises ValueError."""
@@ -47,6 +50,15 @@ def why_not(text: str, allowed: Sequence[Network]) -> str | None:
     if all(map(_is_public, reached)):
         return None
     return f"{address} is not a public address, and FINEBITS_WEBHOOK_NETWORKS does not list it."
+
+
+def is_of_a_host_alone(text: str) -> bool:
+    """Whether an address means another thing on each host: loopback, its link, the cloud's metadata, everybody, nobody."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return any(
+        one.is_loopback or one.is_link_local or one.is_unspecified or one.is_multicast or one in _METADATA
+        for one in (address, *_within(address))
+    )
 
 
 def _is_public(address: Address) -> bool:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import uvicorn
 from pydantic import SecretStr
 
@@ -32,9 +33,16 @@ SECRET = "the operator's own words, which nobody may read"
 
 
 class Counting(Door):
-    """A door that notes how often it was asked, and what it answered."""
+    """A door that notes how often it was asked, and what it answered. What it asks goes to a server, by a socket."""
 
     family: Family | None = None
+
+    @contextmanager
+    def over_http(self) -> Iterator[None]:
+        with listening(self.app) as port, httpx2.HTTPTransport() as self._transport:
+            self.base_url = httpx2.URL(f"http://127.0.0.1:{port}")
+            self.timeout = httpx2.Timeout(60)
+            yield
 
     def request(self, method: str, url: Any, **options: Any) -> Any:  # type: ignore[override]
         response = super().request(method, url, **options)
@@ -88,7 +96,7 @@ def opened(root: Path, family: Family, **more: Any) -> Iterator[House]:
     database = Database(f"sqlite:///{root}/plain.db")
     app = create_app(settings, database, Bell())
     app.state.deliverer = None  # what is delivered is for an attack to say
-    with Counting(app) as door:
+    with Counting(app) as door, door.over_http():
         keys = {name: a_key(door, name, scopes)[1] for name, scopes in OWNERS.items()}
         door.family = family
         yield House(root, settings, database, door, keys["ann"], keys["bob"], keys["root"])

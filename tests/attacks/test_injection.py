@@ -2,10 +2,13 @@
 
 import logging
 import re
+from urllib.parse import quote
 
+import httpx2
 import pytest
 
 from service import log
+from service.store import jobs
 from tests.attacks.family import Family, each
 from tests.attacks.house import listening, opened, sent, status_of
 from tests.service.api.test_audit import ROW, entries
@@ -44,7 +47,7 @@ NASTY = {
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    with opened(tmp_path_factory.mktemp("lines"), FAMILY, trusted_proxies="127.0.0.1") as house:
+    with opened(tmp_path_factory.mktemp("lines"), FAMILY, trusted_proxies="10.9.9.9") as house:
         house.door.headers = house.bob
         yield house
 
@@ -110,6 +113,22 @@ def test_nothing_in_a_request_makes_a_line_or_a_header(house, lines, name):
     assert all(A_LINE.fullmatch(line) for line in lines), [line for line in lines if not A_LINE.fullmatch(line)]
 
 
+@pytest.mark.parametrize("name", ["two lines", "a line", "a carriage return", "a cleared screen"])
+def test_an_error_that_repeats_what_a_client_sent_makes_no_line(house, lines, monkeypatch, name):
+    """A fault of ours, whose traceback has the name that was asked for: it stands in the log, and begins no line of it."""
+
+    def fail(session, owner, job_id):
+        raise RuntimeError(job_id)
+
+    monkeypatch.setattr(jobs, "version", fail)
+    with listening(house.door.app) as port:
+        answer = httpx2.get(f"http://127.0.0.1:{port}/jobs/{quote(NASTY[name])}", headers=house.bob)
+    assert answer.status_code == 500
+    told = "\n".join(lines)
+    assert "RuntimeError: a" in told or "RuntimeError: \\x1b" in told, "what was sent is not in the log at all"
+    assert all(A_LINE.fullmatch(line) for line in lines), [line for line in lines if not A_LINE.fullmatch(line)]
+
+
 @pytest.mark.parametrize("name", each(NASTY, short=6))
 def test_a_name_goes_back_as_data_and_never_as_a_header(house, lines, name):
     text = NASTY[name]
@@ -146,7 +165,7 @@ def test_what_the_audit_log_says_of_who_asked_is_ours(house):
         response = house.door.post("/jobs", json=a_job(), headers=house.bob | headers)
         assert response.status_code == 201
         entry = entries(house.door)[0]
-        assert (entry.client, entry.owner) == ("testclient", "bob")
+        assert (entry.client, entry.owner) == ("127.0.0.1", "bob")
         assert re.fullmatch(r"[A-Za-z0-9._:/-]{1,128}", entry.request_id)
 
 

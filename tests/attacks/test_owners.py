@@ -1,10 +1,13 @@
 """Every operation that names a thing, asked with the key of somebody whose it is not."""
 
 import json
+from typing import Any
 
 import pytest
 
+from service.api.scopes import scope_of
 from service.app import KEYED
+from service.specs.scopes import Scope
 from tests.attacks.family import Family
 from tests.attacks.house import House, opened
 from tests.service.api import made
@@ -108,9 +111,14 @@ class Things:
             "webhook_id": self.webhook,
             "delivery_id": self.delivery,
             "owner": "ann",
+            "other_id": self.job,
+            "key_id": "key-aaaaaaaa",
         }.items():
             path = path.replace("{" + name + "}", value)
-        named = {"/jobs": "notes.txt", "/v1/models": self.model, "/datasets": self.dataset}
+        # a version is named where one is looked at; what is made of versions has the name alone
+        is_plain = path.startswith(("/datasets/{name}/uploads", "/datasets/{name}/versions"))
+        dataset = "mine" if is_plain else self.dataset
+        named = {"/jobs": "notes.txt", "/v1/models": self.model, "/datasets": dataset, "/workers": "one"}
         thing = next((value for prefix, value in named.items() if path.startswith(prefix)), "")
         return path.replace("{name:path}", thing).replace("{name}", thing)
 
@@ -139,6 +147,7 @@ def test_what_is_another_s_cannot_be_looked_at(house):
             continue
         house.door.headers = house.bob
         address = things.in_path(path)
+        assert "{" not in address
         body = {"model": "tiny", "template": "alpaca"} if name == "inspect_dataset" else {}
         response = house.door.request(method, address, json=body)
         assert response.status_code == 404, (address, response.text)
@@ -148,6 +157,59 @@ def test_what_is_another_s_cannot_be_looked_at(house):
         if things.running in address:
             told, of_none = response.json(), missing.json()
             assert [told[key] for key in ("status", "code", "title")] == [of_none[key] for key in ("status", "code", "title")]
+
+
+# What an operation needs to be asked well, beside the names in its address: a body, or a query with bytes.
+ASKED: dict[str, dict[str, Any]] = {
+    "change_job": {"json": {"priority": 3}},
+    "inspect_dataset": {"json": {"model": "tiny", "template": "alpaca"}},
+    "change_owner": {"json": {"queued": 3}},
+    "change_webhook": {"json": {"description": "mine"}},
+    "continue_sending": {"content": b"x", "headers": {"upload-offset": "0", "content-type": "application/offset+octet-stream"}},
+    "generate_text": {"json": {"prompt": "a"}},
+    "add_upload_part": {"files": {"data": b"x"}},
+    "complete_upload": {"json": {"part_ids": ["part-1"]}},
+}
+
+# Whoever has a key may look at a worker, and make a data set of one's own under a name that another has given one, too.
+SHARED = {"get_worker", "put_dataset", "create_sending"}
+
+
+def test_every_operation_that_the_document_has_is_closed_to_another_s_ids(house):
+    """One that is new is among them by itself, or fails here for what its address has of names that nobody knows."""
+    things = Things(house)
+    asked = [
+        (method, path, operation["operationId"])
+        for path, operations in house.door.app.openapi()["paths"].items()
+        for method, operation in operations.items()
+        if "{" in path and operation["operationId"] not in SHARED
+    ]
+    assert len(asked) > 45
+    for method, path, name in asked:
+        address = things.in_path(path)
+        assert "{" not in address, f"{name}: say in Things what stands in {path}"
+        house.door.headers = house.bob
+        before = state_of(house)
+        response = house.door.request(method.upper(), address, **ASKED.get(name, {}))
+        assert response.status_code == (403 if scope_of(name) == Scope.ADMIN else 404), (name, response.text)
+        assert state_of(house) == before, name
+        if method == "get" and not name.startswith("stream_"):  # which have no end
+            house.door.headers = house.ann
+            own = house.door.get(address)
+            assert own.status_code != 404 or "There is no job" not in own.text, (
+                f"{name}: the attack asked for nothing that there is"
+            )
+            assert own.status_code != 404 or name == "compare_jobs", name  # which has no checkpoints to compare
+
+
+def test_a_job_of_one_s_own_is_not_compared_with_another_s(house):
+    things = Things(house)
+    house.door.headers = house.bob
+    own = house.door.submit()
+    for one, other in ((own, things.job), (things.job, own)):
+        response = house.door.get(f"/jobs/{one}/versus/{other}")
+        assert (response.status_code, "There is no job" in response.text) == (404, True)
+    assert "There is no job" not in house.door.get(f"/jobs/{own}/versus/{own}").text
 
 
 LISTS = sorted(

@@ -212,15 +212,19 @@ SAFETENSORS = {
 }
 
 
+def lying(name):
+    content = SAFETENSORS[name]
+    if content is not None:
+        return content
+    offsets = {"tensors beyond the file": ([0, 2**40], [0, 4]), "tensors that overlap": ([0, 4], [0, 4])}[name]
+    header = {f"t{n}": {"dtype": "F32", "shape": [1], "data_offsets": list(span)} for n, span in enumerate(offsets)}
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + b"\0" * 4
+
+
 @pytest.mark.parametrize("name", SAFETENSORS)
 def test_a_safetensors_file_that_lies_is_refused(model, name):
-    content = SAFETENSORS[name]
-    if content is None:
-        offsets = {"tensors beyond the file": ([0, 2**40], [0, 4]), "tensors that overlap": ([0, 4], [0, 4])}[name]
-        header = {f"t{n}": {"dtype": "F32", "shape": [1], "data_offsets": list(span)} for n, span in enumerate(offsets)}
-        encoded = json.dumps(header).encode()
-        content = struct.pack("<Q", len(encoded)) + encoded + b"\0" * 4
-    (model / "model.safetensors").write_bytes(content)
+    (model / "model.safetensors").write_bytes(lying(name))
     record(FAMILY).note("loaded by a worker")
     with pytest.raises(JobFailure, match=r"model\.safetensors"):
         load_model(model, torch.float32)

@@ -27,6 +27,8 @@ FAMILY = Family(
     found=(
         "192.0.0.192, where a cloud keeps its metadata, and fec0::/10 passed for public by some versions of Python's own list: "
         "the networks that IANA's registries name are now listed here, too.",
+        "The name of a reward API's host could come to mean the worker's own host or its cloud's metadata: it is looked up once, "
+        "and does not lead there.",
     ),
 )
 
@@ -231,6 +233,25 @@ def test_a_listed_host_that_sends_on_is_not_followed(trap):
             with pytest.raises(JobFailure, match="which is not followed"):
                 RewardApi(server.url, (server.host,), patience=Patience(tries=1)).score(ones, ones, ["a"], ["b"])
             record(FAMILY).note("not followed")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "169.254.169.254", "::ffff:127.0.0.1", "fe80::1%lo"])
+def test_a_listed_name_that_comes_to_mean_this_host_is_not_gone_to(trap, address):
+    """DNS rebinding: whoever keeps the names of a listed host says where it is, once and then again."""
+    looks = []
+
+    def resolve(host, port):
+        looks.append(host)
+        return [address]
+
+    ones = torch.ones(1, 2).long()
+    host = f"rewards.example:{trap}"
+    with pytest.raises(JobFailure, match=address.partition("%")[0]) as refused:
+        RewardApi(f"http://{host}/score", (host,), patience=Patience(answer=3, tries=1), resolve=resolve).score(
+            ones, ones, ["a"], ["b"]
+        )
+    assert (refused.value.reason, looks) == ("reward_api_not_allowed", ["rewards.example"])
+    record(FAMILY).note("refused")
 
 
 def test_a_proxy_of_the_environment_is_not_gone_through(house, trap, monkeypatch):

@@ -1,7 +1,10 @@
 """The docs' table has the attacks that there are. `make attack` writes it."""
 
 import re
+from collections import Counter
 from dataclasses import replace
+
+import pytest
 
 from tests.attacks import table
 
@@ -29,3 +32,26 @@ def test_the_page_says_all_that_was_found_and_nothing_else():
 def test_no_answer_to_an_attack_was_a_fault_of_the_service_s():
     for row in table.read(table.PAGE.read_text(encoding="utf-8")):
         assert not re.search(r"\b5\d\d ×", row.answers), row
+
+
+class Collected:
+    """How many tests each file of attacks has, long ones among them."""
+
+    def __init__(self):
+        self.by_module = Counter()
+
+    def pytest_collection_modifyitems(self, items):
+        self.by_module.update(item.path.stem for item in items)
+
+
+def test_the_page_s_counts_are_those_of_the_tests_that_there_are():
+    """A test that is added, or taken away, is not in the table until `make attack` has run it."""
+    collected = Collected()
+    files = [str(file) for file in table.FOLDER.glob("test_*.py") if file.stem != "test_table"]
+    quiet = ["--collect-only", "-m", "", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    assert pytest.main([*quiet, *files], plugins=[collected]) == 0
+    rows = table.read(table.PAGE.read_text(encoding="utf-8"))
+    assert {row.module: row.tests for row in rows} == dict(collected.by_module)
+    for row in rows:
+        answers = [int(number) for number in re.findall(r"× (\d+)", row.answers)]
+        assert sum(answers) == row.requests or (len(answers) == 6 and sum(answers) < row.requests), row

@@ -10,9 +10,12 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 
+from tests import servers
 from tests.fuzz.fuzzing import Found, Watched, at_the_borders, in_chains
 from tests.fuzz.world import KEYS, a_world
 
@@ -25,7 +28,11 @@ def main(arguments: list[str]) -> int:
     print(f"seed {asked.seed}: at least {asked.requests} requests, for {asked.seconds:g} s at most", flush=True)
     logging.disable(logging.CRITICAL)  # the service's own lines of what was wrong with each request
     began_at = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="fb-fuzz-") as folder, a_world(Path(folder), asked.database) as world:
+    with (
+        tempfile.TemporaryDirectory(prefix="fb-fuzz-") as folder,
+        _database(asked.database) as database,
+        a_world(Path(folder), database) as world,
+    ):
         watched = Watched(world.app)
         until = time.monotonic() + asked.seconds
         for asked_by in KEYS:
@@ -43,6 +50,16 @@ def main(arguments: list[str]) -> int:
     return int(bool(watched.found.wrong) or watched.found.requests < asked.requests)
 
 
+@contextmanager
+def _database(named: str) -> Iterator[str | None]:
+    """Its URL; None for SQLite in the folder of the world."""
+    if named == "postgresql":
+        with servers.postgresql() as url:
+            yield url
+    else:
+        yield None if named == "sqlite" else named
+
+
 def told(found: Found, seconds: float) -> str:
     """The report."""
     statuses = ", ".join(f"{count} × {status}" for status, count in sorted(found.statuses.items()))
@@ -58,7 +75,8 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--chained", type=int, default=5000, help="of them at least so many in chains")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    parser.add_argument("--database", help="SQLAlchemy's URL of an empty database; SQLite in a folder that goes again")
+    where = "sqlite, postgresql (a server of its own, gone afterwards), or SQLAlchemy's URL of an empty database"
+    parser.add_argument("--database", default="sqlite", help=where)
     return parser.parse_args(arguments)
 
 

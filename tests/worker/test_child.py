@@ -2,6 +2,7 @@ import errno
 import json
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import threading
@@ -57,6 +58,7 @@ NO_SPACE = OSError(errno.ENOSPC, "No space left on device", "/secret/checkpoint-
         (raised(RuntimeError("cannot clean up"), context=NO_SPACE), Reason.OUT_OF_DISK),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), Reason.OUT_OF_DISK),
         (RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/0: file write failed"), Reason.OUT_OF_DISK),
+        (raised(RuntimeError("in train"), cause=pickle.UnpicklingError("Re-run with weights_only=False.")), Reason.BAD_MODEL),
         (OSError(errno.EACCES, "Permission denied"), Reason.INTERNAL_ERROR),
         (RuntimeError("shapes do not match"), Reason.INTERNAL_ERROR),
         (KeyboardInterrupt(), Reason.INTERNAL_ERROR),
@@ -68,6 +70,7 @@ def test_what_was_raised_has_a_reason(error, reason):
     assert failure.reason == reason
     assert failure.sentence[0].isupper() or reason == Reason.INTERNAL_ERROR
     assert failure.sentence.endswith(".")
+    assert "weights_only" not in failure.sentence
 
 
 def test_a_failure_that_names_its_reason_is_taken_at_its_word():

@@ -4,12 +4,14 @@ Where a job brings no token, the operator's is used: huggingface_hub reads HF_TO
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import httpx2
+from datasets.features.features import require_decoding
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -33,7 +35,7 @@ def hub_rows(hub: Hub | None, name: str, entry: DatasetEntry, split: str, stream
     """The rows of a split, counted from 1; their `file` is the repository's name. A stream fetches no more than is read."""
     hub = _required(hub, name, entry)
     fetch, repository = _place(hub, entry)
-    rows = iter(_guarded(lambda: fetch(hub, repository, entry, split, streaming), name, repository))
+    rows = iter(_guarded(lambda: _undecoded(fetch(hub, repository, entry, split, streaming), repository), name, repository))
     number = 0
     while (values := _guarded(lambda: next(rows, None), name, repository)) is not None:
         number += 1
@@ -74,15 +76,16 @@ Fetch = Callable[[Hub, str, DatasetEntry, str, bool], Any]
 
 
 def _fetch(hub: Hub, repository: str, entry: DatasetEntry, split: str, streaming: bool) -> Any:
-    return datasets.load_dataset(
-        repository,
-        name=entry.subset,
-        data_dir=entry.folder,
-        split=split,
-        cache_dir=str(hub.cache),
-        token=hub.token,
-        streaming=streaming,
-    )
+    with _own_files_alone(repository):
+        return datasets.load_dataset(
+            repository,
+            name=entry.subset,
+            data_dir=entry.folder,
+            split=split,
+            cache_dir=str(hub.cache),
+            token=hub.token,
+            streaming=streaming,
+        )
 
 
 def _fetch_modelscope(hub: Hub, repository: str, entry: DatasetEntry, split: str, streaming: bool) -> Any:
@@ -104,6 +107,43 @@ def _fetch_modelscope(hub: Hub, repository: str, entry: DatasetEntry, split: str
     return found.to_hf_dataset() if hasattr(found, "to_hf_dataset") else found
 
 
+@contextmanager
+def _own_files_alone(repository: str) -> Iterator[None]:
+    """A repository's README may say where its files lie: anywhere on this host or in its network. The library asks there, and
+    then refuses what is not the repository's; here it is refused unasked.
+    """
+    resolve = datasets.data_files.resolve_pattern
+
+    def resolve_own(pattern: str, base_path: str, *arguments: Any, **options: Any) -> list[str]:
+        below = pattern.removeprefix(f"{base_path}/")
+        leads_out = "://" in below or "::" in below or below.startswith("/") or ".." in below.split("/")
+        for named, is_elsewhere in ((pattern, leads_out), (base_path, not base_path.startswith(f"hf://datasets/{repository}@"))):
+            if is_elsewhere:
+                sentence = f"{repository} names {named[:200]!r}, which is no file of its own: it is not read."
+                raise JobFailure(Reason.BAD_DATA, sentence, file=repository)
+        return list(resolve(pattern, base_path, *arguments, **options))
+
+    datasets.data_files.resolve_pattern = resolve_own
+    try:
+        yield
+    finally:
+        datasets.data_files.resolve_pattern = resolve
+
+
+def _undecoded(found: Any, repository: str) -> Any:
+    """Its columns of images, sounds and the like as they are stored: to decode one, the library opens whatever path or URL
+    stands there.
+    """
+    for column, feature in (found.features or {}).items():
+        if not require_decoding(feature):
+            continue
+        if not hasattr(feature, "decode_example"):
+            sentence = f"{repository} holds images or sounds within its column {column!r}, which are not read."
+            raise JobFailure(Reason.BAD_DATA, sentence, file=repository)
+        found = found.cast_column(column, replace(feature, decode=False))
+    return found
+
+
 def _guarded(ask: Any, name: str, repository: str) -> Any:
     """What a hub answers, or why it does not, in a sentence."""
     try:
@@ -114,7 +154,8 @@ def _guarded(ask: Any, name: str, repository: str) -> Any:
         sentence = f"The data set {name!r} ({repository}) is not on the hub, or is not open to this worker."
         raise JobFailure(Reason.MISSING_DATA, sentence, file=repository) from None
     except (httpx2.HTTPError, OSError) as error:
-        sentence = f"{repository} could not be fetched from the hub: {_first_line(error)}"
+        said = _first_line(error).replace(f"{Path.cwd()}/", "")  # where it looked for a folder of that name
+        sentence = f"{repository} could not be fetched from the hub: {said}"
         raise JobFailure(Reason.MISSING_DATA, sentence, file=repository) from None
     except (datasets.exceptions.DatasetsError, RuntimeError, ValueError) as error:
         if "scripts are no longer supported" in str(error):

@@ -1,11 +1,16 @@
 """reward_model_type api: a server of somebody's that is sent texts and answers a score for each.
 
 It is sent {"model": "model", "messages": [prompt + response, ...]}, as LLaMA-Factory sends it, and answers {"scores": [...]}.
+
+The host is the operator's choice, and may be anywhere in the operator's networks. Where its name leads is somebody's who keeps
+names: it is looked up once, at each connection, and leads neither to this host itself nor to the cloud's metadata.
 """
 
+import ipaddress
 import json
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,7 +22,8 @@ import httpx2
 import torch
 
 from service.specs.reasons import Reason
-from service.specs.reward_api import why_not_allowed
+from service.specs.reward_api import DEFAULT_PORTS, why_not_allowed
+from service.webhooks.addresses import is_of_a_host_alone
 from worker.failures import JobFailure
 
 MODEL = "model"  # what LLaMA-Factory calls it to every server
@@ -34,6 +40,14 @@ class Patience:
     longest_wait: float = 60.0  # however long the server asks for
 
 
+# The addresses of a name, in the order in which they are to be tried.
+Resolve = Callable[[str, int], Sequence[str]]
+
+
+def resolve(host: str, port: int) -> Sequence[str]:
+    return [str(address[0]) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
 class RewardApi:
     """Scores by asking. `check` is called while it waits to ask again: it may raise, as `Run.check` does."""
 
@@ -44,15 +58,17 @@ class RewardApi:
         check: Callable[[], None] = lambda: None,
         patience: Patience | None = None,
         key: str | None = None,
+        resolve: Resolve = resolve,
     ):
         why_not = why_not_allowed(url, hosts)
         if why_not is not None:
             raise JobFailure(Reason.REWARD_API_NOT_ALLOWED, why_not)
-        self._url = url
+        self._url = httpx2.URL(url)
         self._host = urlsplit(url).netloc
+        self._resolve = resolve
         self._check = check
         self._patience = patience or Patience()
-        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._headers = {"Host": self._host} | ({} if key is None else {"Authorization": f"Bearer {key}"})
 
     def score(
         self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, prompts: list[str], responses: list[str]
@@ -87,13 +103,43 @@ class RewardApi:
         raise failure
 
     def _answer(self, document: dict[str, Any]) -> tuple[int, httpx2.Headers, bytes]:
-        """The whole of it within the time: a server that sends a byte now and then would never be late otherwise."""
+        """Of the first of its addresses that can be connected to."""
         ends_at = monotonic() + self._patience.answer
+        *before, last = self._addresses()
+        for address in before:
+            try:
+                return self._answer_of(address, document, ends_at)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                continue
+        return self._answer_of(last, document, ends_at)
+
+    def _addresses(self) -> list[str]:
+        """At least one."""
+        host = self._url.host
+        if _is_address(host):
+            return [host]
+        try:
+            found = list(self._resolve(host, self._url.port or DEFAULT_PORTS[self._url.scheme]))
+        except (OSError, UnicodeError) as error:
+            raise httpx2.ConnectError(str(error)) from None
+        reachable = [address for address in found if host == "localhost" or not is_of_a_host_alone(address)]
+        if found and not reachable:
+            sentence = f"has a name that leads to {found[0]}, which is gone to only where FINEBITS_REWARD_HOSTS lists it"
+            raise self._failure(Reason.REWARD_API_NOT_ALLOWED, sentence)
+        if not found:
+            raise httpx2.ConnectError("its name has no address")
+        return reachable
+
+    def _answer_of(self, address: str, document: dict[str, Any], ends_at: float) -> tuple[int, httpx2.Headers, bytes]:
+        """The whole of it within the time: a server that sends a byte now and then would never be late otherwise."""
+        url = self._url.copy_with(host=address)
         body = b""
         # no proxy and no password of the environment's: the texts go to the host that was allowed, and to no other
         with (
             httpx2.Client(timeout=self._patience.answer, follow_redirects=False, trust_env=False) as http,
-            http.stream("POST", self._url, json=document, headers=self._headers) as response,
+            http.stream(
+                "POST", url, json=document, headers=self._headers, extensions={"sni_hostname": self._url.host}
+            ) as response,
         ):
             for part in response.iter_bytes():
                 body += part
@@ -135,6 +181,14 @@ class RewardApi:
 
     def _failure(self, reason: Reason, what: str) -> JobFailure:
         return JobFailure(reason, f"The reward API at {self._host} {what}.", host=self._host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_score(score: Any) -> bool:

@@ -165,9 +165,9 @@ def test_good_keys_cost_nothing_and_neither_does_a_database_that_is_away(narrow,
 
 @contextmanager
 def serving(home: Path, **settings: str) -> Iterator[str]:
-    """A server process of its own; its address."""
+    """A server process of its own; its address. Several may share the home."""
     for name in ("models", "datasets", "artifacts"):
-        (home / name).mkdir()
+        (home / name).mkdir(exist_ok=True)
     environment = (
         os.environ | {"FINEBITS_HOME": str(home)} | {f"FINEBITS_{name.upper()}": value for name, value in settings.items()}
     )
@@ -226,6 +226,46 @@ def test_a_flood_of_one_key_and_of_guesses_is_held_while_health_and_the_other_ow
     assert burst <= flood.statuses["ann", 200] <= burst + per_second * seconds + 1
     assert 1 <= flood.statuses["guesses", 401] <= 5 + 5 / 60 * seconds + 1
     assert set(flood.statuses) == {("ann", 200), ("ann", 429), ("guesses", 401), ("guesses", 429)}
+
+
+@pytest.mark.long
+def test_two_processes_hold_a_flood_together_and_both_answer_health(tmp_path, broker_url, two_keys):
+    """One key and one address that guesses ask both at once: together they are let through as often as at one."""
+    per_second, burst, n_looks = 20, 60, 15
+    shared = {
+        "rate_limit": str(per_second),
+        "rate_burst": str(burst),
+        "failed_sign_ins_per_minute": "5",
+        "rate_limit_shared": "1",
+        "broker_url": broker_url,
+    }
+    with serving(tmp_path, **shared) as one, serving(tmp_path, **shared) as other:
+        for url in (one, other):
+            assert httpx2.get(f"{url}/jobs", headers=two_keys["bob"], timeout=60).status_code == 200
+        began_at = time.monotonic()
+        floods = [Flood(url) for url in (one, other)]
+        for flood in floods:
+            flood.start("ann", 2, lambda client: client.get("/jobs", headers=two_keys["ann"]))
+            flood.start("guesses", 1, lambda client: client.get("/jobs", headers={"authorization": f"Bearer {time.monotonic()}"}))
+        while any(flood.statuses["ann", 429] < 50 or flood.statuses["guesses", 429] < 20 for flood in floods):
+            time.sleep(0.01)
+        seen = Counter[tuple[str, int]]()
+        for url in (one, other):
+            with httpx2.Client(base_url=url, timeout=60) as client:
+                for _ in range(n_looks):
+                    for path in ("/livez", "/readyz"):
+                        seen[path, client.get(path).status_code] += 1
+                seen["bob", client.get("/jobs", headers=two_keys["bob"]).status_code] += 1
+        for flood in floods:
+            flood.stop()
+        seconds = time.monotonic() - began_at
+    assert seen == {("/livez", 200): 2 * n_looks, ("/readyz", 200): 2 * n_looks, ("bob", 200): 2}
+    together = floods[0].statuses + floods[1].statuses
+    # one more at each: the first request with a key that is not known there yet counts for its address
+    assert burst <= together["ann", 200] <= burst + per_second * seconds + 2
+    assert 1 <= together["guesses", 401] <= 5 + 5 / 60 * seconds + 2
+    assert all(flood.statuses["ann", 200] > 0 for flood in floods)
+    assert set(together) == {("ann", 200), ("ann", 429), ("guesses", 401), ("guesses", 429)}
 
 
 class Flood:

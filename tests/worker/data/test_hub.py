@@ -1,7 +1,10 @@
 import json
 import sys
+import threading
 import types
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -177,3 +180,90 @@ def test_a_data_set_on_the_hub_is_trained_and_kept_by_its_commit(hub, cache, tmp
     again = load.load_supervised(places, wanted, tokenizer)
     assert again.train == prepared.train
     assert "are taken" in again.notices[-1]
+
+
+# -- what a repository says of itself ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trap():
+    """The address of something in this host's own network. Fails the test when it was asked."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+    assert asked == []
+
+
+ELSEWHERE = {
+    "a file of this host": "  data_files: {here}/secret.jsonl",
+    "its URL": "  data_files: file://{here}/secret.jsonl",
+    "a folder of this host": "  data_dir: {here}",
+    "an address in its network": "  data_files: {trap}/latest/meta-data.jsonl",
+    "a file in an archive there": "  data_files: zip://a.jsonl::{trap}/a.zip",
+    "another repository": "  data_files: hf://datasets/org/private/train.jsonl",
+    "another repository, from its own": "  data_files: ../private@main/train.jsonl",
+    "one of several files": "  data_files:\n  - a.jsonl\n  - {here}/secret.jsonl",
+    "a split's": "  data_files:\n  - split: train\n    path: {trap}/a.jsonl",
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_repository_s_files_are_its_own_whatever_its_readme_says(hub, cache, trap, tmp_path, name, streaming):
+    (tmp_path / "secret.jsonl").write_text('{"text": "the operator\'s own words"}')
+    hub.add("org/private", train__jsonl='{"text": "of those who have a token"}')
+    config = ELSEWHERE[name].format(here=tmp_path, trap=trap)
+    hub.add("org/evil", README__md=f"---\nconfigs:\n- config_name: default\n{config}\n---\n", a__jsonl='{"text": "a"}')
+    failure = refusal(cache, "train", streaming, hf_hub_url="org/evil")
+    assert (failure.reason, "no file of its own" in failure.sentence) == (Reason.BAD_DATA, True)
+
+
+def test_a_readme_names_its_own_files_in_every_way_there_is(hub, cache):
+    split = "  data_files:\n  - split: train\n    path: [b.jsonl, 'parts/*.jsonl']"
+    for n, config in enumerate(("  data_files: b.jsonl", "  data_files: '*.jsonl'", "  data_dir: parts", split)):
+        files = {"README.md": f"---\nconfigs:\n- config_name: default\n{config}\n---\n", "b.jsonl": '{"text": "b"}'}
+        files["parts/c.jsonl"] = '{"text": "c"}'
+        hub.repositories[f"org/own{n}"] = {file: text.encode() for file, text in files.items()}
+        assert {row.values["text"] for row in rows_of(cache, hf_hub_url=f"org/own{n}")} <= {"b", "c"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["image", "audio", "video", "pdf"])
+def test_a_column_that_says_it_is_pictures_opens_nothing(hub, cache, trap, kind, streaming):
+    """The library would fetch the URL, or open the file, that stands there."""
+    readme = f"---\ndataset_info:\n  features:\n  - name: text\n    dtype: {kind}\n  - name: note\n    dtype: string\n---\n"
+    rows = "\n".join(json.dumps({"text": there, "note": "a"}) for there in (f"{trap}/a.png", "/etc/passwd"))
+    hub.add(f"org/{kind}", README__md=readme, a__jsonl=rows)
+    found = [row.values for row in rows_of(cache, streaming=streaming, hf_hub_url=f"org/{kind}")]
+    assert [values["note"] for values in found] == ["a", "a"]
+    assert "root:" not in str(found)
+
+
+def test_pictures_within_a_column_are_refused(hub, cache, trap):
+    readme = "---\ndataset_info:\n  features:\n  - name: text\n    list: image\n---\n"
+    hub.add("org/album", README__md=readme, a__jsonl=json.dumps({"text": [f"{trap}/a.png"]}))
+    assert "images or sounds within its column 'text'" in refusal(cache, hf_hub_url="org/album").sentence
+
+
+def test_what_is_said_of_a_repository_that_is_not_there_has_no_folder_of_this_host(hub, cache, monkeypatch):
+    def load_dataset(repository, **arguments):
+        raise FileNotFoundError(f"Couldn't find any data file at {Path.cwd()}/{repository}.")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    sentence = refusal(cache, hf_hub_url="org/away").sentence
+    assert sentence.endswith("Couldn't find any data file at org/away.")

@@ -1,11 +1,20 @@
 """A reward API that is right, slow, down, wrong, or not to be asked."""
 
 import json
+import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx2
 import pytest
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from service.specs.reasons import Reason
 from tests.fake_rewards import by_letter, fake_rewards, scores
@@ -207,3 +216,102 @@ def test_proxies_and_passwords_of_the_environment_are_not_used(rewards, monkeypa
 def test_reward_api_key_is_what_the_api_is_asked_with(rewards, key, sent):
     RewardApi(rewards.url, (rewards.host,), key=key).score(TOKENS, TOKENS, *TEXTS)
     assert rewards.authorized == [sent]
+
+
+# -- where a name leads --------------------------------------------------------------------------------------------------
+
+
+def by_name(url, resolve, name="rewards.example"):
+    url = url.replace("127.0.0.1", name)
+    return RewardApi(url, (url.split("/")[2],), patience=Patience(answer=5, tries=1), resolve=resolve)
+
+
+HERE = "127.0.0.1", "127.0.1.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "fe80::1%lo", "169.254.169.254", "192.0.0.192"
+
+
+@pytest.mark.parametrize("address", [*HERE, "100.100.100.200"])
+def test_a_name_leads_to_no_address_that_is_another_on_each_host(rewards, address):
+    with pytest.raises(JobFailure, match=address.partition("%")[0]) as caught:
+        by_name(rewards.url, lambda host, port: [address]).score(TOKENS, TOKENS, *TEXTS)
+    assert caught.value.reason == Reason.REWARD_API_NOT_ALLOWED
+    assert rewards.asked == []
+
+
+def test_localhost_and_an_address_that_is_listed_are_what_they_say(rewards):
+    assert by_name(rewards.url, lambda host, port: ["::1", "127.0.0.1"], "localhost").score(TOKENS, TOKENS, *TEXTS).shape == (2,)
+    assert an_api(rewards).score(TOKENS, TOKENS, *TEXTS).shape == (2,)
+
+
+def test_a_name_is_looked_up_once_and_the_next_of_its_addresses_is_asked(rewards, monkeypatch):
+    """What a second look would lead to is gone to by nobody."""
+    monkeypatch.setattr(api, "is_of_a_host_alone", lambda address: False)  # the only addresses that there are here
+    looked_up = []
+
+    def resolve(host, port):
+        looked_up.append((host, port))
+        return ["127.0.0.2", "127.0.0.1"]
+
+    assert by_name(rewards.url, resolve).score(TOKENS, TOKENS, *TEXTS).shape == (2,)
+    assert looked_up == [("rewards.example", int(rewards.url.split(":")[2].split("/")[0]))]
+
+
+def test_a_name_that_nobody_knows_is_an_api_that_is_down(rewards):
+    def resolve(host, port):
+        raise OSError("not known")
+
+    with pytest.raises(JobFailure, match="cannot be reached"):
+        by_name(rewards.url, resolve).score(TOKENS, TOKENS, *TEXTS)
+
+
+@pytest.mark.parametrize("certified", ["rewards.example", "evil.example"])
+def test_over_https_the_certificate_is_the_name_s_and_not_the_address_s(tmp_path, monkeypatch, certified):
+    monkeypatch.setattr(api, "is_of_a_host_alone", lambda address: False)
+    named = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            named.append(self.headers["Host"])
+            body = json.dumps({"scores": [1.0, 2.0]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    certificate = write_certificate(tmp_path / "it.pem", certified)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(api.httpx2, "Client", partial(httpx2.Client, verify=trusting))
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.timeout = 20
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        asked = by_name(f"https://127.0.0.1:{server.server_port}/score", lambda host, port: ["127.0.0.1"])
+        if certified == "rewards.example":
+            assert asked.score(TOKENS, TOKENS, *TEXTS).tolist() == [1.0, 2.0]
+            assert named == [f"rewards.example:{server.server_port}"]
+        else:
+            with pytest.raises(JobFailure, match="cannot be reached"):
+                asked.score(TOKENS, TOKENS, *TEXTS)
+            assert named == []
+        thread.join()
+
+
+def write_certificate(file, name):
+    """Its own issuer, with its key behind it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + secret)
+    return file
