@@ -60,9 +60,11 @@ class Fitting:
         yield from self._extras(spec, resolved, known)
         need = need_of(spec.resources)
         if not known.gpus:
-            if need.gpus > 0:
-                sentence = f"No worker of queue {spec.resources.queue} has reported yet: whether one has a GPU is not known."
-                self._notice(sentence)
+            nobody = f"No worker of queue {spec.resources.queue} has reported yet"
+            if known.elsewhere:
+                self._notice(f"{nobody}; there are workers of {', '.join(known.elsewhere)}.", ("resources", "queue"))
+            elif need.gpus > 0:
+                self._notice(f"{nobody}: whether one has a GPU is not known.")
             return
         if lack := known.lacks(need):
             yield Refusal(PLACE, lack)

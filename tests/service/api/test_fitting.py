@@ -44,6 +44,14 @@ def test_a_job_that_asks_for_gpus_that_no_worker_of_its_queue_has_is_told_what_t
     assert notices(door, a_job(resources={"gpus": 1, "queue": "a100"})) == []
 
 
+def test_a_queue_that_no_worker_listens_on_is_told_beside_those_that_have_one(door, database):
+    enter(database, "host-a", gpus=1, queues=("h100", "default"))
+    told = [("/resources/queue", "No worker of queue h1oo has reported yet; there are workers of default, h100.")]
+    assert notices(door, a_job(resources={"queue": "h1oo"})) == told
+    assert notices(door, a_flat_job(queue="h1oo")) == [("/queue", told[0][1])]
+    assert notices(door, a_job(resources={"queue": "h100"})) == []
+
+
 def test_a_worker_that_is_gone_may_come_back(door, database):
     enter(database, "host-a", gpus=1)
     silence(database, "host-a")

@@ -50,7 +50,7 @@ EVERY = {
 }
 FROZEN = {"finetuning_type": "freeze", "num_layer_trainable": 1}
 MORE = {
-    "sft frozen": a_job(training=LONG, finetuning=FROZEN),
+    "pt frozen": a_pretraining_job(training=LONG, finetuning=FROZEN),
     "sft on four bits": a_job(training=LONG, finetuning=DROPOUT, model={"quantization_bit": 4}),
     "rm streamed": a_preference_job(training=LONG, finetuning={"stage": "rm", **DROPOUT}, data=STREAMED),
     "dpo streamed": a_preference_job(training=LONG, finetuning=DROPOUT, data=STREAMED),
