@@ -141,6 +141,7 @@ def roomier(narrow, database, monkeypatch):
     return narrow
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("case", TOO_LARGE)
 def test_the_change_that_is_named_is_accepted_and_the_job_fits_then(roomier, case):
     document = TOO_LARGE[case]

@@ -216,7 +216,7 @@ def test_what_a_job_names_that_is_just_coming_stays(database: Database, how: str
     with database.transaction() as session:
         user = naming(database, session, f"{held.job_id}/sft/20")
         giving_up = beside(database, lambda other: GIVING_UP[how](other, held.job_id))
-        wait([giving_up], timeout=0.3)
+        wait([giving_up], timeout=0.1)
     assert isinstance(giving_up.exception(60), InUse) or giving_up.result() == []
     assert kept(database, held.job_id) == [10, 20]
     assert job_of(database, user).state == "queued"
@@ -230,7 +230,7 @@ def test_a_job_that_names_what_is_just_going_is_refused(database: Database, how:
     with database.transaction() as session:
         GIVING_UP[how](session, held.job_id)
         coming = beside(database, lambda other: naming(database, other, f"{held.job_id}/sft/20"))
-        wait([coming], timeout=0.3)
+        wait([coming], timeout=0.1)
     refused = coming.exception(60)
     assert isinstance(refused, SpecRefused)
     assert [refusal.detail for refusal in refused.refusals] == [f"The checkpoint {held.job_id}/sft/20 was given up a moment ago."]
@@ -242,7 +242,7 @@ def test_a_worker_that_thins_out_keeps_what_a_job_names_that_is_just_coming(data
     with database.transaction() as session:
         naming(database, session, f"{held.job_id}/sft/10")
         thinning = beside(database, lambda other: (leases.renew(other, held, 60), retention.thin(other, held, "sft", 1, None))[1])
-        wait([thinning], timeout=0.3)
+        wait([thinning], timeout=0.1)
     assert thinning.result(60) == [20]
     assert kept(database, held.job_id) == [10, 30]
 
