@@ -12,6 +12,7 @@ from service.specs import alerts, measures, rules
 from service.specs.deeds import LOOKS_AT
 from service.specs.finetuning import FinetuningArguments
 from service.specs.job import Deed
+from service.specs.reasons import RETRYABLE
 from service.store import events, states
 from worker import supervise
 from worker.data.templates import TEMPLATES
@@ -73,6 +74,12 @@ def test_the_page_of_states_is_the_table_of_transitions() -> None:
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*)\|$", page.split("## Wishes")[0], re.MULTILINE)
     table = {state: {target.strip(" `") for target in targets.split(",") if target.strip()} for state, targets in rows}
     assert table == {str(state): {str(target) for target in targets} for state, targets in states.TRANSITIONS.items()}
+
+
+def test_the_page_of_states_names_what_is_tried_again() -> None:
+    page = (ROOT / "docs" / "reference" / "states.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| ([^|]+) \| another attempt after a wait, `max_retries` times", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == {str(reason) for reason in RETRYABLE}
 
 
 def test_the_readme_s_tree_is_the_tree() -> None:

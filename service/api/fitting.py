@@ -7,10 +7,11 @@ from typing import Any
 from sqlalchemy import select
 
 from service.api.lately import Lately
-from service.library import memory
+from service.library import memory, remedies
 from service.library.check import Roots
 from service.library.errors import LibraryError
 from service.library.memory import Memory
+from service.library.remedies import WrittenOut
 from service.library.space import told
 from service.specs import extras, flat
 from service.specs.job import JobSpec, ResolvedJob
@@ -30,10 +31,18 @@ PLACE = ("resources", "gpus")
 class Fitting:
     """Looks at one job. What it learns of it besides is there when it has looked: `least_gpu_bytes`, and `notices`."""
 
-    def __init__(self, database: Database, roots: Roots, document: Any, lately: Lately | None = None):
+    def __init__(
+        self,
+        database: Database,
+        roots: Roots,
+        document: Any,
+        lately: Lately | None = None,
+        written_out: WrittenOut = lambda resolved: resolved,
+    ):
         self._database = database
         self._lately = lately or Lately()
         self._roots = roots
+        self._written_out = written_out
         self._is_flat = isinstance(document, dict) and flat.is_flat(document)
         self.least_gpu_bytes = 0
         self.notices: list[Notice] = []
@@ -51,14 +60,16 @@ class Fitting:
         yield from self._extras(spec, resolved, known)
         need = need_of(spec.resources)
         if not known.gpus:
-            if need.gpus > 0:
-                sentence = f"No worker of queue {spec.resources.queue} has reported yet: whether one has a GPU is not known."
-                self._notice(sentence)
+            nobody = f"No worker of queue {spec.resources.queue} has reported yet"
+            if known.elsewhere:
+                self._notice(f"{nobody}; there are workers of {', '.join(known.elsewhere)}.", ("resources", "queue"))
+            elif need.gpus > 0:
+                self._notice(f"{nobody}: whether one has a GPU is not known.")
             return
         if lack := known.lacks(need):
             yield Refusal(PLACE, lack)
         elif known.most_gpus and need.gpus != 0:
-            yield from self._memory(known, resolved, max(need.gpus, 1))
+            yield from self._memory(known, spec, resolved, max(need.gpus, 1))
 
     def _extras(self, spec: JobSpec, resolved: ResolvedJob, known: Room) -> Iterator[Refusal]:
         """Of what a worker may have installed or not."""
@@ -101,12 +112,14 @@ class Fitting:
         known: Room = self._lately.of(("room", queue), find_out, anew)
         return known
 
-    def _memory(self, known: Room, resolved: ResolvedJob, n_gpus: int) -> Iterator[Refusal]:
+    def _memory(self, known: Room, spec: JobSpec, resolved: ResolvedJob, n_gpus: int) -> Iterator[Refusal]:
         largest = known.largest_bytes(n_gpus)
         if largest is None:
             return
         has_cpus_alone = resolved.resources.gpus is None and not all(known.gpus.values())
-        available = int(largest * resolved.resources.gpu_memory_fraction)
+        part = resolved.resources.gpu_memory_fraction
+        available = int(largest * part)
+        there = f"{'the largest has' if part == 1 else f'{part:g} of the largest is'} {told(available)}"
         try:
             of = ("memory", self._roots, resolved.steps, n_gpus)
             estimates = self._lately.of(of, lambda: memory.of_job(self._roots, resolved))
@@ -117,36 +130,34 @@ class Fitting:
             if not isinstance(estimate, Memory):
                 continue
             self.least_gpu_bytes = max(self.least_gpu_bytes, estimate.least)
+            if estimate.peak <= available:
+                continue
+            remedy = self._remedy(spec, step.name, largest)
             if estimate.least > available and not has_cpus_alone:
-                yield Refusal(PLACE, self._too_large(resolved, step.name, estimate, available))
-            elif estimate.peak > available:
-                self._notice(self._may_be_too_large(resolved, step.name, estimate, available))
+                yield Refusal(PLACE, f"{_too_large(step.name, estimate)}, and {there}. {remedy}")
+            else:
+                self._notice(f"{_may_be_too_large(step.name, estimate)}, and {there}. {remedy}")
 
     def _notice(self, sentence: str, place: Place = PLACE) -> None:
         self.notices.append(Notice(place[-1:] if self._is_flat else place, sentence))
 
-    def _too_large(self, resolved: ResolvedJob, name: str, estimate: Memory, available: int) -> str:
-        parts = f"weights {told(estimate.weights)}, gradients {told(estimate.gradients)}, optimiser {told(estimate.optimiser)}"
-        if estimate.beside:
-            parts += f", the models beside it {told(estimate.beside)}"
-        sentence = f"Step {name} needs at least {told(estimate.least)} of a GPU ({parts}), and the largest has {told(available)}."
-        return f"{sentence} {self._remedy(resolved, name, available)}"
-
-    def _may_be_too_large(self, resolved: ResolvedJob, name: str, estimate: Memory, available: int) -> str:
-        sentence = (
-            f"Step {name} may need {told(estimate.peak)} of a GPU with texts of cutoff_len tokens, and the largest has "
-            f"{told(available)}."
-        )
-        return f"{sentence} {self._remedy(resolved, name, available)}"
-
-    def _remedy(self, resolved: ResolvedJob, name: str, available: int) -> str:
-        step = next(step for step in resolved.steps if step.name == name)
-        model, tensors = memory.found(self._roots, resolved, step)
-        n_gpus = resolved.resources.gpus or 1
-        changes = []
-        if model and tensors:
-            beside = memory.beside_it(self._roots, resolved, tensors)
-            changes = memory.changes_that_fit(tensors, model, step, available, n_gpus, beside)
+    def _remedy(self, spec: JobSpec, name: str, largest: int) -> str:
+        changes = remedies.changes_that_fit(self._roots, spec, name, largest, self._written_out)
         if not changes:
             return "No change of its arguments would make it fit: it needs a larger GPU, or a smaller model."
-        return f"It would fit with {', '.join(changes)}."
+        return f"It would fit with {_listed(changes)}."
+
+
+def _too_large(name: str, estimate: Memory) -> str:
+    parts = f"weights {told(estimate.weights)}, gradients {told(estimate.gradients)}, optimiser {told(estimate.optimiser)}"
+    if estimate.beside:
+        parts += f", the models beside it {told(estimate.beside)}"
+    return f"Step {name} needs at least {told(estimate.least)} of a GPU ({parts})"
+
+
+def _may_be_too_large(name: str, estimate: Memory) -> str:
+    return f"Step {name} may need {told(estimate.peak)} of a GPU with texts of cutoff_len tokens"
+
+
+def _listed(changes: list[str]) -> str:
+    return " and ".join([", ".join(changes[:-1]), changes[-1]] if changes[:-1] else changes)

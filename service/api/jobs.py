@@ -69,10 +69,12 @@ async def create_job(
 
 def _dry_run(reading: Reading, owner: str, document: Any) -> DryRun:
     roots = reading.roots(owner, document)
-    fitting = Fitting(reading.database, roots, document, reading.lately)
     naming = Naming(reading.database, owner, reading.settings.datasets_root, reading.lately)
-    saving = Saving(reading.database, owner)
-    return dry_run_of(document, roots, fitting, Referring(reading.database, owner), naming, saving)
+    referring, saving = Referring(reading.database, owner), Saving(reading.database, owner)
+    fitting = Fitting(
+        reading.database, roots, document, reading.lately, lambda job: naming.written_out(referring.written_out(job))
+    )
+    return dry_run_of(document, roots, fitting, referring, naming, saving)
 
 
 @router.get("/jobs", response_model=JobPage, responses=declared(422))

@@ -35,20 +35,24 @@ class Reading:
     def new_job(self, owner: str, document: Any, traceparent: str | None = None) -> jobs.New:
         """The request's span, as W3C writes it, is what the job's own go on from. Raises SpecRefused."""
         roots = self.roots(owner, document)
-        fitting, referring = Fitting(self.database, roots, document, self.lately), Referring(self.database, owner)
+        referring, saving = Referring(self.database, owner), Saving(self.database, owner)
         naming = Naming(self.database, owner, self.settings.datasets_root, self.lately)
-        saving = Saving(self.database, owner)
+
+        def written_out(resolved: ResolvedJob) -> ResolvedJob:
+            return naming.written_out(referring.written_out(resolved))
+
+        fitting = Fitting(self.database, roots, document, self.lately, written_out)
 
         def look(spec: JobSpec, resolved: ResolvedJob) -> Iterator[Refusal]:
             yield from referring(spec, resolved)
-            written = naming.written_out(referring.written_out(resolved))
+            written = written_out(resolved)
             yield from check(with_uploaded(roots, naming), spec, written, self.well)
             yield from saving(spec, written)
             yield from fitting(spec, written)
 
         read = read_job(document, look)
         notices = (*read.notices, *naming.notices, *fitting.notices)
-        read = replace(read, resolved=naming.written_out(referring.written_out(read.resolved)), notices=notices)
+        read = replace(read, resolved=written_out(read.resolved), notices=notices)
         return jobs.New(
             owner,
             document,

@@ -12,13 +12,12 @@ from typing import Any
 
 from service.library import held, models, weights
 from service.library.check import Roots, is_elsewhere
-from service.library.errors import LibraryError
 from service.library.held import FLOAT, HALF, under_an_adapter
 from service.library.models import Model
 from service.library.plan import PlannedStep, plan_parameters
 from service.library.weights import Tensors
 from service.specs.generating import predicted_beams
-from service.specs.job import ResolvedJob, ResolvedStep, with_lora_defaults
+from service.specs.job import ResolvedJob, ResolvedStep
 from service.specs.lineage import lineages, origin
 
 # The models that a step asks beside its own, in bytes, as the step is; None where that is not known.
@@ -179,24 +178,6 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
     return Shape(hidden, first("intermediate_size", "n_inner") or 4 * hidden, layers, heads * width, keys, vocabulary)
 
 
-def changes_that_fit(
-    tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int = 1, beside: Beside = lambda step: 0
-) -> list[str]:
-    """The first of CHANGES that makes the step's peak fit, or as many of them together as it takes; none where all do not."""
-    for _, change in CHANGES:
-        if _fits(tensors, model, change(step), room_bytes, n_gpus, beside):
-            return [_named(change, step)]
-    changed, named = step, []
-    for _, change in CHANGES:
-        after = change(changed)
-        if after != changed:
-            named.append(_named(change, changed))
-            changed = after
-        if _fits(tensors, model, changed, room_bytes, n_gpus, beside):
-            return named
-    return []
-
-
 def _of_step(roots: Roots, resolved: ResolvedJob, step: ResolvedStep, planned: PlannedStep) -> Memory | str:
     if step.do == "inspect":
         return "A step that inspects loads no model."
@@ -309,53 +290,3 @@ def _logits(number: int, step: ResolvedStep) -> int:
     if step.finetuning.stage == "ppo":
         return max(backward, number + of_reference)
     return backward
-
-
-Change = Callable[[ResolvedStep], ResolvedStep]
-
-
-def _checkpointed(step: ResolvedStep) -> ResolvedStep:
-    return step.model_copy(update={"model": step.model.model_copy(update={"disable_gradient_checkpointing": False})})
-
-
-def _one_at_a_time(step: ResolvedStep) -> ResolvedStep:
-    n_batches = step.training.gradient_accumulation_steps * step.training.per_device_train_batch_size
-    smaller = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": n_batches}
-    return step.model_copy(update={"training": step.training.model_copy(update=smaller)})
-
-
-def _with_adapter(step: ResolvedStep) -> ResolvedStep:
-    lora = with_lora_defaults(step.finetuning.model_copy(update={"finetuning_type": "lora"}))
-    whole = step.training.model_copy(update={"fsdp": False})
-    return step.model_copy(update={"finetuning": lora, "training": whole})
-
-
-def _in_four_bits(step: ResolvedStep) -> ResolvedStep:
-    if step.finetuning.finetuning_type != "lora":
-        return step
-    return step.model_copy(update={"model": step.model.model_copy(update={"quantization_bit": 4})})
-
-
-# The cheapest to have first: what costs time, then what changes the training.
-CHANGES: tuple[tuple[str, Change], ...] = (
-    ("gradient checkpointing (disable_gradient_checkpointing false)", _checkpointed),
-    ("per_device_train_batch_size 1 with gradient_accumulation_steps {accumulation}", _one_at_a_time),
-    ("finetuning_type lora", _with_adapter),
-    ("quantization_bit 4", _in_four_bits),
-)
-
-
-def _named(change: Change, step: ResolvedStep) -> str:
-    name = next(name for name, known in CHANGES if known is change)
-    return name.format(accumulation=change(step).training.gradient_accumulation_steps)
-
-
-def _fits(tensors: Tensors, model: Model, step: ResolvedStep, room_bytes: int, n_gpus: int, beside: Beside) -> bool:
-    try:
-        trainable, others = weights.trainable(tensors, step.finetuning, model), beside(step)
-    except LibraryError:
-        return False
-    if trainable is None or others is None:
-        return False
-    known = estimate(tensors, model.config, step, trainable, n_gpus=n_gpus, beside=others)
-    return known is not None and known.peak <= room_bytes

@@ -127,6 +127,7 @@ def _count_parameters(planned: PlannedStep, roots: Roots, resolved: ResolvedJob,
         return
     planned.parameters = weights.count(tensors)
     if step.do != "train":
+        planned.trainable_parameters = 0
         return
     planned.beside = dict(_beside(roots, known, step, planned.parameters))
     planned.trainable_parameters = _with_head(_trainable(roots, own, tensors, step, model), step, tensors)

@@ -69,7 +69,10 @@ class Resources(Group):
     )
     on_out_of_memory: Literal["fail", "halve_batch"] = Field(
         default="fail",
-        description="halve_batch: go on once with half the per_device_train_batch_size and twice the accumulation.",
+        description=(
+            "halve_batch: go on once with half the per_device_train_batch_size and twice the accumulation; in a step that trains "
+            "nothing, with half as many texts at a time."
+        ),
     )
     max_seconds: float | None = Field(
         default=None, gt=0, description="How long the job may run, all attempts together; it then ends with too_long."

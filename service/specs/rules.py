@@ -82,6 +82,8 @@ TEMPLATES = (
 
 Complaints = Iterator[tuple[str, str]]
 
+NO_EFFECT = "This has no effect here"
+
 REWARDS_WRITE_NOTHING = "The stage rm makes a reward model, which scores texts and writes none: name what sft, dpo or ppo made."
 
 
@@ -765,7 +767,7 @@ def conditions_hold(spec: JobSpec, job: ResolvedJob) -> Iterator[Refusal]:
             looks and (fate.kind == "works" or CONDITIONS[fate.why](step))
             for looks, step in zip(looked_at, job.steps, strict=True)
         ]
-        why = f"This has no effect here: it works only where {fate.why or 'a step trains'}."
+        why = f"{NO_EFFECT}: it works only where {fate.why or 'a step trains'}."
         reached = [holds[index] for index in range(len(holds)) if not spec.steps or field not in set_by(spec.steps[index], group)]
         if _is_given(getattr(spec, group), field) and reached and not any(reached):
             yield Refusal((group, field), why)

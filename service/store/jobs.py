@@ -27,6 +27,7 @@ from service.specs import extras
 from service.specs.job import ResolvedJob
 from service.specs.quota import UNLIMITED, Quota
 from service.specs.read import ReadJob
+from service.specs.refusals import Refusal, SpecRefused
 from service.specs.resources import moment
 from service.specs.tokens import hidden
 from service.specs.tokens import tokens as tokens_of
@@ -91,8 +92,12 @@ def create(session: Session, owner: str, document: dict[str, Any], read: ReadJob
 
 
 def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
-    """The same for several, in their order: however many they are, as few statements go to the database. Raises QuotaReached."""
+    """The same for several, in their order: however many they are, as few statements go to the database.
+
+    Raises QuotaReached, and SpecRefused where what a job names was given up since it was read.
+    """
     quotas.refuse_too_many(session, [(new.owner, new.default_quota) for new in asked])
+    _refuse_gone(session, asked)
     at = session.scalar(select(now())) or 0.0
     moments = {"created_at": at, "changed_at": at, "bell_rung_at": at}
     rows = [_row(new) for new in asked]
@@ -106,6 +111,12 @@ def create_all(session: Session, asked: Sequence[New]) -> list[Job]:
     events.begin(session, at, [(row["id"], _told(row)) for row in rows])
     audit.note(session, [new.trace.of(row["id"]) for new, row in zip(asked, rows, strict=True) if new.trace is not None], at)
     return [Job(**row) for row in rows]
+
+
+def _refuse_gone(session: Session, asked: Sequence[New]) -> None:
+    missing = references.gone(session, [step for new in asked for step in new.read.resolved.steps])
+    if missing:
+        raise SpecRefused([Refusal((), f"The checkpoint {name} was given up a moment ago.") for name in missing])
 
 
 def _row(new: New) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def _halve(session: Session, job: Job, held: Claim, sentence: str, details: dict
     made = halved(job.resolved, step)
     has_been = session.scalar(select(exists().where(Event.job_id == job.id, Event.kind == Kind.BATCH_HALVED)))
     if has_been or made is None:
-        why = "Its batch was halved once already." if has_been else "A batch of one cannot be halved."
+        why = "Its batch was halved once already." if has_been else "Its batch cannot be made smaller."
         _end(session, held, State.FAILED, f"{sentence} {why}", Reason.OUT_OF_MEMORY, details)
         return State.FAILED
     told = f"The memory was not enough for step {made.step}. {made.sentence}"

@@ -15,6 +15,7 @@ from service.specs.quota import UNLIMITED, Quota
 from service.store import forecast, line, quotas, scheduling, slots, workers
 from service.store.clock import now
 from service.store.line import Waiting
+from service.store.need import WHOLE
 from service.store.tables import Job, Slot, Worker
 
 MOST = 1000
@@ -85,15 +86,18 @@ def _start(session: Session, waiting: Waiting, before: int) -> tuple[float | Non
     could = [worker for worker in there if waiting.need.could_ever(own[worker.name], worker.sharing)]
     if not could:
         return None, "No worker that is there now could begin it."
-    free_at = forecast.free_at(session, [worker.name for worker in could])
-    ends = [_ends(worker, own[worker.name], waiting, free_at) for worker in could]
+    could = [worker for worker in could if not _is_kept(session, worker, waiting)]
+    if not could:
+        return None, "The workers that could begin it are kept free for jobs that need several GPUs, or a whole one."
+    uses = forecast.uses(session, [worker.name for worker in could])
+    openings = [_openings(worker, own[worker.name], waiting, uses) for worker in could]
     n_slots = max(1, waiting.need.gpus_of(own[could[0].name]))
     if n_slots > 1:
         if before > 0:
             return None, "Several GPUs must come free at once, and jobs are before it."
-        first = min(sorted(times)[n_slots - 1] for times in ends)
+        first = min(sorted(times[0] for times in of_slots)[n_slots - 1] for of_slots in openings)
     else:
-        in_turn = sorted(time for times in ends for time in times)
+        in_turn = sorted(time for of_slots in openings for times in of_slots for time in times)
         if before >= len(in_turn):
             return None, "How long the jobs before it take is known only when they run."
         first = in_turn[before]
@@ -102,8 +106,15 @@ def _start(session: Session, waiting: Waiting, before: int) -> tuple[float | Non
     return max(first, session.scalar(select(now())) or 0.0), None
 
 
-def _ends(worker: Worker, own: list[Slot], waiting: Waiting, free_at: forecast.FreeAt) -> list[float]:
-    """When each slot that it could use is free; 0: now."""
+def _is_kept(session: Session, worker: Worker, waiting: Waiting) -> bool:
+    """For another job, before which this one does not go."""
+    kept_for = None if worker.reserved_for in (None, waiting.id) else line.one(session, str(worker.reserved_for))
+    return kept_for is not None and waiting.need.gpus != 0 and waiting.priority <= kept_for.priority
+
+
+def _openings(worker: Worker, own: list[Slot], waiting: Waiting, uses: forecast.Uses) -> list[list[float]]:
+    """Of each slot that it could use, when one job like it after another could begin there."""
     on_cpu = waiting.need.gpus_of(own) == 0
     usable = [slot for slot in own if (slot.device is None if on_cpu else waiting.need.could_use(slot, worker.sharing))]
-    return [free_at.get((worker.name, slot.position), 0.0) for slot in usable]
+    part = WHOLE if on_cpu else waiting.need.part(worker.sharing)
+    return [forecast.openings(uses.get((worker.name, slot.position), []), part) for slot in usable]

@@ -1,7 +1,7 @@
 """Which jobs need what another job made, or a file that was uploaded."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import orjson
@@ -9,10 +9,14 @@ from sqlalchemy import ColumnElement, Select, Table, Text, exists, select
 from sqlalchemy import cast as cast_to
 from sqlalchemy.orm import Session, aliased
 
+from service.specs.beginnings import earlier_named
+from service.specs.checkpoint_names import CheckpointName
+from service.specs.checkpoint_names import named_in as measured_in
+from service.specs.job import ResolvedStep
 from service.specs.refusals import Refusal, SpecRefused
 from service.store.bulk import insert_all
 from service.store.states import ENDED
-from service.store.tables import File, Job, JobReference
+from service.store.tables import Checkpoint, File, Job, JobReference
 
 _AN_ID = re.compile(rb"(?:job|file)-[0-9a-f]{24}")
 _REFERENCES = cast(Table, JobReference.__table__)
@@ -36,6 +40,22 @@ def _hold(session: Session, file_ids: set[str]) -> None:
     held = select(File.id).where(File.id.in_(file_ids)).order_by(File.id).with_for_update(read=True, key_share=True)
     if gone := file_ids - set(session.scalars(held)):
         raise SpecRefused([Refusal(("data", "dataset"), f"The file {min(gone)} was deleted a moment ago.")])
+
+
+def gone(session: Session, steps: Iterable[ResolvedStep]) -> list[CheckpointName]:
+    """The checkpoints of other jobs that those steps name by their numbers and that are kept no longer.
+
+    Nobody gives up the others before this transaction ends: who would waits, and finds them needed if it made a job that is.
+    """
+    names = {name for step in steps for name in _checkpoints_of(step)}
+    makers = {str(name.job_id) for name in names}
+    if not makers:
+        return []
+    # FOR SHARE: also against a worker that thins out what its job has kept, whose heartbeat locks the row
+    session.scalars(select(Job.id).where(Job.id.in_(makers)).order_by(Job.id).with_for_update(read=True)).all()
+    kept = select(Checkpoint.job_id, Checkpoint.step, Checkpoint.global_step).where(Checkpoint.removed_at.is_(None))
+    there = {CheckpointName(*row) for row in session.execute(kept.where(Checkpoint.job_id.in_(makers)))}
+    return sorted(names - there, key=str)
 
 
 def live_references(session: Session, named: str) -> Sequence[str]:
@@ -62,6 +82,12 @@ def is_needed(named: type[Job] | type[File]) -> ColumnElement[bool]:
 def named_in(document: Any) -> list[str]:
     """The ids of jobs and files that stand anywhere in a document."""
     return sorted({found.decode() for found in _AN_ID.findall(orjson.dumps(document))})
+
+
+def _checkpoints_of(step: ResolvedStep) -> Iterator[CheckpointName]:
+    """What is of this job itself is not there yet, and what is no number was not written out."""
+    names = [*(name for _, _, name in measured_in(step)), *(name for _, name in earlier_named(step))]
+    yield from (name for name in names if name.job_id is not None and isinstance(name.at, int))
 
 
 def _live(named: str, wanted: Select[str]) -> Select[str]:

@@ -50,7 +50,9 @@ def expire(session: Session, limit: int = 20) -> list[str]:
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    expired = list(session.scalars(over).all())
+    locked = session.scalars(over).all()
+    # again, with the rows locked: a job may have come meanwhile, whose reference was not to be seen when the statement began
+    expired = list(session.scalars(select(Job.id).where(Job.id.in_(locked), ~is_needed(Job)).order_by(Job.expires_at)))
     for job_id in expired:
         _expire_job(session, job_id)
     return expired

@@ -13,11 +13,12 @@ from service.store.need import Need
 class Room:
     """What each worker of a queue has: the memory of each GPU, or None. Those that are gone count: they may come back.
 
-    `extras` are of those that said what is installed there.
+    `extras` are of those that said what is installed there. `elsewhere` are the other queues that workers listen on.
     """
 
     gpus: dict[str, tuple[int | None, ...]]
     extras: dict[str, frozenset[str]] = field(default_factory=dict)
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def most_gpus(self) -> int:
@@ -51,11 +52,13 @@ class Room:
 
 
 def of_queue(session: Session, queue: str) -> Room:
-    there = workers.of_queue(session, queue)
+    known = workers.known(session)
+    there = [worker for worker in known if queue in worker.queues]
     own = slots.of_workers(session, [worker.name for worker in there])
     return Room(
         gpus={worker.name: tuple(slot.memory_bytes for slot in own[worker.name] if slot.device is not None) for worker in there},
         extras={worker.name: frozenset(worker.extras) for worker in there if worker.extras is not None},
+        elsewhere=tuple(sorted({name for worker in known for name in worker.queues} - {queue})),
     )
 
 

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 
 from service.specs.changes import JobChanges
 from service.specs.refusals import Refusal, SpecRefused
-from service.store import events, labels, removals
+from service.store import events, labels, removals, steps
 from service.store.clock import now
 from service.store.errors import InUse, NotFound, StaleVersion, StateConflict
 from service.store.events import Kind
-from service.store.jobs import forget_hold, locked, move
+from service.store.jobs import forget_hold, locked, move, resolved
 from service.store.owners import belongs
-from service.store.references import live_references
+from service.store.references import gone, live_references
 from service.store.states import ENDED, State
 from service.store.tables import Checkpoint, Job, StepResult
 
@@ -89,6 +89,7 @@ def retry(session: Session, owner: str, job_id: str) -> Job:
     if session.scalar(select(Job.deadline <= now()).where(Job.id == job_id)):
         raise StateConflict(job.state, "retried", "Its deadline has passed; submit it anew with another.")
     _forget_steps_without_files(session, job_id)
+    _require_what_it_names(session, job)
     move(
         session, job_id, State.QUEUED, reason=None, sentence=None, details=None, cancel_requested_at=None, lost=0, retries=0,
         ran_seconds=0.0, bell_rung_at=now(),
@@ -163,6 +164,14 @@ def _forget_steps_without_files(session: Session, job_id: str) -> None:
     session.execute(
         sql_delete(StepResult).where(StepResult.job_id == job_id, is_gone).execution_options(synchronize_session=False)
     )
+
+
+def _require_what_it_names(session: Session, job: Job) -> None:
+    """What a job names is kept while it has not ended, and no longer."""
+    done = {step.name for step in steps.of_job(session, job.id)}
+    missing = gone(session, [step for step in resolved(job).steps if step.name not in done])
+    if missing:
+        raise StateConflict(job.state, "retried", f"The checkpoint {missing[0]} is kept no longer; submit it anew with another.")
 
 
 def _merged(labels: dict[str, Any], changes: dict[str, str | None] | None) -> dict[str, Any]:

@@ -143,11 +143,6 @@ def known(session: Session) -> Sequence[Worker]:
     return session.scalars(select(Worker).order_by(Worker.name)).all()
 
 
-def of_queue(session: Session, queue: str) -> list[Worker]:
-    """Those that listen on a queue, or did."""
-    return [worker for worker in known(session) if queue in worker.queues]
-
-
 def live(session: Session) -> Sequence[Worker]:
     """Those that are there, also those that drain."""
     return session.scalars(select(Worker).where(is_live()).order_by(Worker.name)).all()

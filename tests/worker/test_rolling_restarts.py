@@ -47,7 +47,7 @@ class Parts:
     watchers: list["Watcher"] = field(default_factory=list)
 
     def client(self) -> Client:
-        return Client(f"http://127.0.0.1:{self.port}")
+        return Client(f"http://127.0.0.1:{self.port}", patience=600)  # however long a busy machine takes to start the API
 
     def start_broker(self) -> None:
         options = ("--port", "0", "--unixsocket", self.running.broker_url.removeprefix("redis+socket://"))

@@ -1,8 +1,15 @@
 """What fits no worker is refused when it comes, from what workers have reported; what only may not fit comes with a notice."""
 
+import copy
+import json
+import re
+
 import pytest
+from sqlalchemy import update
 
 from service.library import memory
+from service.specs.job import STEP_GROUPS, JobSpec
+from service.store.tables import Slot
 from service.store.workers import SlotReport
 from tests.service.shelves import write_model
 from tests.service.store.staffed import GB, enter, silence
@@ -35,6 +42,14 @@ def test_a_job_that_asks_for_gpus_that_no_worker_of_its_queue_has_is_told_what_t
     assert door.refusals(a_flat_job(gpus=1)) == [("/gpus", sentence)]
     assert notices(door, a_job()) == []
     assert notices(door, a_job(resources={"gpus": 1, "queue": "a100"})) == []
+
+
+def test_a_queue_that_no_worker_listens_on_is_told_beside_those_that_have_one(door, database):
+    enter(database, "host-a", gpus=1, queues=("h100", "default"))
+    told = [("/resources/queue", "No worker of queue h1oo has reported yet; there are workers of default, h100.")]
+    assert notices(door, a_job(resources={"queue": "h1oo"})) == told
+    assert notices(door, a_flat_job(queue="h1oo")) == [("/queue", told[0][1])]
+    assert notices(door, a_job(resources={"queue": "h100"})) == []
 
 
 def test_a_worker_that_is_gone_may_come_back(door, database):
@@ -85,9 +100,90 @@ def test_a_step_that_no_gpu_could_hold_is_refused_with_the_change_that_would_mak
         "6.0 MB. It would fit with finetuning_type lora."
     )
     assert narrow.refusals(a_job(**WHOLE), "/jobs?dry_run=true") == [(pointer, sentence)]
-    assert narrow.refusals(a_job(**WHOLE | {"resources": {"gpu_memory_fraction": 0.1}}))[0][1].endswith(
-        "No change of its arguments would make it fit: it needs a larger GPU, or a smaller model."
+    ((_, sentence),) = narrow.refusals(a_job(**WHOLE | {"resources": {"gpu_memory_fraction": 0.1}}))
+    assert sentence.endswith(
+        "and 0.1 of the largest is 0.6 MB. It would fit with gpu_memory_fraction 1.0 and finetuning_type lora."
     )
+
+
+def test_where_no_change_is_enough_it_says_so(narrow, database):
+    with database.transaction() as session:
+        session.execute(update(Slot).values(memory_bytes=100_000))
+    ((_, sentence),) = narrow.refusals(a_job(**WHOLE))
+    assert sentence.endswith("No change of its arguments would make it fit: it needs a larger GPU, or a smaller model.")
+
+
+WIDE = WHOLE["model"]
+LONG = {"cutoff_len": 4096}
+STEPS = [
+    {"name": "one", "data": {"cutoff_len": 2}},
+    {"name": "two", "data": LONG, "finetuning": {"finetuning_type": "full"}, "training": {"per_device_train_batch_size": 8}},
+]
+TOO_LARGE = {
+    "whole": a_job(**WHOLE),
+    "a part of the gpu": a_job(model=WIDE, data=LONG, resources={"gpu_memory_fraction": 0.05}),
+    "frozen": a_job(model=WIDE, data=LONG, finetuning={"finetuning_type": "freeze", "num_layer_trainable": 1}),
+    "without checkpoints": a_job(model=WIDE | {"disable_gradient_checkpointing": True}, data={"cutoff_len": 1024}),
+    "long": a_job(model=WIDE, data=LONG),
+    "bits that do not go along": a_job(model=WIDE | {"resize_vocab": False, "shift_attn": True}, data=LONG),
+    "packed": a_job(model=WIDE, data=LONG | {"sft_packing": True}, training={"per_device_train_batch_size": 4}),
+    "pairs": a_job(model=WIDE, data=LONG | {"dataset": "pairs"}, finetuning={"stage": "dpo", "finetuning_type": "full"}),
+    "the second step": a_job(model=WIDE, steps=STEPS),
+    "measuring": a_job(model=WIDE, do="measure", data={"cutoff_len": 128}, training={"per_device_eval_batch_size": 64}),
+    "writing": a_job(model=WIDE, do="predict", data={"cutoff_len": 32}, training={"per_device_eval_batch_size": 64}),
+}
+
+
+@pytest.fixture
+def roomier(narrow, database, monkeypatch):
+    """What a pass over the vocabulary takes of a real GPU is more than this one has."""
+    monkeypatch.setattr(memory, "MEASURED_LOGITS_BYTES", 0)
+    return narrow
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_the_change_that_is_named_is_accepted_and_the_job_fits_then(roomier, case):
+    document = TOO_LARGE[case]
+    told = told_of_memory(roomier, document)
+    assert "It would fit with " in told, told
+    changed = with_changes(document, told)
+    assert changed != document
+    response = roomier.post("/jobs?dry_run=true", json=changed)
+    assert response.status_code == 200, response.text
+    assert "It would fit" not in response.text
+    assert "No change" not in response.text
+
+
+def told_of_memory(door, document):
+    response = door.post("/jobs?dry_run=true", json=document)
+    said = response.json()
+    told = [one["detail"] for one in (said["notices"] if response.status_code == 200 else said["errors"])]
+    (sentence,) = [sentence for sentence in told if "of a GPU" in sentence]
+    return sentence
+
+
+def with_changes(document, sentence):
+    """As whoever reads the sentence would make it: each argument in its group, of the step that is named."""
+    named = re.match(r"Step (\S+)", sentence)[1]
+    changes = re.findall(r"(\w+) ([a-z_]+|\d[\d.]*\d|\d)(?=,| and|\.$)", sentence.partition("It would fit with ")[2])
+    assert changes
+    document = copy.deepcopy(document)
+    step = next((step for step in document.get("steps", ()) if step["name"] == named), document)
+    for argument, value in changes:
+        if argument == "without":
+            del step[group_of(value)][value]
+            continue
+        within = document if group_of(argument) == "resources" else step
+        changed = {argument: value if value == "lora" else json.loads(value)}
+        within[group_of(argument)] = within.get(group_of(argument), {}) | changed
+    return document
+
+
+def group_of(argument):
+    fields = {group: JobSpec.model_fields[group].annotation.model_fields for group in (*STEP_GROUPS, "resources")}
+    (group,) = [group for group, known in fields.items() if argument in known and (group, argument) != ("evaluation", "seed")]
+    return group
 
 
 def test_a_step_that_may_not_fit_comes_with_a_notice_that_says_how_it_would(narrow):
@@ -95,7 +191,7 @@ def test_a_step_that_may_not_fit_comes_with_a_notice_that_says_how_it_would(narr
     ((pointer, sentence),) = notices(narrow, a_job(model=WHOLE["model"], **large))
     assert pointer == "/resources/gpus"
     assert "with texts of cutoff_len tokens, and the largest has 6.0 MB" in sentence
-    assert sentence.endswith("It would fit with per_device_train_batch_size 1 with gradient_accumulation_steps 64.")
+    assert sentence.endswith("It would fit with per_device_train_batch_size 1 and gradient_accumulation_steps 64.")
 
 
 def test_a_job_is_not_refused_for_a_gpu_that_it_need_not_have(narrow, database):

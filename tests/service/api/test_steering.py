@@ -37,6 +37,23 @@ def test_a_job_is_paused_and_resumed_and_the_bell_rings(door, database, bell):
     assert door.get(f"/jobs/{job_id}").headers["etag"].startswith(resumed.headers["etag"].rstrip('"') + ".")
 
 
+def test_the_same_wish_twice_is_one_and_one_that_cannot_be_says_where_the_job_is(door, database):
+    job_id = door.submit()
+    made.claim(database)
+    first = door.post(f"/jobs/{job_id}/pause")
+    again = door.post(f"/jobs/{job_id}/pause")
+    assert (again.status_code, again.json(), again.headers["etag"]) == (200, first.json(), first.headers["etag"])
+    told = [event["kind"] for event in door.get(f"/jobs/{job_id}/events").json()["data"]]
+    assert told.count("pause_requested") == 1
+    running = door.post(f"/jobs/{job_id}/retry")
+    assert (running.status_code, running.json()["code"], running.json()["state"]) == (409, "state_conflict", "running")
+    assert door.post(f"/jobs/{job_id}/cancel").json()["cancel_requested"] is True
+    for verb in ("pause", "resume"):
+        late = door.post(f"/jobs/{job_id}/{verb}")
+        assert (late.status_code, late.json()["state"]) == (409, "running"), verb
+        assert late.json()["detail"].endswith("It is being cancelled.")
+
+
 def test_a_failed_job_is_tried_again(door, database, bell):
     job_id = door.submit()
     fail(database, made.claim(database))

@@ -156,7 +156,7 @@ def test_a_batch_of_one_fails_with_a_sentence(database: Database) -> None:
         jobs.create(session, "ann", document, a_read_job(**document))
     held = taken(database)
     assert fail(database, held, Reason.OUT_OF_MEMORY) is State.FAILED
-    assert "A batch of one cannot be halved." in (job_of(database, held.job_id).sentence or "")
+    assert "Its batch cannot be made smaller." in (job_of(database, held.job_id).sentence or "")
 
 
 def test_a_job_that_ran_out_of_memory_and_was_to_be_paused_goes_on_smaller_when_it_is_resumed(database: Database) -> None:
@@ -183,3 +183,29 @@ def test_as_many_examples_make_an_update_as_before(batch: int, accumulation: int
     assert (found["per_device_train_batch_size"], found["gradient_accumulation_steps"], found["seed"]) == (*smaller, 1)
     assert smaller[0] * smaller[1] == batch * accumulation
     assert made.pointer == "/resolved/steps/1/training/per_device_train_batch_size"
+
+
+@pytest.mark.parametrize(
+    ("deed", "argument", "pointer"),
+    [
+        ("predict", "per_device_eval_batch_size", "/resolved/steps/0/training/per_device_eval_batch_size"),
+        ("measure", "per_device_eval_batch_size", "/resolved/steps/0/training/per_device_eval_batch_size"),
+        ("evaluate", "batch_size", "/resolved/steps/0/evaluation/batch_size"),
+    ],
+)
+def test_a_step_that_trains_nothing_reads_half_as_many_texts_at_a_time(deed: str, argument: str, pointer: str) -> None:
+    training = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 5, "gradient_accumulation_steps": 1}
+    step = {"name": "one", "do": deed, "training": training, "evaluation": {"batch_size": 5}}
+    made = halved({"steps": [step]}, "one")
+    assert made is not None
+    assert (made.pointer, made.numbers) == (pointer, {"step": "one", argument: 2})
+    assert made.sentence == f"It goes on with {argument} 2 instead of 5."
+    assert made.resolved["steps"][0]["training"]["per_device_train_batch_size"] == 8
+
+
+def test_what_a_batch_must_have_or_has_alone_is_not_halved() -> None:
+    training = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 8, "gradient_accumulation_steps": 1}
+    for finetuning, smaller in (({"stage": "dpo", "dpo_loss": "kto"}, None), ({"stage": "dpo", "dpo_loss": "sigmoid"}, 1)):
+        made = halved({"steps": [{"name": "one", "do": "train", "training": training, "finetuning": finetuning}]}, "one")
+        assert (made and made.smaller) == smaller, "judged answers are held against others of their batch"
+    assert halved({"steps": [{"name": "one", "do": "generate", "training": training}]}, "one") is None

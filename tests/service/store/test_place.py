@@ -4,7 +4,7 @@ from service.store import place
 from service.store.place import Place
 from service.store.session import Database
 from tests.service.store.crowds import crowd
-from tests.service.store.staffed import enter, place_all, want
+from tests.service.store.staffed import enter, place_all, reserve, want
 from tests.service.store.stored import cancel, renew, submit
 
 
@@ -75,6 +75,40 @@ def test_a_free_slot_means_now_and_several_gpus_must_be_free_at_one_worker(datab
     small = want(database, 1, priority=1)
     assert 900 < when_both_are_free - start(database, small) < 1100
     assert place_of(database, both) == Place(2, None, "Several GPUs must come free at once, and jobs are before it.")
+
+
+def test_the_rest_of_a_shared_gpu_is_free_now_and_more_of_it_when_a_part_is(database: Database) -> None:
+    me = enter(database, gpus=1, cpus=0, sharing=True)
+    for _ in range(2):
+        want(database, 1, permille=350)
+    early, late = place_all(database, me)
+    renew(database, early.held, {"position": 1, "steps": 1, "eta_seconds": 1000})
+    renew(database, late.held, {"position": 1, "steps": 1, "eta_seconds": 5000})
+    small = want(database, 1, permille=300, priority=2)
+    at_once = start(database, small)
+    half = want(database, 1, permille=500, priority=1)
+    assert position(database, half) == 2
+    cancel(database, small)
+    assert 900 < start(database, half) - at_once < 1100, "once the first of the two parts is free beside what is free now"
+    cancel(database, half)
+    assert 4900 < start(database, want(database, 1)) - at_once < 5100
+
+
+def test_a_worker_that_is_kept_for_another_is_no_place_to_begin_soon(database: Database) -> None:
+    me = enter(database, gpus=2, cpus=1)
+    want(database, 1)
+    place_all(database, me)
+    both = want(database, 2)
+    assert reserve(database) == (both, "one")
+    small, urgent, on_cpu = want(database, 1), want(database, 1, priority=1), want(database, 0)
+    told = place_of(database, small)
+    assert told is not None
+    assert (told.starts_at, told.why_unknown) == (
+        None,
+        "The workers that could begin it are kept free for jobs that need several GPUs, or a whole one.",
+    )
+    assert start(database, urgent) > 0, "a reservation keeps nothing from a higher priority"
+    assert position(database, on_cpu) == 4
 
 
 def test_beyond_a_thousand_nobody_counts(database: Database) -> None:

@@ -1,11 +1,22 @@
 """Which checkpoints and artifacts are kept, and that nothing goes which somebody needs."""
 
-from service.store import artifacts, checkpoints, jobs, leases, removals, retention
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import pytest
+from sqlalchemy import false
+from sqlalchemy.orm import Session
+
+from service.specs.checkpoint_names import CheckpointName
+from service.specs.refusals import SpecRefused
+from service.store import artifacts, checkpoints, jobs, leases, made_models, removals, retention, wishes
+from service.store.errors import InUse, StateConflict
 from service.store.leases import Claim
+from service.store.references import is_needed
 from service.store.session import Database
 from service.store.states import State
 from tests.service.store.clocks import lever
-from tests.service.store.stored import a_document, a_read_job, break_off, events_of, hold, job_of, put
+from tests.service.store.stored import a_document, a_read_job, break_off, events_of, hold, job_of, put, wish
 from tests.service.store.test_metrics import a_measure, measured
 
 FILES = [{"name": "model.safetensors", "size": 10, "sha256": "a" * 64}]
@@ -145,8 +156,6 @@ def test_a_job_that_is_tried_again_in_time_keeps_what_it_made(database: Database
     let_pass = lever(database)
     held = ended(database, artifacts_ttl_seconds=100)
     put(database, held.job_id, State.FAILED)
-    from service.store import wishes
-
     with database.transaction() as session:
         wishes.retry(session, "ann", held.job_id)
     let_pass(1000)
@@ -166,6 +175,104 @@ def test_what_a_job_that_has_not_ended_refers_to_stays(database: Database) -> No
         assert expire(database) == []
     put(database, user, State.CANCELLED)
     assert expire(database) == [held.job_id]
+
+
+# A job that comes while something is given up
+
+
+def naming(database: Database, session: Session, checkpoint: str) -> str:
+    """A job that begins with that checkpoint, asked for in this transaction."""
+    document = a_document(model={"model_name_or_path": checkpoint})
+    return jobs.create(session, "ann", document, a_read_job(**document)).id
+
+
+def beside(database: Database, write: Callable[[Session], object]) -> "Future[object]":
+    """In a transaction of its own, begun now; it may have to wait for ours."""
+
+    def commit() -> object:
+        with database.transaction() as session:
+            return write(session)
+
+    pool = ThreadPoolExecutor(1, "beside")
+    begun = pool.submit(commit)
+    pool.shutdown(wait=False)
+    return begun
+
+
+GIVING_UP: dict[str, Callable[[Session, str], object]] = {
+    "its time is over": lambda session, job_id: retention.expire(session),
+    "it is deleted": lambda session, job_id: wishes.delete(session, "ann", job_id),
+    "its client gives it up": lambda session, job_id: made_models.give_up(
+        session, "ann", job_id, CheckpointName(job_id, "sft", 20)
+    ),
+}
+
+
+@pytest.mark.parametrize("how", GIVING_UP)
+def test_what_a_job_names_that_is_just_coming_stays(database: Database, how: str) -> None:
+    let_pass = lever(database)
+    held = ended(database, artifacts_ttl_seconds=100)
+    let_pass(101)
+    with database.transaction() as session:
+        user = naming(database, session, f"{held.job_id}/sft/20")
+        giving_up = beside(database, lambda other: GIVING_UP[how](other, held.job_id))
+        wait([giving_up], timeout=0.1)
+    assert isinstance(giving_up.exception(60), InUse) or giving_up.result() == []
+    assert kept(database, held.job_id) == [10, 20]
+    assert job_of(database, user).state == "queued"
+
+
+@pytest.mark.parametrize("how", GIVING_UP)
+def test_a_job_that_names_what_is_just_going_is_refused(database: Database, how: str) -> None:
+    let_pass = lever(database)
+    held = ended(database, artifacts_ttl_seconds=100)
+    let_pass(101)
+    with database.transaction() as session:
+        GIVING_UP[how](session, held.job_id)
+        coming = beside(database, lambda other: naming(database, other, f"{held.job_id}/sft/20"))
+        wait([coming], timeout=0.1)
+    refused = coming.exception(60)
+    assert isinstance(refused, SpecRefused)
+    assert [refusal.detail for refusal in refused.refusals] == [f"The checkpoint {held.job_id}/sft/20 was given up a moment ago."]
+
+
+def test_a_worker_that_thins_out_keeps_what_a_job_names_that_is_just_coming(database: Database) -> None:
+    held = hold(database)
+    save(database, held, 10, 20, 30)
+    with database.transaction() as session:
+        naming(database, session, f"{held.job_id}/sft/10")
+        thinning = beside(database, lambda other: (leases.renew(other, held, 60), retention.thin(other, held, "sft", 1, None))[1])
+        wait([thinning], timeout=0.1)
+    assert thinning.result(60) == [20]
+    assert kept(database, held.job_id) == [10, 30]
+
+
+def test_who_looked_before_a_job_came_looks_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a statement sees is what was there when it began, and the row may come free only after that."""
+    let_pass = lever(database)
+    held = ended(database, artifacts_ttl_seconds=100)
+    with database.transaction() as session:
+        naming(database, session, f"{held.job_id}/sft/20")
+    let_pass(101)
+    seen = iter([false()])
+    monkeypatch.setattr(retention, "is_needed", lambda named: next(seen, is_needed(named)))
+    assert expire(database) == []
+    assert kept(database, held.job_id) == [10, 20]
+
+
+def test_a_job_is_not_tried_again_on_what_is_kept_no_longer(database: Database) -> None:
+    let_pass = lever(database)
+    held = ended(database, artifacts_ttl_seconds=100)
+    with database.transaction() as session:
+        user = naming(database, session, f"{held.job_id}/sft/20")
+    put(database, user, State.FAILED)
+    with database.transaction() as session:
+        wishes.retry(session, "ann", user)
+    put(database, user, State.FAILED)
+    let_pass(101)
+    assert expire(database) == [held.job_id]
+    with pytest.raises(StateConflict, match=f"The checkpoint {held.job_id}/sft/20 is kept no longer"):
+        wish(database, "retry", user)
 
 
 def test_a_note_is_kept_until_the_store_is_rid_of_the_files(database: Database) -> None:

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import Trainer
 
@@ -47,6 +48,17 @@ EVERY = {
     "ppo full": a_ppo_job(training=OF_PPO | {"data_seed": 5}, finetuning={**NORMALISED, **FULL}),
     "ppo streamed": a_ppo_job(training=OF_PPO, finetuning=NORMALISED, data=STREAMED),
 }
+FROZEN = {"finetuning_type": "freeze", "num_layer_trainable": 1}
+MORE = {
+    "pt frozen": a_pretraining_job(training=LONG, finetuning=FROZEN),
+    "sft on four bits": a_job(training=LONG, finetuning=DROPOUT, model={"quantization_bit": 4}),
+    "rm streamed": a_preference_job(training=LONG, finetuning={"stage": "rm", **DROPOUT}, data=STREAMED),
+    "dpo streamed": a_preference_job(training=LONG, finetuning=DROPOUT, data=STREAMED),
+    "dpo judged streamed": a_preference_job(
+        training=LONG, finetuning={"dpo_loss": "kto"}, data={"dataset": "judged", **STREAMED}
+    ),
+}
+ALL = EVERY | MORE
 
 
 class Killed(Exception):
@@ -125,11 +137,11 @@ def killed_after(update):
     return when
 
 
-@pytest.mark.parametrize("job", EVERY)
+@pytest.mark.parametrize("job", [*EVERY, *(pytest.param(name, marks=pytest.mark.long) for name in MORE)])
 def test_in_every_stage_a_run_that_was_killed_at_any_update_equals_one_that_was_not(host, make_llama, tmp_path, job):
     """All that is told and all that is saved: weights, heads, moments, schedules, generators, the state of ppo."""
     add_judge(host, "judge", make_llama(seed=1))
-    require_the_same_after_a_kill(host, EVERY[job], tmp_path)
+    require_the_same_after_a_kill(host, ALL[job], tmp_path)
 
 
 @pytest.mark.long
@@ -233,6 +245,38 @@ def test_so_it_does_with_other_arguments(host, whole_and_joined, values):
     assert changed(weights, host.weights(second)) == set()
 
 
+def test_so_does_one_whose_gradients_are_scaled(host, whole_and_joined, monkeypatch):
+    """As for fp16, which a CPU does not train in: accelerate makes no scaler there. At this scale some updates overflow."""
+    begin = Trainer.train
+
+    def train(trainer, *arguments, **named):
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=2)
+        trainer.accelerator.native_amp = trainer.args.fp16 = True
+        return begin(trainer, *arguments, **named)
+
+    monkeypatch.setattr(Trainer, "train", train)
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    job = a_job(training=LONG, finetuning=DROPOUT, measures={"names": ""})
+    whole, weights, first, second = whole_and_joined(job, killed_at_checkpoint(4))
+    assert (first.checkpoints(), second.checkpoints()) == ([2, 4], [6, 8])
+    require_equal_series(whole, first, second)
+    assert changed(weights, host.weights(second)) == set()
+    scaler = unpickled(host.folder(second) / "scaler.pt")
+    assert 1 < scaler["scale"] < 2.0**127, "some updates were left out"
+
+
+def test_so_does_one_that_goes_on_with_half_its_batch(host, tmp_path):
+    """The rows of every update are the same ones. Without dropout, which draws for each batch."""
+    job = a_job(training=LONG, finetuning={"lora_rank": 4}, measures={"names": ""})
+    whole = host.done(job)
+    (host.artifacts / "job-1").rename(tmp_path / "whole")
+    first = host.attempt(job, when=killed_at_checkpoint(4))
+    halves = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+    second = host.done(job | {"training": job["training"] | halves}, earlier=[first])
+    assert second.events("resumed")[0]["data"]["global_step"] == 4
+    assert [*first.losses(), *second.losses()] == pytest.approx(whole.losses(), rel=1e-5)
+
+
 def test_so_does_one_that_was_interrupted_again_and_again(host, tmp_path):
     job = SFT
     whole = host.done(job)
@@ -264,8 +308,14 @@ def flip_a_byte(folder):
     file.write_bytes(content)
 
 
+def cut_short(folder):
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
 DAMAGES = {
     "a byte is flipped": flip_a_byte,
+    "a file is cut short": cut_short,
     "there is no manifest": lambda folder: (folder / "manifest.json").unlink(),
     "a file is missing": lambda folder: (folder / "adapter_model.safetensors").unlink(),
 }
