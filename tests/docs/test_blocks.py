@@ -53,7 +53,7 @@ TESTS: dict[tuple[str, str], tuple[int, str]] = {
     ("docs/how-to/data-sets.md", "sh"): (2, f"{PAGES}::test_the_page_on_data_sets"),
     ("docs/how-to/deploy.md", "sh"): (5, f"{COMMANDS}::test_the_page_on_deploying"),
     ("docs/how-to/evaluate.md", "sh"): (2, f"{LOOKING}::test_the_page_on_evaluating"),
-    ("docs/how-to/export.md", "sh"): (3, f"{ELSEWHERE}::test_the_page_on_exporting"),
+    ("docs/how-to/export.md", "sh"): (4, f"{ELSEWHERE}::test_the_page_on_exporting"),
     ("docs/how-to/from-openai.md", "python"): (2, f"{ELSEWHERE}::test_the_page_on_coming_from_openai"),
     ("docs/how-to/guard-a-run.md", "sh"): (1, f"{PAGES}::test_the_page_on_guards"),
     ("docs/how-to/inspect-data.md", "sh"): (3, f"{LOOKING}::test_the_page_on_looking_at_data"),

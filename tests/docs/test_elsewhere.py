@@ -190,28 +190,37 @@ def test_the_page_on_survival(tmp_path: Path) -> None:
 # -- what serves an export ------------------------------------------------------------------------------------------------------
 
 VLLM = """#!{python}
-import pathlib, sys
+import json, pathlib, sys
 match sys.argv[1:]:
     case ["serve", folder]:
         import transformers
         model = transformers.AutoModelForCausalLM.from_pretrained(folder)
         assert transformers.AutoTokenizer.from_pretrained(folder).chat_template and model.config.vocab_size
-    case ["serve", base, "--enable-lora", "--lora-modules", named]:
+    case ["serve", base, "--enable-lora", "--max-lora-rank", most, "--lora-modules", named]:
         name, _, folder = named.partition("=")
-        assert base == "tiny-llama" and pathlib.Path(folder, "adapter_config.json").is_file(), named
+        rank = json.loads(pathlib.Path(folder, "adapter_config.json").read_text())["r"]
+        assert base == "tiny-llama" and rank <= int(most), named
     case words:
         sys.exit(f"not on the page: {{words}}")
 """
 OLLAMA = """#!/bin/sh
-[ "$*" = "create letters -f Modelfile" ] && grep -q "^FROM ." Modelfile && grep -q "^TEMPLATE" Modelfile && ls *.safetensors
+[ "$*" = "create letters -f Modelfile" ] && grep -q "^TEMPLATE" Modelfile && ls *.safetensors || exit 1
+from=$(sed -n 's/^FROM //p' Modelfile)
+[ "$from" = . ] || [ "$from" = "./letters.gguf" -a -s "$from" ]
+"""
+LLAMA_CPP = """import pathlib, sys
+folder, option, file = sys.argv[1:]
+assert option == "--outfile" and all(pathlib.Path(folder, name).is_file() for name in ("config.json", "tokenizer.json"))
+pathlib.Path(file).write_bytes(b"GGUF")
 """
 
 
 @pytest.mark.long
 def test_the_page_on_exporting(tmp_path: Path) -> None:
-    whole, adapter, ollama = (block.text for block in blocks("docs/how-to/export.md", "sh"))
+    whole, adapter, ollama, gguf = (block.text for block in blocks("docs/how-to/export.md", "sh"))
     programs = program(tmp_path / "bin", "vllm", VLLM.format(python=sys.executable)).parent
     program(programs, "ollama", OLLAMA)
+    program(tmp_path / "llama.cpp", "convert_hf_to_gguf.py", LLAMA_CPP)
     settings = Settings(home=tmp_path / "h", port=0, models_root=ROOT / "examples" / "models", datasets_root=ROOT / "examples")
     training = {"max_steps": 2, "save_steps": 2, "per_device_train_batch_size": 4}
     data = {"dataset": "instructions", "template": "alpaca", "cutoff_len": 64, "max_samples": 40, "val_size": 8}
@@ -220,12 +229,13 @@ def test_the_page_on_exporting(tmp_path: Path) -> None:
         trained = client.submit(job)["id"]
         assert client.wait(trained)["state"] == "succeeded"
         here = str(service.settings.exports_root)
-        for commands, export in (([whole, ollama], {}), ([adapter], {"adapter_only": True, "overwrite": True})):
+        for commands, export in (([whole, ollama, gguf], {}), ([adapter], {"adapter_only": True, "overwrite": True})):
             model = {"model_name_or_path": f"{trained}/sft/2", "export_dir": "letters-1"}
             exported = client.submit({"do": "export", "model": model, "data": data, "export": export})["id"]
             assert client.wait(exported)["state"] == "succeeded"
             for command in commands:
-                done = bash(command.replace("/srv/finebits/exports", here), tmp_path, programs)
+                there = command.replace("/srv/finebits/exports", here).replace("/opt/llama.cpp", str(tmp_path / "llama.cpp"))
+                done = bash(there, tmp_path, programs)
                 assert done.returncode == 0, done.stdout + done.stderr
 
 
