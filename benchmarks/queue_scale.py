@@ -33,6 +33,7 @@ from service.api import checkpoints as checkpoints_api  # noqa: E402
 from service.api import events as events_api  # noqa: E402
 from service.api import jobs as jobs_api  # noqa: E402
 from service.api import metrics as metrics_api  # noqa: E402
+from service.api import series as series_api  # noqa: E402
 from service.api.rendered import Rendered  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from service.specs.read import read_job  # noqa: E402
@@ -179,7 +180,7 @@ def verbs(home: Path) -> dict[str, tuple[Verb, Callable[[Database, Any], None] |
         "get, first in line (with position)": (got(an_id("queued", 3)), None),
         "get, last in line (with position)": (got("job-last", "owner-last"), None),
         "metrics": (lambda it: metrics_api.get_metrics(finished, a_request(it, owner)), None),
-        "series": (lambda it: metrics_api.get_series(finished, a_request(it, owner), "loss"), None),
+        "series": (lambda it: series_api.get_series(finished, a_request(it, owner), "loss"), None),
         "events": (lambda it: events_api.list_events(finished, owner, it), None),
         "checkpoints": (lambda it: checkpoints_api.list_checkpoints(finished, owner, it), None),
         "sweep: rescue": (written(leases.rescue), None),

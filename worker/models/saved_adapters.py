@@ -239,13 +239,18 @@ def _module(key: str) -> str:
 
 @contextmanager
 def _opened(adapter: SavedAdapter) -> Iterator[Callable[[str], torch.Tensor]]:
-    """Its tensors by the names that they have in its file."""
+    """Its tensors by the names that they have in its file. It is opened anew for each: what was read would stay in memory."""
     file = adapter.folder / "adapter_model.safetensors"
     if file.is_file():
-        with safe_open(file, "pt") as tensors:
-            yield tensors.get_tensor
+        yield lambda name: _tensor(file, name)
     else:
         yield torch.load(adapter.folder / "adapter_model.bin", map_location="cpu", weights_only=True).__getitem__
+
+
+def _tensor(file: Path, name: str) -> torch.Tensor:
+    with safe_open(file, "pt") as tensors:
+        tensor: torch.Tensor = tensors.get_tensor(name)
+    return tensor
 
 
 @contextmanager
