@@ -20,6 +20,7 @@ from tests import servers
 from tests.databases import emptied, migrated, new_postgresql
 
 
+@pytest.hookimpl(optionalhook=True)  # not where xdist is left out
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: many a test waits, for what processes that it started do or for the disk."""
     return (os.cpu_count() or 1) + 1
