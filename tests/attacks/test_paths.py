@@ -128,7 +128,7 @@ PLAIN = [name for name in NAMES.values() if "%" not in name]
 @pytest.mark.parametrize("name", each(PLAIN, short=2))
 def test_a_data_set_is_called_by_a_name(house, name):
     before = house.outside()
-    address = quote(name, safe="")
+    address = quote(name, safe="").replace(".", "%2E")  # a client would resolve what is only dots
     for method, path in (
         ("PUT", ""),
         ("DELETE", ""),
