@@ -41,6 +41,15 @@ def networks_of(setting: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(part.strip()) for part in setting.split(",") if part.strip())
 
 
+def is_address(host: str) -> bool:
+    """And no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def why_not(text: str, allowed: Sequence[Network]) -> str | None:
     """Why an address may not be connected to; None where it may."""
     address = ipaddress.ip_address(text.partition("%")[0])

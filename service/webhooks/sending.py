@@ -5,7 +5,6 @@ means another address a moment later leads nowhere else. Redirects are answers l
 the environment stands between. httpcore2 is what httpx2 stands on, and lets a caller make the connection.
 """
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ import httpcore2
 from httpcore2 import NetworkBackend, NetworkStream, SyncBackend
 
 from service.store.webhook_deliveries import Went
-from service.webhooks.addresses import Network, why_not
+from service.webhooks.addresses import Network, is_address, why_not
 
 # For everything: the connection, TLS, the request and the answer's headers. Nobody reads the answer's body.
 ANSWER_SECONDS = 15.0
@@ -104,7 +103,7 @@ class _Checked(NetworkBackend):
         raise failure or Refused(f"{host} has no address.")
 
     def _reachable(self, host: str, port: int) -> list[str]:
-        found = [host] if _is_address(host) else self._resolve(host, port)
+        found = [host] if is_address(host) else self._resolve(host, port)
         reasons = {address: why_not(address, self._allowed) for address in found}
         reachable = [address for address, reason in reasons.items() if reason is None]
         if found and not reachable:
@@ -143,14 +142,6 @@ def _left(ends_at: float, timeout: float | None) -> float:
     if left <= 0:
         raise TimeoutError
     return left if timeout is None else min(left, timeout)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _told(status: int) -> str:

@@ -6,7 +6,6 @@ The host is the operator's choice, and may be anywhere in the operator's network
 names: it is looked up once, at each connection, and leads neither to this host itself nor to the cloud's metadata.
 """
 
-import ipaddress
 import json
 import random
 import socket
@@ -23,7 +22,7 @@ import torch
 
 from service.specs.reasons import Reason
 from service.specs.reward_api import DEFAULT_PORTS, why_not_allowed
-from service.webhooks.addresses import is_of_a_host_alone
+from service.webhooks.addresses import is_address, is_of_a_host_alone
 from worker.failures import JobFailure
 
 MODEL = "model"  # what LLaMA-Factory calls it to every server
@@ -116,7 +115,7 @@ class RewardApi:
     def _addresses(self) -> list[str]:
         """At least one."""
         host = self._url.host
-        if _is_address(host):
+        if is_address(host):
             return [host]
         try:
             found = list(self._resolve(host, self._url.port or DEFAULT_PORTS[self._url.scheme]))
@@ -181,14 +180,6 @@ class RewardApi:
 
     def _failure(self, reason: Reason, what: str) -> JobFailure:
         return JobFailure(reason, f"The reward API at {self._host} {what}.", host=self._host)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_score(score: Any) -> bool:
