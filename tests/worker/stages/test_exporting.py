@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import threading
 import time
 from pathlib import Path
@@ -17,7 +16,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from service.specs.reasons import Reason
-from tests.worker.stages.attempts import Attempt, a_job, a_pretraining_job, add_judge, weights
+from tests.worker.stages.attempts import a_job, a_pretraining_job, add_judge, weights
+from tests.worker.stages.killed import killed_at
 from worker import checkpoints, disk
 from worker.child import explained
 from worker.export import publishing
@@ -399,7 +399,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_an_attempt_that_is_killed_anywhere_is_finished_by_the_next(host, place):
     document = an_export(model={"export_dir": "pets"})
-    first = killed_once(host, document, *PLACES[place])
+    first = killed_at(host, document, *PLACES[place], behind=True)
     published = host.root / "exports" / "pets"
     assert checkpoints.is_complete(published) == (place == "it has its name"), "whole, or not there"
     assert published.exists() == (place == "it has its name")
@@ -409,26 +409,6 @@ def test_an_attempt_that_is_killed_anywhere_is_finished_by_the_next(host, place)
     told = {name for attempt in (first, second) for name in [message["path"] for message in attempt.of("checkpoint")]}
     assert second.of("step")[0]["output"] in told
     assert len(told) == 1
-
-
-def killed_once(host, document, owner, name):
-    """An attempt in a process of its own, which SIGKILL ends behind one of its functions; what it had said by then."""
-    said = host.root / "said.jsonl"
-    pid = os.fork()
-    if pid == 0:
-        done = getattr(owner, name)
-
-        def last(*arguments, **named):
-            done(*arguments, **named)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        setattr(owner, name, last)
-        with said.open("a") as log:
-            host.attempt(document, when=lambda message, run: print(json.dumps(message), file=log, flush=True))
-        os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "it came to its end without passing there"
-    return Attempt([json.loads(line) for line in said.read_text().splitlines()])
 
 
 DEAF = {

@@ -1,13 +1,12 @@
 import json
-import os
-import signal
 
 import pytest
 import torch
 
 from service.specs.generating import GeneratingArguments
 from service.specs.reasons import Reason
-from tests.worker.stages.attempts import DATASETS, Attempt, a_job
+from tests.worker.stages.attempts import DATASETS, a_job
+from tests.worker.stages.killed import killed_at
 from worker import checkpoints
 from worker.failures import JobFailure
 from worker.run import Stopped
@@ -178,28 +177,6 @@ def test_a_run_that_is_killed_loses_no_row_and_writes_none_twice(host, monkeypat
     second = host.done(a_predicting_job(), [first])
     assert sum(asked) == 6
     assert predictions(host, second) == whole
-
-
-def killed_at(host, document, owner, name, call):
-    """An attempt in a process of its own, which SIGKILL ends at that call of a function; what it had said by then."""
-    said = host.root / "said.jsonl"
-    pid = os.fork()
-    if pid == 0:
-        calls, does = [], getattr(owner, name)
-
-        def last(*arguments, **named):
-            calls.append(name)
-            if len(calls) == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return does(*arguments, **named)
-
-        setattr(owner, name, last)
-        with said.open("a") as log:
-            host.attempt(document, when=lambda message, run: print(json.dumps(message), file=log, flush=True))
-        os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "it came to its end without passing there"
-    return Attempt([json.loads(line) for line in said.read_text().splitlines()])
 
 
 def test_rows_that_changed_meanwhile_are_answered_again(host):
