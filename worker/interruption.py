@@ -1,7 +1,9 @@
 """A wish that is heard in the midst of a library's work, which knows of no wishes: loading, merging, rounding, hashing."""
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,14 +37,22 @@ def interruptible(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by(run: Run) -> Iterator[None]:
-    over = threading.Event()
+    over, lost = threading.Event(), threading.Event()
 
     def hear(*_: Any) -> None:
         if not over.is_set():
             raise _Interrupted
 
+    def unraisable(what: Any) -> None:
+        """Of what is raised in a finalizer or in a callback of the garbage collector, Python tells this hook alone."""
+        if isinstance(what.exc_value, _Interrupted):
+            lost.set()
+        else:
+            tell(what)
+
+    tell, sys.unraisablehook = sys.unraisablehook, unraisable
     before = signal.signal(_SIGNAL, hear)
-    watcher = threading.Thread(target=_watch, args=(run, over, threading.get_ident()), daemon=True, name="wishes")
+    watcher = threading.Thread(target=_watch, args=(run, over, lost, threading.get_ident()), daemon=True, name="wishes")
     watcher.start()
     try:
         try:
@@ -55,10 +65,14 @@ def _interrupted_by(run: Run) -> Iterator[None]:
     finally:
         watcher.join()  # before the handler goes: the signal's own action is to end the process
         signal.signal(_SIGNAL, before)
+        sys.unraisablehook = tell
 
 
-def _watch(run: Run, over: threading.Event, main: int) -> None:
+def _watch(run: Run, over: threading.Event, lost: threading.Event, main: int) -> None:
     while not over.wait(_LOOK_SECONDS):
         if run.wish is not None:
+            lost.clear()
             signal.pthread_kill(main, _SIGNAL)
-            over.wait(_AGAIN_SECONDS)
+            again = time.monotonic() + _AGAIN_SECONDS
+            while time.monotonic() < again and not (over.wait(_LOOK_SECONDS) or lost.is_set()):
+                pass

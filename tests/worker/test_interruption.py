@@ -1,6 +1,7 @@
 """Wishes that are heard in the midst of work which hears none."""
 
 import signal
+import sys
 import threading
 import time
 
@@ -56,6 +57,38 @@ def test_a_library_that_swallows_it_is_interrupted_again(run):
     with pytest.raises(Stopped), interruptible(run):
         work()
     assert not isinstance(swallowed[0], Exception), "or it would be taken for a fault of a file"
+
+
+class Finalized:
+    def __del__(self):
+        time.sleep(0.7)
+
+
+def test_one_that_comes_into_a_finalizer_which_nothing_can_leave_is_sent_again_at_once(run, capsys):
+    begun = time.monotonic()
+
+    def work():
+        run.wish = "cancel"
+        Finalized()  # ends here, with the wish in its midst
+        for_ever()
+
+    with pytest.raises(Stopped), interruptible(run):
+        work()
+    assert time.monotonic() - begun < 1.9, "as what a library has swallowed is"
+    assert capsys.readouterr().err == "", "it is no fault that anybody need read of"
+
+
+def test_what_else_a_finalizer_raises_is_told_as_ever(run, monkeypatch):
+    class Broken:
+        def __del__(self):
+            raise ValueError("its own")
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(str(what.exc_value)))
+    hook = sys.unraisablehook
+    with interruptible(run):
+        Broken()
+    assert (told, sys.unraisablehook) == (["its own"], hook)
 
 
 def test_work_that_ends_by_itself_is_left_alone_and_so_is_its_error(run):
