@@ -13,7 +13,8 @@ from service.store import schema
 from service.store.errors import WorkerIsThere
 from service.store.session import Database
 from worker.app import make_app
-from worker.gpus import Gpus, open_nvml
+from worker.gpus import Gpus
+from worker.nvml import open_nvml
 from worker.presence import Presence
 from worker.settings import WorkerSettings
 from worker.tasks import connect

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.store.workers import Reading, SlotReport
-from worker.gpus import Gpus, Nvml, Process, open_nvml
+from worker.gpus import Gpus
+from worker.nvml import Nvml, Process, open_nvml
 from worker.settings import WorkerSettings
 
 GB = 10**9
