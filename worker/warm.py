@@ -1,27 +1,35 @@
 """Children that start fast: the standard library's fork server, which has loaded torch and company and never touches CUDA.
 
 Importing the stack takes seconds; forking the server that has it takes milliseconds. The server is a process of its own, so the
-worker itself stays small and its threads are never forked.
+worker itself stays small and its threads are never forked. Should a library touch CUDA as it is loaded after all, the server's
+children could use no GPU: then each child is a new process, which takes its seconds.
 """
 
+import logging
 import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 _context = multiprocessing.get_context("forkserver")
+_starting: ForkServerContext | SpawnContext = _context  # what children are started by
 
 # What the server loads before it forks its first child.
-PRELOAD = ["worker.child"]
+PRELOAD = ["worker.stack"]
 
 # Starting a child also asks after the others, and two readers of one exit code would take it from each other.
 _processes = threading.Lock()
 _warm_server: int | None = None  # the process id of a server that is known to have loaded
+
+TOUCHED = 3  # the exit code of a process that was forked from a server which has touched CUDA
 
 
 class NotStarted(Exception):
@@ -35,7 +43,7 @@ class Child:
     its children go on with their jobs, and whoever believed the server that is no more would start a second of the same job.
     """
 
-    def __init__(self, process: ForkServerProcess, pipe: Connection):
+    def __init__(self, process: ForkServerProcess | SpawnProcess, pipe: Connection):
         self._process = process
         self._handle = _handle(process)
         self.pipe = pipe
@@ -83,7 +91,7 @@ class Child:
         return self._process.sentinel if self._handle is None else self._handle
 
 
-def _handle(process: ForkServerProcess) -> int | None:
+def _handle(process: ForkServerProcess | SpawnProcess) -> int | None:
     """The process itself, which no other can be taken for when its number is given out again. None where there is no such."""
     try:
         return os.pidfd_open(process.pid or 0)
@@ -106,24 +114,27 @@ def warm_up() -> None:
 
 def wait_until_warm() -> None:
     """Until the server has loaded, another one if it has been killed. A job claimed before that would only use up its lease."""
-    global _warm_server
+    global _warm_server, _starting
     multiprocessing.forkserver.ensure_running()
     server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if server == _warm_server:
         return
-    process = _context.Process(target=_nothing, name="finebits-warm")
+    process = _context.Process(target=_look, name="finebits-warm")
     with _processes:
         process.start()
     wait([process.sentinel])
     with _processes:
         process.join()
+    _starting = multiprocessing.get_context("spawn") if process.exitcode == TOUCHED else _context
+    if _starting is not _context:
+        logger.error("a library has touched CUDA as it was loaded: each job starts a process of its own, which takes seconds")
     _warm_server = server
 
 
 def start(document: dict[str, Any]) -> Child:
     """A child at work on the document, as soon as the server has loaded. Raises NotStarted; then no child works on it."""
-    ours, theirs = _context.Pipe()
-    process = _context.Process(target=_main, args=(document, theirs), name=f"finebits-{document['job_id']}")
+    ours, theirs = _starting.Pipe()
+    process = _starting.Process(target=_main, args=(document, theirs), name=f"finebits-{document['job_id']}")
     try:
         with _processes:
             process.start()
@@ -135,11 +146,14 @@ def start(document: dict[str, Any]) -> Child:
     return Child(process, ours)
 
 
-def _nothing() -> None:
-    """The server runs this once it can run anything."""
+def _look() -> None:
+    """The server runs this once it can run anything: may what is forked from it use CUDA?"""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda._is_in_bad_fork():
+        sys.exit(TOUCHED)
 
 
 def _main(document: dict[str, Any], pipe: Connection) -> None:
-    from worker.child import main
+    from worker.stack import main
 
     main(document, pipe)

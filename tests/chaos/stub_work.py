@@ -161,4 +161,8 @@ def take_the_place_of_training() -> None:
     ranks.part = lambda: None  # type: ignore[attr-defined]
     ranks.is_about_a_peer = lambda error: False  # type: ignore[attr-defined]
     sys.modules |= {"torch": torch, "worker.pipeline": pipeline, "worker.launching": launching, "worker.ranks": ranks}
-    import worker.child  # noqa: F401
+    import worker.child
+
+    stack = ModuleType("worker.stack")
+    stack.main = worker.child.main  # type: ignore[attr-defined]
+    sys.modules["worker.stack"] = stack
