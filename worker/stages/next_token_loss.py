@@ -58,11 +58,20 @@ class NextTokenLoss:
     def _sum(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
         plain = _plain(self.head)
         if plain is None or hidden_ND.dtype != torch.float32 or len(targets_N) <= CHUNK:
-            return F.cross_entropy(self.head(hidden_ND).float(), targets_N, reduction="sum")
+            return F.cross_entropy(self.head(hidden_ND.to(self._computes_in)).float(), targets_N, reduction="sum")
         options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK, chunking_method=None, acc_policy="accurate")
         return F.linear_cross_entropy(
             hidden_ND, plain.weight, targets_N, linear_bias=plain.bias, reduction="sum", options=options
         )
+
+    @property
+    def _computes_in(self) -> torch.dtype:
+        """The type of the head's weight. Under autocast the trainer hands on hidden states as fp32, and a head that does not
+        train is in half precision: what the model itself would have given it is half precision, too.
+        """
+        weight = self.head.weight
+        assert isinstance(weight, torch.Tensor)
+        return weight.dtype
 
 
 def next_token_loss(model: Model, training: TrainingArguments) -> NextTokenLoss | None:

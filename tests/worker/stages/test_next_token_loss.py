@@ -165,3 +165,16 @@ def test_the_stages_make_no_logits_but_those_that_train(host, monkeypatch, job):
     )
     host.done(job | {"measures": {"names": ""}})
     assert seen[1:] == [1], "all of them once to compare, and one for the update"
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_a_head_in_half_precision_takes_the_hidden_states_that_autocast_hands_on_in_fp32(make_llama, half):
+    """An adapter on a GPU trains on a base in half precision, and the trainer makes fp32 of what its model answers."""
+    model = make_llama().to(half)
+    batch = Collator(pad_id=0)(rows((9, 30)))
+    asked = WithoutLogits(lambda rows: {**batch})([])
+    labels, loss = asked.pop("labels"), next_token_loss(model, PLAIN)
+    outputs = model(**asked, use_cache=False)
+    own = loss(outputs, labels)
+    outputs.hidden_states = tuple(hidden.float() for hidden in outputs.hidden_states)
+    assert loss(outputs, labels) == own
