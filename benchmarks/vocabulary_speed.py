@@ -180,7 +180,7 @@ def kernels(z: torch.Tensor, w: torch.Tensor, y: torch.Tensor) -> dict[str, Call
 
     def launch(base: bool, want: tuple[str, ...], block: int, warps: int) -> Callable[[], object]:
         of_base = base_tiles if base else None
-        return lambda: column_sums(tiles, y, threshold, sums_for(want), len(y), None, of_base, block, warps)
+        return lambda: column_sums(tiles, y, threshold, sums_for(want), len(y), None, of_base, (block, warps))
 
     shapes = ((1024, 4), (2048, 4), (2048, 8), (4096, 8), (4096, 16), (8192, 16))
     return {

@@ -38,8 +38,8 @@ OWN_LOGITS = (
     "output_router_logits",
 )
 
-# A process that uses CUDA at all: its context, and the libraries' kernels and workspaces.
-CONTEXT_BYTES = 600_000_000
+# A process that uses CUDA at all: its context, and the libraries' kernels and workspaces. On an H200 it was 780 to 864 MB.
+CONTEXT_BYTES = 800_000_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def estimate(
     is_lora = step.finetuning.finetuning_type == "lora"
     trained = HALF if is_lora and step.finetuning.lora_bf16_mode else FLOAT
     computed = number if is_lora or step.training.bf16 or step.training.fp16 else FLOAT
-    whole = FLOAT + (HALF if computed < FLOAT else 0)  # with the copy that autocast makes
+    # with the copy that autocast makes, which is gone after each layer where the backward pass makes it anew
+    whole = FLOAT + (HALF if computed < FLOAT and step.model.disable_gradient_checkpointing else 0)
     own = under_an_adapter(tensors, step, number) if is_lora else weights.count(tensors) * whole
     added = trainable * trained if is_lora else 0  # an adapter is beside the model; what else trains is in it
     tokens = step.training.per_device_train_batch_size * _tokens_of_a_row(step)
@@ -230,7 +231,10 @@ def _activations(shape: Shape, step: ResolvedStep, number: int, trained: int) ->
     final_norm = FLOAT * shape.hidden + 2 * number * shape.hidden
     if step.model.disable_gradient_checkpointing:
         return shape.layers * layer + final_norm
-    return shape.layers * number * shape.hidden + layer + final_norm
+    of_layer = number * shape.hidden
+    if step.model.quantization_bit == 8:  # bitsandbytes holds on to what comes into its layers, computed anew or not
+        of_layer += number * (2 * shape.hidden + shape.queries + shape.inner)
+    return shape.layers * of_layer + layer + final_norm
 
 
 def _layer(shape: Shape, number: int) -> int:
@@ -261,6 +265,8 @@ def _tokens_of_a_row(step: ResolvedStep) -> int:
 
 def _all_logits(shape: Shape, config: Mapping[str, Any], step: ResolvedStep, tokens: int, number: int) -> int:
     """Of a batch; or of as many tokens as the loss takes at a time, beside the gradient of the head's weight, if that trains."""
+    if step.finetuning.finetuning_type != "lora" and step.finetuning.stage in ("pt", "sft"):
+        number = FLOAT  # the loss is made outside autocast
     of_token = shape.vocabulary * _logits(number, step)
     if tokens <= LOSS_TOKENS or not _in_parts(config, step, number):
         return tokens * of_token

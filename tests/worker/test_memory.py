@@ -1,5 +1,6 @@
 """The estimate of service/library/memory.py, part by part, against tensors of real models that are counted."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 from bitsandbytes.functional import quantize_4bit
+from bitsandbytes.nn import Linear8bitLt
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaForCausalLM
 
 from service.library import memory, models, weights
 from service.library.check import Roots
@@ -228,18 +231,77 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize(
     ("training", "config"),
     [
-        ({"bf16": True}, {}),
         ({"label_smoothing_factor": 0.1}, {}),
         ({"fsdp": True}, {}),
         ({}, {"final_logit_softcapping": 30.0}),
     ],
 )
-def test_all_logits_are_made_where_the_loss_is_the_models_own_or_of_half_precision(
+def test_all_logits_are_made_where_the_loss_is_the_models_own(
     llama: LlamaForCausalLM, tmp_path: Path, training: dict[str, Any], config: dict[str, Any]
 ) -> None:
     vars(llama.config).update(config)
     step = a_step(CASES["full"], per_device_train_batch_size=8, **training)
-    assert estimated(llama, tmp_path, step, number=HALF if "bf16" in training else FLOAT).logits >= 3 * FLOAT * 8 * LENGTH * 300
+    assert estimated(llama, tmp_path, step).logits >= 3 * FLOAT * 8 * LENGTH * 300
+
+
+def test_all_logits_are_made_by_a_head_in_half_precision(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    step = a_step(CASES["lora"], per_device_train_batch_size=8)
+    assert estimated(llama, tmp_path, step, number=HALF).logits >= 3 * FLOAT * 8 * LENGTH * 300
+
+
+def test_under_autocast_a_head_that_trains_is_in_fp32_and_so_is_its_loss(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    """As accelerate has it: the forward pass is under autocast and answers fp32, and the loss is made outside."""
+    step = a_step(CASES["full"], per_device_train_batch_size=8, bf16=True)
+    loss = next_token_loss(llama, step.training)
+    assert loss is not None
+    ids = torch.randint(0, 300, (8, LENGTH))
+    forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(llama.forward))
+    with Largest(300) as largest:
+        loss(forward(input_ids=ids, output_hidden_states=True, logits_to_keep=1), ids).backward()
+    assert largest.bytes == llama.lm_head.weight.nbytes < 8 * (LENGTH - 1) * 300 * FLOAT
+    plain = a_step(CASES["full"], per_device_train_batch_size=8)
+    assert estimated(llama, tmp_path, step, number=HALF).logits == estimated(llama, tmp_path, plain, number=HALF).logits
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_autocast_s_copies_of_the_weights_stay_where_no_layer_is_computed_anew(
+    llama: LlamaForCausalLM, tmp_path: Path, checkpointing: bool
+) -> None:
+    step = a_step(CASES["full"], {"disable_gradient_checkpointing": not checkpointing}, bf16=True)
+    model = prepare(llama, step.finetuning, gradient_checkpointing=checkpointing).train()
+    shapes = {shape for parameter in model.parameters() for shape in (parameter.shape, parameter.shape[::-1])}
+    ids = torch.randint(0, 300, (BATCH, LENGTH))
+    alive: list[torch.Tensor] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        model(input_ids=ids)
+    copies = [tensor for tensor in alive if tensor.dtype == torch.bfloat16 and tensor.ndim == 2 and tensor.shape in shapes]
+    found = sum({tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in copies}.values())
+    linear = sum(p.numel() for name, p in model.named_parameters() if name.endswith("_proj.weight"))
+    assert (found >= HALF * linear) is not checkpointing
+    known = estimated(llama, tmp_path, step, number=HALF)
+    assert known.weights == bytes_of(model.parameters()) * (1 if checkpointing else 1.5)
+
+
+def test_eight_bit_layers_hold_on_to_what_comes_into_them(llama: LlamaForCausalLM, tmp_path: Path) -> None:
+    eight = a_step(CASES["lora"], {"quantization_bit": 8, "disable_gradient_checkpointing": False})
+    four = a_step(CASES["lora"], {"quantization_bit": 4, "disable_gradient_checkpointing": False})
+    more = estimated(llama, tmp_path, eight).activations - estimated(llama, tmp_path, four).activations
+    as_quantized = BitsAndBytesConfig(load_in_8bit=True)
+    quantized = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny", quantization_config=as_quantized, dtype=torch.float32)
+    model = prepare(quantized, eight.finetuning, gradient_checkpointing=True).train()
+    came: list[weakref.ref[torch.Tensor]] = []
+    for layer in model.modules():
+        if isinstance(layer, Linear8bitLt):
+            layer.register_forward_pre_hook(lambda _, given: came.append(weakref.ref(given[0])))
+    outputs = model(input_ids=torch.randint(0, 300, (BATCH, LENGTH)))
+    held = bytes_of(tensor for tensor in (ref() for ref in came) if tensor is not None)
+    assert outputs.logits.requires_grad
+    assert held == more
 
 
 def test_a_step_that_measures_holds_a_model_and_its_bases_head_and_nothing_that_trains(

@@ -5,7 +5,8 @@ a logit keep a kernel of one read bound by memory, so each thread holds partial 
 is the maximum of a block. Sums move to a new maximum only where it rises, which after the first blocks is seldom. The state of
 a row is float64, and is read and written once a tile.
 
-Not measured yet: no GPU was at hand. It is tested in Triton's interpreter (TRITON_INTERPRET=1).
+On an H200 NLL and entropy take 1.4 ms in the kernel and 2.7 ms with what is around it, where TRL's kernel takes 3.9 and eager
+torch 26 (docs/explanation/on-a-gpu.md). It is tested in Triton's interpreter (TRITON_INTERPRET=1), and on GPUs.
 """
 
 import torch
@@ -15,8 +16,9 @@ import triton.language as tl
 from worker.information.vocabulary.sums import BASE_SUMS, MAXIMA, MINIMA, MODEL_SUMS, Norm, Sums, needs_base, needs_target_logits
 from worker.information.vocabulary.tiles import Tiles
 
-BLOCK = 2048  # logits that a program holds at once: 8 a thread, so that the sums of all lanes fit in registers
-WARPS = 8
+# Logits that a program holds at once, and its warps, as they were fastest on an H200: of more sums fewer lanes fit in registers.
+FEW_SUMS, MANY_SUMS = (2048, 4), (1024, 4)
+DISTANCES = (2048, 8)
 
 STATE = (*MODEL_SUMS, *BASE_SUMS, *MINIMA)  # rows of the state, in the order the kernel addresses them
 
@@ -30,16 +32,18 @@ def column_sums(
     rows: int,
     before: Sums | None,
     base_tiles: Tiles | None = None,
-    block: int = BLOCK,
-    warps: int = WARPS,
+    shape: tuple[int, int] | None = None,
 ) -> Sums:
-    """`before` with some more columns folded in, `rows` tokens at a launch. y counts from the first of these columns."""
+    """`before` with some more columns folded in, `rows` tokens at a launch. y counts from the first of these columns.
+
+    `shape`: how many logits a program holds at once, and its warps; None: what fits these sums.
+    """
     state = _packed(before, len(y_N), y_N.device)
     room, base_room = tiles.room(rows), torch.empty(0) if base_tiles is None else base_tiles.room(rows)
     for start in range(0, len(y_N), rows):
         part = slice(start, min(start + rows, len(y_N)))
         z_RC, w_RC = tiles.of(part, room), None if base_tiles is None else base_tiles.of(part, base_room)
-        fold(z_RC, w_RC, y_N[part], None if threshold_N is None else threshold_N[part], names, state[:, part], block, warps)
+        fold(z_RC, w_RC, y_N[part], None if threshold_N is None else threshold_N[part], names, state[:, part], shape)
     return {name: state[STATE.index(name)] for name in names}
 
 
@@ -50,11 +54,11 @@ def fold(
     threshold_R: torch.Tensor | None,
     names: tuple[str, ...],
     state: torch.Tensor,
-    block: int = BLOCK,
-    warps: int = WARPS,
+    shape: tuple[int, int] | None = None,
 ) -> None:
     """One launch: a tile of logits, bf16, fp16 or fp32, into a [19, R] float64 state, in place."""
     R, C = z_RC.shape
+    block, warps = shape or shape_for(names)
     if z_RC.stride(1) != 1 or (w_RC is not None and w_RC.stride(1) != 1):
         raise ValueError("the logits of one token must lie side by side in memory")
     _fold_kernel[(R,)](
@@ -88,6 +92,7 @@ def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Nor
     made = torch.zeros(2, len(norm[0]), dtype=torch.float64, device=norm[0].device)
     norms = torch.stack([*norm, *base_norm])
     room, base_room = tiles.room(rows), base_tiles.room(rows)
+    block, warps = DISTANCES
     for start in range(0, len(norm[0]), rows):
         part = slice(start, min(start + rows, len(norm[0])))
         z_RC, w_RC = tiles.of(part, room), base_tiles.of(part, base_room)
@@ -102,10 +107,14 @@ def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Nor
             w_RC.stride(0),
             norms.stride(0),
             made.stride(0),
-            BLOCK=BLOCK,
-            num_warps=WARPS,
+            BLOCK=block,
+            num_warps=warps,
         )
     return {"total_variation": made[0], "jensen_shannon": made[1]}
+
+
+def shape_for(names: tuple[str, ...]) -> tuple[int, int]:
+    return FEW_SUMS if set(names) <= {"m", "z_y", "s", "t1"} else MANY_SUMS
 
 
 def _packed(before: Sums | None, N: int, device: torch.device) -> torch.Tensor:

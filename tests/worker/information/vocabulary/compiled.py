@@ -22,7 +22,8 @@ def main() -> None:
 
 
 def resources(flags: tuple[str, ...]) -> str:
-    constants = {flag: flag in flags for flag in FLAGS} | {"BLOCK": on_triton.BLOCK}
+    block, warps = on_triton.MANY_SUMS if flags else on_triton.FEW_SUMS
+    constants = {flag: flag in flags for flag in FLAGS} | {"BLOCK": block}
     types = {"z_ptr": "*bf16", "w_ptr": "*bf16", "y_ptr": "*i64", "threshold_ptr": "*fp32", "state_ptr": "*fp64"}
     strides = dict.fromkeys(("C", "z_stride", "w_stride", "state_stride"), "i32")
     source = ASTSource(
@@ -31,7 +32,7 @@ def resources(flags: tuple[str, ...]) -> str:
         constexprs=constants,
         attrs={(i,): [["tt.divisibility", 16]] for i in range(9) if i != 5},
     )
-    kernel = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": on_triton.WARPS})
+    kernel = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()

@@ -1,4 +1,4 @@
-"""The Triton backend, in its interpreter and through its compiler. On a GPU: `benchmarks/vocabulary_speed.py --gpu`."""
+"""The Triton backend, in its interpreter and through its compiler. Its speed: `benchmarks/vocabulary_speed.py --gpu`."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.worker.information.vocabulary.definitions import EVERYTHING, REGIMES, assert_close, by_definition, logits
+from worker.information.vocabulary.tokens import token_statistics_from_logits
 
 HERE = Path(__file__).parent
 NAMES = ("nll", "entropy", *EVERYTHING)
@@ -109,6 +110,19 @@ def test_from_hidden_states_tile_by_tile(interpreted):
     z = 7 * torch.tanh(0.5 * (given["hidden_ND"] @ given["head"]["weight_VD"].T) / 7)[:, :777]
     w = (given["base_hidden_ND"] @ given["base_head"]["weight_VD"].T)[:, :777]
     assert_close(interpreted["hidden states"], by_definition(z, given["targets_N"], w), NAMES)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("absent tokens", "no number", "hidden states")])
+@pytest.mark.parametrize("want", [EVERYTHING, ()], ids=["everything", "nll and entropy"])
+def test_what_is_compiled_agrees_with_float64_on_a_gpu(name, want):
+    given = CASES[name]
+    z, w, y = (given[part].cuda() for part in ("logits_NV", "base_logits_NV", "targets_N"))
+    made = token_statistics_from_logits(z, y, w if want else None, want=want, columns=given["columns"], backend="triton")
+    expected = by_definition(given["logits_NV"], given["targets_N"], given["base_logits_NV"])
+    found = {statistic: bits for statistic, bits in vars(made).items() if bits is not None}
+    assert_close(found, expected, NAMES if want else ("nll", "entropy"))
 
 
 def test_the_kernel_compiles_for_hopper_with_its_sums_in_registers(tmp_path):
