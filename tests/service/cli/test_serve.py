@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.client import Client
+from service.ports import free_port
 from service.store import jobs, schema
 from service.store.session import Database
 from tests.service.api.made import artifact, claim
@@ -53,9 +54,7 @@ def serving(home: Path, **settings: str) -> Iterator[Served]:
     """Until the block ends. Whatever the test did, the process is gone then."""
     database = Database(f"sqlite:///{home}/finebits.db")
     schema.upgrade(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     values = environment(home, FINEBITS_PORT=str(port), FINEBITS_API_KEY=KEY, **settings)
     process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve"], env=values, stderr=subprocess.DEVNULL)
     try:
