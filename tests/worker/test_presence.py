@@ -105,7 +105,7 @@ def test_one_that_says_nothing_is_waited_for_until_its_lease_has_run_out(databas
     assert entering.is_alive(), "It may only be slow."
     with database.transaction() as session:
         session.execute(update(Worker).values(heartbeat_at=now() - 61))
-    entering.join(30)
+    entering.join(120)
     assert row(database).instance == second.me.instance
 
 
