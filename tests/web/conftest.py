@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.web.chromium import Complaints, chromium, executable
 from tests.web.standing import Standing, standing
 
-
 PATIENCE_MS = 60_000  # with a browser on a busy machine
 expect.set_options(timeout=PATIENCE_MS)
 
