@@ -119,10 +119,9 @@ class Running:
 
     def children(self, worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         """The training processes of a worker, which lead a session of their own."""
-        below = psutil.Process(worker.pid).children(recursive=True)
-        return [process for process in below if os.getsid(process.pid) == process.pid]
+        return [process for process in psutil.Process(worker.pid).children(recursive=True) if leads_a_session(process)]
 
-    def wait_until_ended(self, processes: list[psutil.Process], seconds: float = 60) -> None:
+    def wait_until_ended(self, processes: list[psutil.Process], seconds: float = 120) -> None:
         """Until none runs. One that has ended stays a zombie while its fork server, which ends after its worker, is at it."""
         deadline = time.monotonic() + seconds
         while any(is_alive(process) for process in processes):
@@ -137,7 +136,7 @@ class Running:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGCONT)
                 worker.kill()
-            worker.wait(30)
+            worker.wait(120)
 
     def _places(self) -> dict[str, str]:
         return {
@@ -145,6 +144,13 @@ class Running:
             "FINEBITS_DATABASE_URL": self.database.engine.url.render_as_string(hide_password=False),
             "FINEBITS_BROKER_URL": self.broker_url,
         }
+
+
+def leads_a_session(process: psutil.Process) -> bool:
+    try:
+        return os.getsid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False  # it has ended since it was listed
 
 
 def is_alive(process: psutil.Process) -> bool:

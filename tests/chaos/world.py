@@ -19,7 +19,7 @@ from service.ports import free_port
 from service.store import schema
 from service.store.session import Database
 from tests.chaos.link import Link, Links
-from tests.running import QUICK
+from tests.running import QUICK, leads_a_session
 from tests.servers import Postgresql
 from tests.service import shelves
 
@@ -67,7 +67,7 @@ class Seat:
     def kill(self) -> None:
         self.send(signal.SIGKILL)
         if self.process is not None:
-            self.process.wait(30)
+            self.process.wait(120)
 
     def below(self) -> list[psutil.Process]:
         """All that the process has started: of a worker its fork server, and the children of that."""
@@ -77,7 +77,7 @@ class Seat:
 
     def children(self) -> list[psutil.Process]:
         """Training processes, which lead a session of their own."""
-        return [process for process in self.below() if _leads_a_session(process)]
+        return [process for process in self.below() if leads_a_session(process)]
 
     def fork_server(self) -> psutil.Process | None:
         with suppress(psutil.NoSuchProcess):
@@ -87,12 +87,6 @@ class Seat:
     def log(self) -> str:
         file = self.home / "logs" / f"{self.name}.log"
         return file.read_text(errors="replace") if file.exists() else ""
-
-
-def _leads_a_session(process: psutil.Process) -> bool:
-    with suppress(ProcessLookupError):
-        return os.getsid(process.pid) == process.pid
-    return False
 
 
 @dataclass
@@ -170,7 +164,7 @@ class World:
     def kill_broker(self) -> None:
         assert self.broker is not None
         self.broker.kill()
-        self.broker.wait(30)
+        self.broker.wait(120)
 
     def flush_broker(self) -> None:
         with suppress(redis.RedisError), redis.Redis.from_url(f"unix://{self.broker_socket}", socket_timeout=1) as server:
@@ -205,7 +199,7 @@ class World:
                 process.kill()
         for seat in self.seats:
             if seat.process is not None:
-                seat.process.wait(30)
+                seat.process.wait(120)
 
     def _seat(self, name: str, command: tuple[str, ...], **more: str) -> Seat:
         folder = self.home / name
@@ -239,7 +233,7 @@ def _until_it_answers(database: Database) -> None:
     _wait(database.answers)
 
 
-def _wait(holds: "object", seconds: float = 60) -> None:
+def _wait(holds: "object", seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not holds():  # type: ignore[operator]
         if time.monotonic() > deadline:

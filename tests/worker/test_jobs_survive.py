@@ -48,7 +48,7 @@ def test_killed_children_and_workers_and_a_wiped_broker_lose_nothing(running: Ru
 
     # the training process is killed: the worker lives, and tries again from the last checkpoint
     job_id = running.submit(job())
-    running.wait_for_update(job_id, 25)
+    running.wait_for_update(job_id, 11)
     running.children(worker)[0].kill()
     ended = running.wait_for_end(job_id)
     assert (ended.state, ended.attempt, ended.lost) == ("succeeded", 2, 1)
@@ -65,7 +65,7 @@ def test_killed_children_and_workers_and_a_wiped_broker_lose_nothing(running: Ru
 
     # the worker is killed: its child ends by itself, and the next worker takes the job when the lease has run out
     job_id = running.submit(job())
-    running.wait_for_update(job_id, 25)
+    running.wait_for_update(job_id, 11)
     (child,) = running.children(worker)
     worker.kill()
     running.wait_until_ended([child])
