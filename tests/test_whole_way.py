@@ -48,7 +48,7 @@ def rewards() -> Iterator[FakeRewards]:
 def service(tmp_path_factory: pytest.TempPathFactory, rewards: FakeRewards) -> Iterator[Embedded]:
     home = tmp_path_factory.mktemp("home")
     roots = {"models_root": EXAMPLES / "models", "datasets_root": EXAMPLES}
-    settings = Settings(home=home, port=0, reward_hosts=rewards.host, **roots)
+    settings = Settings(home=home, port=0, reward_hosts=rewards.host, generate_wait_seconds=240, **roots)
     with running(settings) as started:
         yield started
 
