@@ -61,6 +61,12 @@ class Running:
             bell.close()
         return job.id
 
+    def suspend(self, worker: "subprocess.Popen[bytes]") -> None:
+        """While it writes nothing: one that sleeps within a transaction of SQLite's keeps everybody out."""
+        with self.database.transaction() as session:
+            session.connection().exec_driver_sql("UPDATE jobs SET priority = priority")
+            worker.send_signal(signal.SIGSTOP)
+
     def forget_the_dead(self) -> None:
         """The time passes in which a worker that is no more would have been heard of."""
         with self.database.transaction() as session:

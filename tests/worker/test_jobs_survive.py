@@ -103,7 +103,7 @@ def test_a_worker_that_was_paused_beyond_its_lease_can_write_nothing_any_more(ru
     job_id = running.submit(job(training={"max_steps": 300, "save_steps": 100}))
     running.wait_for_update(job_id, 20)
     children = running.children(sleeper)
-    sleeper.send_signal(signal.SIGSTOP)
+    running.suspend(sleeper)
     running.start_worker()
     running.wait(job_id, lambda found: found.attempt == 2)
     running.wait_until_ended(children)  # a child that hears nothing for a lease ends itself
