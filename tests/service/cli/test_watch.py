@@ -53,7 +53,8 @@ def test_without_a_terminal_it_prints_lines_that_nothing_obeys(
     ]
 
 
-def test_lines_come_no_faster_than_people_read(service: FakeService, finebits: Finebits) -> None:
+def test_lines_come_no_faster_than_people_read(service: FakeService, finebits: Finebits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "LINE_SECONDS", 3600)
     moves = [{"state": "running", "progress": {**PROGRESS, "global_step": step}} for step in range(2)]
     script(service, *moves, {"state": "succeeded"})
     assert finebits("watch", "job-1").stdout.count("tokens/s") == 1
