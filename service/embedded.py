@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from pydantic import SecretStr, ValidationError
 from service import home_key
 from service.client import Client
 from service.home_key import kept_key
+from service.ports import free_port, port_that_can_be_bound
 from service.settings import Settings
 from service.store import schema
 from service.store.session import Database
@@ -41,6 +41,7 @@ API = (sys.executable, "-m", "uvicorn", "--factory", "service.app:from_environme
 
 START_SECONDS = 60
 MORE_SECONDS = 10  # that a process has to end, beside those that it gives its requests or its jobs
+WATCHDOG_SECONDS = 10  # within which it has ended what a process that was killed left
 LOG_BYTES = 20_000_000  # of each process's log; as many more are kept in the one before
 SOCKET_PATH_BYTES = 100  # a unix socket's path may have 103 bytes on macOS, 107 on Linux
 
@@ -189,11 +190,12 @@ def held(home: Path) -> Iterator[int]:
     """Locks the home folder for this process. The kernel lets go of the lock when all who hold it have ended."""
     _private_folder(home)
     with (home / "lock").open("a+") as lock:
-        deadline = time.monotonic() + 1  # the watchdog of a home that was killed a moment ago may still hold it
+        began_at = time.monotonic()
         while not _locked(lock.fileno()):
-            if time.monotonic() > deadline:
-                lock.seek(0)
-                pid = lock.read().strip() or "unknown"
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            # of a home that was killed a moment ago the watchdog may still hold it
+            if time.monotonic() - began_at > (1 if _runs(pid) else WATCHDOG_SECONDS):
                 raise HomeInUse(f"The folder {home} is in use by process {pid}. Stop that one, or give another --home.")
             time.sleep(0.05)
         lock.truncate(0)
@@ -207,6 +209,16 @@ def _locked(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def _runs(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:
+        pass  # another user's
     return True
 
 
@@ -261,15 +273,11 @@ def _settled(settings: Settings, socket_path: Path | None) -> Settings:
 
 
 def _free_port(host: str, port: int) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise PortInUse(f"Nothing can listen on {host}:{port} ({why}). Give another --port, or 0 for a free one.") from None
-        return int(probe.getsockname()[1])
+    try:
+        return port_that_can_be_bound(host, port) if port else free_port(host)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise PortInUse(f"Nothing can listen on {host}:{port} ({why}). Give another --port, or 0 for a free one.") from None
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -14,10 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from service.store.session import Database
 from tests import servers
 from tests.databases import emptied, migrated, new_postgresql
+
+# What is drawn and done in a test may take as long as a busy machine takes.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -58,7 +63,9 @@ def _s3_server() -> Iterator[servers.S3]:
 
 @pytest.fixture
 def s3(_s3_server: servers.S3, monkeypatch: pytest.MonkeyPatch) -> servers.S3:
-    """An S3 on loopback, and this process's environment as that of a client of it."""
+    """An S3 on loopback, and this process's environment as that of a client of it, which waits for it on a busy machine."""
+    for seconds in ("SIZE_SECONDS", "BLOCK_SECONDS", "ANSWER_SECONDS"):
+        monkeypatch.setattr(f"service.storage.remote.{seconds}", 60.0)
     for name, value in _s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return _s3_server

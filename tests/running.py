@@ -25,7 +25,6 @@ OWNER = "local"
 ENDS = ("succeeded", "failed", "cancelled")
 QUICK = {
     "FINEBITS_HEARTBEAT_SECONDS": "0.25",
-    "FINEBITS_LEASE_SECONDS": "3",
     "FINEBITS_FLUSH_SECONDS": "0.1",
     "FINEBITS_RETRY_SECONDS": "0.1",
 }
@@ -45,7 +44,9 @@ class Running:
         return self.home / "artifacts"
 
     def start_worker(self, **settings: str) -> "subprocess.Popen[bytes]":
-        environment = os.environ | QUICK | {"FINEBITS_SWEEP_SECONDS": "0.5", "FINEBITS_THREADS": "1"} | settings | self._places()
+        """Its lease is longer than a busy machine keeps a worker from its heartbeat: see `forget_the_dead`."""
+        ours = {"FINEBITS_LEASE_SECONDS": "120", "FINEBITS_SWEEP_SECONDS": "0.5", "FINEBITS_THREADS": "1"}
+        environment = os.environ | QUICK | ours | settings | self._places()
         with Path(self.home, f"worker-{len(self.workers)}.log").open("wb") as log:
             worker = subprocess.Popen([sys.executable, "-m", "worker"], env=environment, stdout=log, stderr=log)
         self.workers.append(worker)
@@ -59,6 +60,17 @@ class Running:
             bell.ring(job.queue)
             bell.close()
         return job.id
+
+    def suspend(self, worker: "subprocess.Popen[bytes]") -> None:
+        """While it writes nothing: one that sleeps within a transaction of SQLite's keeps everybody out."""
+        with self.database.transaction() as session:
+            session.connection().exec_driver_sql("UPDATE jobs SET priority = priority")
+            worker.send_signal(signal.SIGSTOP)
+
+    def forget_the_dead(self) -> None:
+        """The time passes in which a worker that is no more would have been heard of."""
+        with self.database.transaction() as session:
+            session.connection().exec_driver_sql("UPDATE jobs SET lease_until = 0 WHERE state = 'running'")
 
     def wipe_broker(self) -> None:
         with redis.Redis.from_url(self.broker_url.replace("redis+socket://", "unix://")) as server:
@@ -113,10 +125,9 @@ class Running:
 
     def children(self, worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         """The training processes of a worker, which lead a session of their own."""
-        below = psutil.Process(worker.pid).children(recursive=True)
-        return [process for process in below if os.getsid(process.pid) == process.pid]
+        return [process for process in psutil.Process(worker.pid).children(recursive=True) if leads_a_session(process)]
 
-    def wait_until_ended(self, processes: list[psutil.Process], seconds: float = 60) -> None:
+    def wait_until_ended(self, processes: list[psutil.Process], seconds: float = 120) -> None:
         """Until none runs. One that has ended stays a zombie while its fork server, which ends after its worker, is at it."""
         deadline = time.monotonic() + seconds
         while any(is_alive(process) for process in processes):
@@ -131,7 +142,7 @@ class Running:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGCONT)
                 worker.kill()
-            worker.wait(30)
+            worker.wait(120)
 
     def _places(self) -> dict[str, str]:
         return {
@@ -139,6 +150,13 @@ class Running:
             "FINEBITS_DATABASE_URL": self.database.engine.url.render_as_string(hide_password=False),
             "FINEBITS_BROKER_URL": self.broker_url,
         }
+
+
+def leads_a_session(process: psutil.Process) -> bool:
+    try:
+        return os.getsid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False  # it has ended since it was listed
 
 
 def is_alive(process: psutil.Process) -> bool:

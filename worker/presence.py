@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from service.specs.version import READABLE
@@ -42,13 +42,16 @@ class Presence:
     def enter(self, look_seconds: float = 0.5) -> None:
         """Registers, in the place of an earlier self that is gone. Raises WorkerIsThere when another one is there.
 
-        One that says nothing may have died with its host: it is waited for until it is heard of, or its lease has run out.
+        One that says nothing may have died with its host: it is waited for until it is heard of, or its lease has run out. A
+        database that is away is waited for, too.
         """
         heard_at: float | None = None
         while True:
             try:
                 with self._database.transaction() as session:
                     return self.register(session)
+            except OperationalError as error:  # it went away since it was asked whether it is current
+                logger.warning("the database does not answer, and is asked again in %g s: %s", look_seconds, error.orig)
             except IntegrityError:  # another of the name registered at the same moment, and is there to be seen now
                 pass
             except WorkerIsThere as error:

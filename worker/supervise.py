@@ -309,7 +309,7 @@ def _keep(database: Database, settings: WorkerSettings, attempt: _Attempt, is_st
         _listen(attempt, settings.flush_seconds)
         ended = attempt.child.exit_code()
         if ended is not None:
-            _listen(attempt, 0)
+            _hear_out(attempt)
         if is_stopping():
             _ask_to_stop(attempt, settings.grace_seconds)
         try:
@@ -341,23 +341,37 @@ def _count_fenced(database: Database) -> None:
 def _listen(attempt: _Attempt, seconds: float) -> None:
     """Collects what the child says, for at most about that long; an outcome ends the wait, for it is written at once."""
     deadline = time.monotonic() + seconds
-    pipe = attempt.child.pipe
-    while attempt.pipe_is_open:
-        try:
-            if not pipe.poll(max(0.0, deadline - time.monotonic())):
-                return
-            message = orjson.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
-            attempt.pipe_is_open = False
-            break
-        if message["message"] == "outcome":
-            attempt.outcome = message
+    while attempt.pipe_is_open and _hear(attempt, deadline - time.monotonic()):
+        if attempt.outcome is not None:
             attempt.child.wait(5)
             return
-        attempt.unwritten.append(message)
         if time.monotonic() > deadline:
             return
-    attempt.child.wait(max(0.0, deadline - time.monotonic()))
+    if not attempt.pipe_is_open:
+        attempt.child.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _hear_out(attempt: _Attempt) -> None:
+    """Collects all that a child has said which is no more: what this process was too slow to hear, its outcome perhaps."""
+    while attempt.outcome is None and attempt.pipe_is_open and _hear(attempt, 0):
+        pass
+
+
+def _hear(attempt: _Attempt, seconds: float) -> bool:
+    """Whether a message came within that time. Notes where the pipe has ended."""
+    pipe = attempt.child.pipe
+    try:
+        if not pipe.poll(max(0.0, seconds)):
+            return False
+        message = orjson.loads(pipe.recv_bytes())
+    except (EOFError, OSError):
+        attempt.pipe_is_open = False
+        return False
+    if message["message"] == "outcome":
+        attempt.outcome = message
+    else:
+        attempt.unwritten.append(message)
+    return True
 
 
 def _renew_when_due(database: Database, settings: WorkerSettings, attempt: _Attempt) -> None:

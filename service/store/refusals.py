@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sqlalchemy import case, func, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -86,6 +86,9 @@ def forget(session: Session) -> None:
 def _added(session: Session, row: dict[str, Any]) -> Any:
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     added = dialect.insert(RefusedEntry).values(**row)
-    new = added.excluded
-    last = {"last_at": new.last_at, "subject": new.subject, "request_id": new.request_id}
-    return added.on_conflict_do_update(index_elements=_ALIKE, set_={"times": RefusedEntry.times + new.times, **last})
+    new, old = added.excluded, RefusedEntry
+    is_later = new.last_at >= old.last_at  # who looked at the clock first may have waited for a row that another then wrote
+    last = {name: case((is_later, new[name]), else_=getattr(old, name)) for name in ("last_at", "subject", "request_id")}
+    first = case((new.first_at < old.first_at, new.first_at), else_=old.first_at)
+    changed = {"times": old.times + new.times, "first_at": first, **last}
+    return added.on_conflict_do_update(index_elements=_ALIKE, set_=changed)

@@ -122,7 +122,7 @@ def test_an_error_that_repeats_what_a_client_sent_makes_no_line(house, lines, mo
 
     monkeypatch.setattr(jobs, "version", fail)
     with listening(house.door.app) as port:
-        answer = httpx2.get(f"http://127.0.0.1:{port}/jobs/{quote(NASTY[name])}", headers=house.bob)
+        answer = httpx2.get(f"http://127.0.0.1:{port}/jobs/{quote(NASTY[name])}", headers=house.bob, timeout=60)
     assert answer.status_code == 500
     told = "\n".join(lines)
     assert "RuntimeError: a" in told or "RuntimeError: \\x1b" in told, "what was sent is not in the log at all"

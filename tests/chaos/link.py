@@ -15,7 +15,7 @@ class Link:
         self._target = target
         self._pairs: set[_Pair] = set()
         self._is_open = True
-        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._serve, listens), loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_unix_server(self._serve, listens), loop).result(120)
 
     def freeze(self) -> None:
         """Nothing passes, on old connections and new ones, until `thaw`."""
@@ -108,9 +108,9 @@ class Links:
     def close(self) -> None:
         for link in self._made:
             link.close()
-        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(120)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(120)
         self._loop.close()
 
     async def _cancel_all(self) -> None:

@@ -176,9 +176,9 @@ def _force_a_zombie(world: World, draw: random.Random, healings: _Healings, repo
     for _ in range(5):
         if report.faults[stop_worker.__name__] and _refused_writes(world):
             return
-        _until(partial(_fall, stop_worker, world, draw, healings, report), 30)
+        _until(partial(_fall, stop_worker, world, draw, healings, report), 60)
         healings.heal_all()
-        _until(lambda: _refused_writes(world) > 0, 5)
+        _until(lambda: _refused_writes(world) > 0, 20)
 
 
 def _refused_writes(world: World) -> int:
@@ -219,12 +219,12 @@ def _settle(plan: Plan, world: World, clients: Clients, report: Report) -> None:
         starts = [session.scalar(first.where(Event.job_id == job_id)) for job_id in waiting]
     report.longest_pick_up_seconds = max((at - healed_at for at in starts if at is not None), default=0.0)
     report.violations += _leaked_slots(world, clients, plan.settle_seconds)
-    if not _until(lambda: not world.orphans(), 15):
+    if not _until(lambda: not world.orphans(), 60):
         report.violations += [f"orphan: {process.pid} {' '.join(process.cmdline())}" for process in world.orphans()]
     for seat in world.seats:
         if seat.process is not None:
             seat.process.terminate()
-    if not _until(lambda: not world.marked(), 30):
+    if not _until(lambda: not world.marked(), 90):
         report.violations += [f"still there: {process.pid} {' '.join(process.cmdline())}" for process in world.marked()]
 
 

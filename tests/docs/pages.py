@@ -76,7 +76,7 @@ class Hosts:
         path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {"PATH": path, "HOME": str(self.folder), "LANG": "C.UTF-8"}
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", here], cwd=checkout, env=environment, capture_output=True, text=True, timeout=240
+            ["bash", "-euo", "pipefail", "-c", here], cwd=checkout, env=environment, capture_output=True, text=True, timeout=600
         )
         logs = "\n".join(f"{name}: {stack.log(name)[-1500:]}" for name in stack.processes) if stack else ""
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}\n{logs}"

@@ -199,4 +199,4 @@ def test_the_page_on_backups_of_the_embedded_default_copies_while_it_is_written(
 def run(folder: Path, block: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FINEBITS_")}
     environment["PYTHONPATH"] = str(ROOT)
-    subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=folder, env=environment, check=True, timeout=60)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=folder, env=environment, check=True, timeout=240)

@@ -44,7 +44,7 @@ def said(service: Embedded, tmp_path: Path, block: str, **variables: str) -> str
     }
     script = block.replace("http://127.0.0.1:8765", service.url)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=120
+        ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

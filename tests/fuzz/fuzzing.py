@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import schemathesis
 from schemathesis import Case, HookContext, Response, SerializationContext, engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import Failure, ServerError
 from schemathesis.engine import events
 from schemathesis.engine.recorder import RecordedScenario
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Asked
 
@@ -46,8 +48,9 @@ CHECKS = (
 # Asks again without the key. In chains schemathesis 4.32 cannot: the requests that it adds upset its own list of them.
 AT_THE_BORDERS = ("ignored_auth",)
 
-# A stream has no end: so long it is listened to.
+# A stream has no end: so long it is listened to once it has begun.
 STREAM_SECONDS = 0.1
+LONGEST_SECONDS = 120  # until one has begun
 
 
 @dataclass(frozen=True)
@@ -116,21 +119,27 @@ class Watched:
         self._hidden = [] if scopes == (Scope.ADMIN,) else [mark.encode() for whose, mark in MARKS.items() if whose != owner]
 
     async def __call__(self, scope: Asked, receive: Receive, send: Send) -> None:
-        status = 0
+        status, is_over = 0, False
 
         async def send_watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_over
             if message["type"] == "http.response.start":
+                if Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream"):
+                    listening.deadline = anyio.current_time() + STREAM_SECONDS
                 status = message["status"]
                 self.found.statuses[message["status"]] += 1
                 self.found.operations[f"{_name(scope)} {message['status']}"] += 1
             elif title := self._what_is_wrong(status, message.get("body", b"")):
                 told = f"{scope['method']} {scope['path']}?{scope['query_string'].decode('latin-1')}"
                 self.found.add(Fault(self._asked_by, _name(scope), "every answer", title, "", told))
+            is_over = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_watched)
+            with anyio.CancelScope() as listening:
+                await self._app(scope, receive, send_watched)
+            if listening.cancelled_caught and not is_over:
+                await send({"type": "http.response.body", "body": b""})
         except Exception as error:  # the answer is a 500 by then, and a server goes on
             self.found.crashes[f"{_name(scope)} {type(error).__name__}"] = "".join(traceback.format_exception(error)[-12:])
 
@@ -201,7 +210,7 @@ def _follow(stream: Any, watched: Watched, asked_by: str, until: float, until_re
 def _config(key: str, seed: int, phases: Sequence[str], operations: list[dict[str, Any]]) -> SchemathesisConfig:
     checks = (*CHECKS, *AT_THE_BORDERS) if phases else CHECKS
     listened_to = [
-        {"include-operation-id": name, "request-timeout": STREAM_SECONDS}
+        {"include-operation-id": name, "request-timeout": LONGEST_SECONDS}
         for name in ("stream_events", "stream_log", "stream_series")
     ]
     return SchemathesisConfig.from_dict(

@@ -26,9 +26,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def test_each_operation_is_asked_and_nothing_is_wrong(world: World) -> None:
     watched = Watched(world.app)
-    at_the_borders(watched, world, "root", SEED, 120, without=LONG)
-    at_the_borders(watched, world, "ann", SEED, 120, ("examples",))
-    in_chains(watched, world, "ann", SEED, 100, 120)
+    at_the_borders(watched, world, "root", SEED, 600, without=LONG)
+    at_the_borders(watched, world, "ann", SEED, 600, ("examples",))
+    in_chains(watched, world, "ann", SEED, 100, 600)
     assert watched.found.wrong == []
     asked = {one.split()[0] for one in watched.found.operations}
     assert {route.name for router in (health.router, *KEYED) for route in router.routes} <= asked  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_found(world: World, case: str) -> None:
 
     names = [route.name for router in (health.router, *KEYED) for route in router.routes]  # type: ignore[attr-defined]
     watched = Watched(app)
-    at_the_borders(watched, world, "ann", SEED, 60, ("coverage",), without=sorted({*names} - {"list_measures"}))
+    at_the_borders(watched, world, "ann", SEED, 600, ("coverage",), without=sorted({*names} - {"list_measures"}))
     assert title in {fault.title for fault in watched.found.faults.values()}
     said = told(watched.found, 1.0)
     assert title in said

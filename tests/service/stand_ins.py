@@ -37,15 +37,17 @@ def api(port: int) -> None:
 def worker(stubborn: bool) -> None:
     story = Path(os.environ["FINEBITS_HOME"], "worker.txt")
     child = subprocess.Popen(["sleep", "600"])
-    story.write_text(f"{child.pid} {os.environ['FINEBITS_BROKER_URL']}\n")
 
     def end(*_: object) -> NoReturn:
+        with story.open("a") as opened:
+            opened.write("told to end\n")
         time.sleep(600 if stubborn else 0.3)
         with urlopen(f"http://127.0.0.1:{os.environ['FINEBITS_PORT']}"), story.open("a") as opened:
             opened.write("checkpoint written\n")  # while the API still answers
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, end)
+    story.write_text(f"{child.pid} {os.environ['FINEBITS_BROKER_URL']}\n")  # from here on it ends well
     while True:
         time.sleep(1)
 

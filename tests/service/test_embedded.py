@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -34,7 +35,7 @@ def in_home(home: Path, **settings: object) -> Settings:
     return Settings(home=home, **{"port": 0, **settings})  # type: ignore[arg-type]
 
 
-def wait_until(is_so: Callable[[], object], seconds: float = 10) -> None:
+def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, "it did not come to be in time"
@@ -67,7 +68,7 @@ def test_everything_runs_in_a_folder_of_its_own_and_stops_in_order(tmp_path: Pat
         assert listening == [("127.0.0.1", service.settings.port)]  # the broker has no port
         service.check()
     assert story(home).endswith("checkpoint written\n")
-    wait_until(lambda: not any(map(is_alive, processes)), seconds=2)
+    wait_until(lambda: not any(map(is_alive, processes)))
     for folder in (home, home / "logs", home / "broker", home / "artifacts", home / "models", home / "datasets"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert sorted(log.name for log in (home / "logs").iterdir()) == ["api.log", "broker.log", "worker.log"]
@@ -80,6 +81,27 @@ def test_a_home_serves_one_at_a_time_and_again_afterwards(tmp_path: Path) -> Non
         assert story(tmp_path).count("checkpoint") == 0
     with running(in_home(tmp_path), API, WORKER) as again:
         again.check()
+
+
+@pytest.mark.parametrize(("is_killed", "seconds"), [(True, 8), (False, 0.5)])
+def test_what_a_process_that_was_killed_left_is_waited_for_longer_than_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_killed: bool, seconds: float
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    clock = [0.0]
+    of_the_test = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda seconds: clock.append(clock.pop() + seconds))
+    monkeypatch.setattr(embedded, "time", of_the_test)
+    for lets_go_at, is_had in ((seconds, True), (seconds * 3, False)):
+        clock[0] = 0.0
+        monkeypatch.setattr(embedded, "_locked", lambda _, at=lets_go_at: clock[0] >= at)
+        (tmp_path / "lock").write_text(str(gone.pid if is_killed else os.getpid()))
+        if is_had:
+            with embedded.held(tmp_path):
+                assert (tmp_path / "lock").read_text() == str(os.getpid())
+        else:
+            with pytest.raises(HomeInUse), embedded.held(tmp_path):
+                pass
 
 
 @pytest.mark.parametrize("name", ["n" * 120, "with spaces and #"], ids=["too long", "not plain"])
@@ -185,7 +207,7 @@ def test_when_it_is_killed_its_children_are_too_and_the_home_is_free(tmp_path: P
         wait_until(lambda: story(tmp_path))
         children.append(psutil.Process(int(story(tmp_path).split()[0])))
         parent.kill()
-    wait_until(lambda: not any(map(is_alive, children)), seconds=3)
+    wait_until(lambda: not any(map(is_alive, children)))
     with running(in_home(tmp_path), API, WORKER) as again:
         again.check()
 
@@ -243,7 +265,7 @@ def test_a_log_that_grew_long_is_turned_over_while_its_process_writes_on(tmp_pat
         time.sleep(0.01)
     child = embedded.Child("api", process, log, 1)
     child.check()
-    process.communicate(b"go on\n", timeout=10)
+    process.communicate(b"go on\n", timeout=120)
     assert log.read_text() == "new\n"
     assert (tmp_path / "api.log.1").read_text() == "old\n" * 500
 

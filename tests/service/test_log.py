@@ -48,7 +48,7 @@ def test_threads_say_what_each_of_them_is_about(lines: io.StringIO) -> None:
 
     def run(job: str) -> None:
         with log.about(job=job):
-            met.wait(10)
+            met.wait(60)
             logging.getLogger("of.the.test").info(job)
 
     threads = [threading.Thread(target=run, args=(f"job-{number}",)) for number in range(2)]

@@ -65,6 +65,6 @@ def standing(home: Path, **settings: object) -> Iterator[Standing]:
         finally:
             app.state.following.is_closing = True
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
     assert not thread.is_alive()
     database.close()

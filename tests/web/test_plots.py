@@ -151,7 +151,7 @@ def test_gain_against_drift_has_the_front_and_says_a_points_numbers(page, house)
     points = chart(page, "Gain against drift of sft").get_by_role("img", name=re.compile("^checkpoint"))
     expect(points).to_have_count(4)
     said = chart(page, "Gain against drift of sft").locator(".readout")
-    for _ in range(50):  # the page may draw itself anew once more, and what was in focus is gone then
+    for _ in range(600):  # the page may draw itself anew once more, and what was in focus is gone then
         points.last.focus()
         if said.text_content():
             break

@@ -9,7 +9,7 @@ import psutil
 from tests.worker.stages.attempts import Attempt
 from worker import child
 
-LONGEST_SECONDS = 120
+LONGEST_SECONDS = 240
 
 
 class Ranked:
@@ -43,7 +43,7 @@ class Ranked:
                 if until(self.messages[-1]):
                     return self
         except EOFError:
-            self.process.join(10)
+            self.process.join(60)
             return self
         self.process.kill()
         raise AssertionError(f"not in {LONGEST_SECONDS} s: {self.messages[-3:]}\n{self.log}")

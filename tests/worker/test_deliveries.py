@@ -1,6 +1,7 @@
 """What is told when, what is tried again, and what stays on the host. The store is a list that may fail on demand."""
 
 import threading
+import time
 
 import pytest
 
@@ -27,7 +28,7 @@ class Shelf:
         self.is_open.set()
 
     def put(self, file, key, size, sha256):
-        assert self.is_open.wait(20)
+        assert self.is_open.wait(120)
         if self.fails:
             raise self.fails.pop(0)
         assert file.stat().st_size == size
@@ -52,7 +53,7 @@ def wishes():
 
 @pytest.fixture
 def make(shelf, root, wishes):
-    return lambda patience_seconds=20, known=(): Deliveries(shelf, root, known, patience_seconds, lambda: bool(wishes))
+    return lambda patience_seconds=120, known=(): Deliveries(shelf, root, known, patience_seconds, lambda: bool(wishes))
 
 
 def sealed(root, number, attempt=1):
@@ -107,7 +108,7 @@ def test_who_must_stop_does_not_wait_for_a_store_that_is_away(root, shelf, make,
     shelf.fails = [Away("It is away.")] * 1000
     sending.send_checkpoint(*sealed(root, 10), lambda: None)
     wishes.append("stop")
-    sending.finish(20)
+    sending.finish(120)
     assert len(shelf.fails) > 900
 
 
@@ -119,7 +120,7 @@ def test_who_must_stop_waits_for_what_is_under_way_only_so_long(root, shelf, mak
     sending.finish(0.1)
     assert told == []
     shelf.is_open.set()
-    sending.finish(20)
+    sending.finish(120)
     assert told == [10]
 
 
@@ -164,8 +165,11 @@ def test_training_waits_when_too_much_is_not_sent(root, shelf, make):
         done.set()
 
     threading.Thread(target=train, daemon=True).start()
+    deadline = time.monotonic() + 60
+    while len(list(root.glob("job-1/1/sft/*"))) < deliveries.MOST_WAITING + 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not done.wait(0.3)
     assert len(list(root.glob("job-1/1/sft/*"))) == deliveries.MOST_WAITING + 2
     shelf.is_open.set()
-    assert done.wait(20)
+    assert done.wait(120)
     sending.settle()

@@ -30,7 +30,7 @@ def running(
     database = migrated(home / "finebits.db")
     with servers.broker() as broker_url:
         service = Running(home, database, broker_url)
-        service.start_worker()
+        service.start_worker(FINEBITS_GRACE_SECONDS="600")  # beyond what a test waits: who does not hear is not killed
         yield service
         service.stop()
     database.close()
@@ -39,11 +39,10 @@ def running(
 def test_a_cancelled_job_stops_at_the_update_after_the_heartbeat(running: Running) -> None:
     job_id = running.submit(job(training={"max_steps": 100_000, "save_steps": 100_000}))
     running.wait_for_update(job_id, 20)
-    asked_at = time.monotonic()
     running.cancel(job_id)
-    ended = running.wait_for_end(job_id, seconds=10)
+    ended = running.wait_for_end(job_id)
     assert ended.state == "cancelled"
-    assert time.monotonic() - asked_at < 3
+    assert (ended.progress or {})["global_step"] < 100_000
     assert running.children(running.workers[0]) == []
     assert "checkpoint_saved" not in running.kinds(job_id)
 

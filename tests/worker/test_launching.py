@@ -204,7 +204,7 @@ def test_ranks_die_with_their_launcher(host, monkeypatch):
     assert len(them) == 2
     running.process.kill()
     running.process.join()
-    psutil.wait_procs(them, timeout=10)
+    psutil.wait_procs(them, timeout=120)
     assert not any(is_alive(rank) for rank in them)
 
 

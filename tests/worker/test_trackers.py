@@ -199,7 +199,7 @@ def test_one_that_hangs_is_left_behind_when_its_time_is_over(tmp_path, hanging):
     said = []
     slow = Trackers(a_followed(tmp_path), {"slow": Hanging}, said.append)
     slow.note(1, {"loss": 1.0})
-    assert HANGS["taken"].wait(10)
+    assert HANGS["taken"].wait(60)
     slow.close(seconds=0.1)
     assert said == ["slow did not finish within 0.1 s; what it had not taken then is left out."]
 
@@ -230,7 +230,7 @@ def test_whatever_a_tracker_raises_at_any_moment_is_a_sentence(tmp_path):
     broken = Trackers(a_followed(tmp_path), {"broken": Raising}, said.append)
     for update in (1, 2, 3):
         broken.note(update, {})
-    broken.close(seconds=10)
+    broken.close(seconds=60)
     assert said == ["broken failed, and is told nothing more of sft: first line"]
 
 

@@ -78,7 +78,7 @@ def served(plain_door):
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 200000000", b"Transfer-Encoding: chunked"])
 def test_a_real_server_refuses_before_the_body_has_come(served, framing):
-    with socket.create_connection(("127.0.0.1", served), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", served), timeout=60) as client:
         client.sendall(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + framing + b"\r\n\r\n")
         sent = 0
         try:
@@ -89,6 +89,6 @@ def test_a_real_server_refuses_before_the_body_has_come(served, framing):
             pass  # the server has hung up
         assert sent < 100
     # and it is still there
-    with socket.create_connection(("127.0.0.1", served), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", served), timeout=60) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"200 OK" in client.recv(1000)

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.api.following import MOST_WAITING, Following
 from service.api.series import Place, series_told
+from service.ports import free_port
 from service.specs.read import read_job
 from service.store import events, jobs, leases, metrics, schema, wishes
 from service.store.session import Database
@@ -29,6 +31,7 @@ from tests.service.api.door import Door
 from tests.specs.job_documents import a_job
 
 LAST = "Cancelled before it ran on."
+SILENCE_SECONDS = 120.0  # that a client bears of a server on a busy machine
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def served(door: Door) -> Iterator[str]:
         finally:
             door.app.state.following.is_closing = True
             server.should_exit = True
-            thread.join(30)
+            thread.join(120)
     assert not thread.is_alive()
 
 
@@ -88,7 +91,7 @@ def test_a_client_that_is_cut_off_at_random_gets_every_event_once_and_in_order(d
     got: list[int] = []
     messages: list[str] = []
     n_connections = 0
-    with served(door) as url, httpx2.Client() as client:
+    with served(door) as url, httpx2.Client(timeout=SILENCE_SECONDS) as client:
         writer = threading.Thread(target=write)
         writer.start()
         is_over = False
@@ -124,7 +127,7 @@ def test_many_streams_take_no_thread_each_and_all_are_told(plain_door: Door) -> 
     job_ids = [plain_door.submit() for _ in range(3)]
     with served(plain_door) as url, ExitStack() as stack:
         before = threading.active_count()
-        client = stack.enter_context(httpx2.Client(limits=httpx2.Limits(max_connections=None)))
+        client = stack.enter_context(httpx2.Client(limits=httpx2.Limits(max_connections=None), timeout=SILENCE_SECONDS))
         streams = [
             stack.enter_context(client.stream("GET", f"{url}/jobs/{job_ids[place % 3]}/events/stream", params={"after": 1}))
             for place in range(60)
@@ -146,27 +149,23 @@ def test_a_stream_of_no_job_or_from_no_number_is_a_problem(plain_door: Door) -> 
     assert answer.json()["errors"][0]["pointer"] == "/header/last-event-id"
 
 
-def follow(following: Following, job_id: str, after: int, seconds: float) -> list[bytes]:
-    """What a stream says within so long."""
+def follow(following: Following, job_id: str, after: int, most: int = 1_000_000) -> list[bytes]:
+    """What a stream says to its end, or so many blocks of it."""
     said: list[bytes] = []
 
     async def listen() -> None:
         async for block in following.events(job_id, after):
             said.append(block)
+            if len(said) == most:
+                following.close()
 
-    async def run() -> None:
-        task = asyncio.create_task(listen())
-        await asyncio.wait([task], timeout=seconds)
-        following.close()
-        await asyncio.wait_for(task, 10)
-
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(listen(), 120))
     return said
 
 
 def test_a_stream_with_nothing_to_tell_is_kept_alive(plain_door: Door) -> None:
     following = Following(plain_door.app.state.database, tick_seconds=0.01, heartbeat_seconds=0.05)
-    said = follow(following, plain_door.submit(), 1, 0.5)
+    said = follow(following, plain_door.submit(), 1, most=4)
     assert said[0] == b"retry: 1000\n\n"
     assert set(said[1:]) == {b": ping\n\n"}
 
@@ -177,7 +176,7 @@ def test_a_stream_begins_with_a_long_story_from_its_start(plain_door: Door) -> N
         for number in range(2 * MOST_WAITING):
             events.add(session, job_id, "notice", f"number {number}")
         wishes.cancel(session, "local", job_id)
-    said = follow(Following(database, tick_seconds=0.01), job_id, 0, 60)
+    said = follow(Following(database, tick_seconds=0.01), job_id, 0)
     ids = [line for block in said for line in block.split(b"\n") if line.startswith(b"id: ")]
     assert ids == [b"id: %d" % number for number in range(1, 2 * MOST_WAITING + 3)]
     assert b"event: end" in said[-1]
@@ -205,7 +204,7 @@ def test_a_stream_of_a_job_that_is_deleted_ends(plain_door: Door) -> None:
     cancel(database, job_id)
     with database.transaction() as session:
         wishes.delete(session, "local", job_id)
-    assert b'{"state":"deleted"}' in follow(Following(database, tick_seconds=0.01), job_id, 0, 60)[-1]
+    assert b'{"state":"deleted"}' in follow(Following(database, tick_seconds=0.01), job_id, 0)[-1]
 
 
 def test_a_server_that_is_told_to_stop_ends_its_streams_and_is_not_kept_by_them(tmp_path: Path) -> None:
@@ -214,20 +213,19 @@ def test_a_server_that_is_told_to_stop_ends_its_streams_and_is_not_kept_by_them(
     environment = os.environ | {"FINEBITS_HOME": str(tmp_path)}
     for name in ("models", "datasets", "artifacts"):
         (tmp_path / name).mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["-m", "uvicorn", "--factory", "service.app:from_environment", "--port", str(port), "--log-level", "warning"]
     job_id = _stored(database)
     server = subprocess.Popen([sys.executable, *command], env=environment)
     try:
         _wait_for(port, server)
-        with httpx2.stream("GET", f"http://127.0.0.1:{port}/jobs/{job_id}/events/stream") as response:
+        address = f"http://127.0.0.1:{port}/jobs/{job_id}/events/stream"
+        with httpx2.stream("GET", address, timeout=SILENCE_SECONDS) as response:
             said = told(response.iter_lines())
             assert [next(said).get("id") for _ in range(2)] == [None, "1"]
             server.send_signal(signal.SIGTERM)
             assert list(said) == []  # a clean end of the body, and no word that all is told
-        assert server.wait(60) in (0, -signal.SIGTERM)
+        assert server.wait(120) in (0, -signal.SIGTERM)
     finally:
         server.kill()
         server.wait()
@@ -241,7 +239,7 @@ def _stored(database: Database) -> str:
 
 
 def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         try:
             httpx2.get(f"http://127.0.0.1:{port}/livez")
@@ -279,7 +277,7 @@ def test_a_log_is_followed_through_its_attempts_and_nothing_of_it_is_lost_or_tol
 
     texts = {1: "", 2: ""}
     last: str | None = None
-    with served(plain_door) as url, httpx2.Client() as client:
+    with served(plain_door) as url, httpx2.Client(timeout=SILENCE_SECONDS) as client:
         writer = threading.Thread(target=write)
         writer.start()
         is_over = False
@@ -341,7 +339,7 @@ def test_a_client_that_is_cut_off_again_and_again_gets_every_point_once_and_in_o
         for name, columns in json.loads(event["data"])["series"].items():
             got.setdefault(name, []).extend(zip(columns["step"], columns["value"], strict=True))
 
-    with served(plain_door) as url, httpx2.Client() as client:
+    with served(plain_door) as url, httpx2.Client(timeout=SILENCE_SECONDS) as client:
         address = f"{url}/jobs/{job_id}/metrics/series/stream"
         for at in range(10, 50, 10):
             tell(database, held, at, loss=4 - at / 100, learning_rate=0.001)
@@ -397,15 +395,16 @@ def test_a_stream_of_points_is_kept_alive_while_the_job_changes_and_no_series_gr
 
     async def run() -> None:
         task = asyncio.create_task(listen())
-        for number in range(2, 400):
+        deadline = time.monotonic() + 120
+        for number in itertools.count(2):
             progress = {"step": "sft", "phase": "measuring", "global_step": number}
             with database.transaction() as session:
                 leases.renew(session, held, 60, progress)
             await asyncio.sleep(0.01)
-            if said.count(b": ping\n\n") >= 3:
+            if said.count(b": ping\n\n") >= 3 or time.monotonic() > deadline:
                 break
         following.close()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 120)
 
     asyncio.run(run())
     assert said[0] == b"retry: 1000\n\n"
@@ -435,7 +434,8 @@ def test_progress_comes_with_the_events_of_whoever_asks_for_it(plain_door: Door)
     held = made.claim(database)
     address = f"/jobs/{job_id}/events/stream"
     seen: list[dict[str, Any]] = []
-    with served(plain_door) as url, httpx2.stream("GET", url + address, params={"progress": True, "after": 2}) as response:
+    asked = {"params": {"progress": True, "after": 2}, "timeout": SILENCE_SECONDS}
+    with served(plain_door) as url, httpx2.stream("GET", url + address, **asked) as response:
         said = told(response.iter_lines())
         assert set(next(said)) == {"retry"}
         for at in (7, 8):

@@ -12,8 +12,9 @@ VERSION = "0.1.0"
 
 
 @pytest.fixture
-def fake() -> Iterator[tuple[FakeService, str]]:
-    """One that is ready, with a worker."""
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeService, str]]:
+    """One that is ready, with a worker, and is waited for."""
+    monkeypatch.setattr("service.checkup.running.PATIENCE_SECONDS", 60.0)
     with fake_service() as (service, url):
         service.answers("GET", "/readyz", {"status": "ok", "checks": {"database": True, "broker": True}})
         service.answers("GET", "/openapi.json", {"info": {"version": VERSION}})

@@ -64,7 +64,7 @@ def terminal(
 def shell(folder: Path, url: str, command: str, width: int = 120, **environment: str) -> Iterator[Terminal]:
     """A shell that is typed into, with `finebits` on its path, until the block ends."""
     (folder / "bin").mkdir(exist_ok=True)
-    (folder / "bin" / "finebits").write_text(f'#!/bin/sh\nexec {sys.executable} -m service.cli "$@"\n')
+    (folder / "bin" / "finebits").write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.service.cli.patient "$@"\n')
     (folder / "bin" / "finebits").chmod(0o755)
     here = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "HOME": str(folder), "PS1": "$ "}
     with _opened(folder, f"{_given(folder, url, here | environment)} {command}", width, 40) as opened:

@@ -34,7 +34,7 @@ def asked(shell: str, line: str, url: str) -> list[str]:
     """What the command line answers a shell in which `line` has been typed, without what fish and zsh say of each."""
     typed = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))} if shell == "bash" else {"_TYPER_COMPLETE_ARGS": line}
     environment = os.environ | typed | {"_FINEBITS_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    command = [sys.executable, "-m", "service.cli"]
+    command = [sys.executable, "-m", "tests.service.cli.patient"]
     done = subprocess.run(command, env=environment | {"FINEBITS_URL": url}, capture_output=True, text=True, check=True)
     return done.stdout.replace("'", '"').splitlines()
 
@@ -54,7 +54,7 @@ def test_a_service_that_is_away_spoils_no_line(fake: tuple[FakeService, str]) ->
 
 def test_bash_completes_by_the_script(fake: tuple[FakeService, str], finebits: Finebits, tmp_path: Path) -> None:
     stocked(fake[0])
-    (tmp_path / "finebits").write_text(f'#!/bin/sh\nexec {sys.executable} -m service.cli "$@"\n')
+    (tmp_path / "finebits").write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.service.cli.patient "$@"\n')
     (tmp_path / "finebits").chmod(0o755)
     script = finebits("completion", "bash").stdout
     ask = 'COMP_WORDS=(finebits watch job-0); COMP_CWORD=2; _finebits_completion finebits; printf "%s\\n" "${COMPREPLY[@]}"'

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.client import Client
+from service.ports import free_port
 from service.store import jobs, schema
 from service.store.session import Database
 from tests.service.api.made import artifact, claim
@@ -38,7 +39,7 @@ class Served:
     database: Database
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), 30)
+        return socket.create_connection(("127.0.0.1", self.port), 120)
 
     def is_listening(self) -> bool:
         try:
@@ -53,14 +54,12 @@ def serving(home: Path, **settings: str) -> Iterator[Served]:
     """Until the block ends. Whatever the test did, the process is gone then."""
     database = Database(f"sqlite:///{home}/finebits.db")
     schema.upgrade(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     values = environment(home, FINEBITS_PORT=str(port), FINEBITS_API_KEY=KEY, **settings)
     process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve"], env=values, stderr=subprocess.DEVNULL)
     try:
         with Client(f"http://127.0.0.1:{port}", KEY) as client:
-            until(lambda: answers(client), 60)
+            until(lambda: answers(client), 180)
         yield Served(process, port, home / "artifacts", database)
     finally:
         process.kill()
@@ -87,7 +86,7 @@ def test_it_serves_the_api_where_the_settings_say_until_it_is_told_to_stop(tmp_p
         with Client(f"http://127.0.0.1:{served.port}", KEY) as client:
             assert list(client.jobs()) == []
         served.process.send_signal(signal.SIGTERM)
-        assert served.process.wait(30) in (0, -signal.SIGTERM)
+        assert served.process.wait(120) in (0, -signal.SIGTERM)
 
 
 def test_with_json_its_log_is_one(tmp_path: Path) -> None:
@@ -98,7 +97,7 @@ def test_with_json_its_log_is_one(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "service.cli", "serve", "--json"]
         process = subprocess.Popen(command, env=environment(tmp_path, FINEBITS_PORT="0"), stderr=log, stdout=log)
     try:
-        until(lambda: "Uvicorn running" in (tmp_path / "log.txt").read_text(), 60)
+        until(lambda: "Uvicorn running" in (tmp_path / "log.txt").read_text(), 180)
     finally:
         process.kill()
         process.wait()
@@ -132,23 +131,23 @@ def large_file(served: Served) -> tuple[str, bytes]:
 
 def test_told_to_stop_it_answers_what_was_asked_before_and_then_ends(tmp_path: Path) -> None:
     stocked(tmp_path)
-    with serving(tmp_path, FINEBITS_STOP_SECONDS="60") as served:
+    with serving(tmp_path, FINEBITS_STOP_SECONDS="600") as served:
         path, body = large_file(served)
         download = ask(served, "GET", path, "Range: bytes=1000-")
         begun = download.recv(1000)
         document = json.dumps(a_job()).encode()
-        headers = ("Content-Type: application/json", f"Content-Length: {len(document)}")
+        headers = ("Content-Type: application/json", f"Content-Length: {len(document)}", "Expect: 100-continue")
         submission = ask(served, "POST", "/jobs", *headers)
+        assert submission.recv(1000).startswith(b"HTTP/1.1 100 ")  # the head has arrived, and the body is waited for
         submission.sendall(document[:10])
-        time.sleep(0.5)  # the head has arrived, and there is nothing to see that by
         served.process.send_signal(signal.SIGTERM)
-        until(lambda: not served.is_listening(), 30)
+        until(lambda: not served.is_listening(), 60)
         submission.sendall(document[10:])
         assert rest(submission).startswith(b"HTTP/1.1 201")
         head, _, got = (begun + rest(download)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 206")
         assert got == body[1000:]
-        assert served.process.wait(30) in (0, -signal.SIGTERM)
+        assert served.process.wait(120) in (0, -signal.SIGTERM)
 
 
 def test_a_client_that_does_not_read_keeps_it_no_longer_than_the_setting_says(tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ def test_a_client_that_does_not_read_keeps_it_no_longer_than_the_setting_says(tm
         download = ask(served, "GET", path)
         begun = download.recv(1000)
         served.process.send_signal(signal.SIGTERM)
-        assert served.process.wait(60) in (0, -signal.SIGTERM)
+        assert served.process.wait(120) in (0, -signal.SIGTERM)
         with suppress(ConnectionResetError):
             assert len(begun + rest(download)) < len(body)
 

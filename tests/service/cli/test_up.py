@@ -52,6 +52,14 @@ def read_until(process: "subprocess.Popen[str]", last: str) -> str:
     return "".join(lines)
 
 
+def wait_for_story(home: Path, words: str) -> None:
+    """Until the stand-in for the worker has written them."""
+    deadline, file = time.monotonic() + 60, home / "worker.txt"
+    while not file.exists() or words not in file.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_everything_is_and_a_signal_ends_it_well(tmp_path: Path, ending: signal.Signals) -> None:
     home = tmp_path / "home"
@@ -64,10 +72,11 @@ def test_it_says_where_everything_is_and_a_signal_ends_it_well(tmp_path: Path, e
         for folder in (home, home / "logs", ROOT / "service", ROOT / "tests"):
             assert f" {folder}\n" in said
         assert "is open to all who can reach it here, since FINEBITS_API_KEY is not set" in said
+        wait_for_story(home, "redis")
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 4
         process.send_signal(ending)
-        said, errors = process.communicate(timeout=15)
+        said, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (0, "")
     assert said.endswith("Finebits has stopped.\n")
     assert (home / "worker.txt").read_text().endswith("checkpoint written\n")
@@ -75,18 +84,18 @@ def test_it_says_where_everything_is_and_a_signal_ends_it_well(tmp_path: Path, e
 
 
 def test_a_second_ctrl_c_cuts_the_stopping_short(tmp_path: Path) -> None:
-    with up(tmp_path, worker="STUBBORN_WORKER", FINEBITS_API_KEY="sixteen-characters") as process:
+    patient = {"FINEBITS_API_KEY": "sixteen-characters", "FINEBITS_GRACE_SECONDS": "3600"}
+    with up(tmp_path, worker="STUBBORN_WORKER", **patient) as process:
         assert "open to all" not in read_until(process, "Ctrl-C stops it")
-        while not (tmp_path / "worker.txt").exists():
-            time.sleep(0.02)
+        wait_for_story(tmp_path, "redis")
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         read_until(process, "cuts it short")
-        time.sleep(0.3)
+        wait_for_story(tmp_path, "told to end")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=5)
+        process.communicate(timeout=120)
         assert process.returncode == 0
-    psutil.wait_procs(children, timeout=2)
+    psutil.wait_procs(children, timeout=60)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
 
@@ -96,14 +105,14 @@ def test_with_json_it_says_so_in_objects(tmp_path: Path) -> None:
         with Client(running["url"]) as client:
             assert client.is_ready()
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=15)
+        said, _ = process.communicate(timeout=120)
     assert (running["home"], process.returncode) == (str(tmp_path), 0)
     assert [json.loads(line) for line in said.splitlines()] == [{"state": "stopping"}, {"state": "stopped"}]
 
 
 def test_a_worker_that_dies_ends_it_with_the_end_of_its_log(tmp_path: Path) -> None:
     with up(tmp_path, worker="DYING_WORKER") as process:
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 1
     assert "The worker ended with exit code 7" in errors
     assert "no such model" in errors

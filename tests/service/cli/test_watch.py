@@ -53,7 +53,8 @@ def test_without_a_terminal_it_prints_lines_that_nothing_obeys(
     ]
 
 
-def test_lines_come_no_faster_than_people_read(service: FakeService, finebits: Finebits) -> None:
+def test_lines_come_no_faster_than_people_read(service: FakeService, finebits: Finebits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "LINE_SECONDS", 3600)
     moves = [{"state": "running", "progress": {**PROGRESS, "global_step": step}} for step in range(2)]
     script(service, *moves, {"state": "succeeded"})
     assert finebits("watch", "job-1").stdout.count("tokens/s") == 1
@@ -78,7 +79,7 @@ def test_on_a_terminal_a_bar_moves_and_ctrl_c_leaves_the_job_alone(fake: tuple[F
         shown = read_until(ours, "1:05 left")
         process.send_signal(signal.SIGINT)
         shown += read_until(ours, "finebits cancel job-1")
-        assert process.wait(10) == 130
+        assert process.wait(120) == 130
     os.close(ours)
     assert "pretrain 1/2 training" in shown
     assert "40/400  loss 3.214  12,300 tokens/s" in shown
@@ -87,7 +88,7 @@ def test_on_a_terminal_a_bar_moves_and_ctrl_c_leaves_the_job_alone(fake: tuple[F
     assert all(asked.method == "GET" for asked in service.asked)
 
 
-def read_until(terminal: int, text: str, seconds: float = 10) -> str:
+def read_until(terminal: int, text: str, seconds: float = 120) -> str:
     shown, deadline = "", time.monotonic() + seconds
     while text not in shown:
         assert time.monotonic() < deadline, shown

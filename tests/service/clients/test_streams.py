@@ -1,6 +1,8 @@
 import asyncio
 import json
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,7 +121,7 @@ def busy(seconds: str, status: int = 429) -> Answer:
 def test_a_service_that_says_when_is_asked_then(fake: tuple[FakeService, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     service, client = fake
     slept: list[float] = []
-    monkeypatch.setattr(pace.time, "sleep", slept.append)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)

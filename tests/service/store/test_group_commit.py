@@ -36,7 +36,7 @@ class Slowly:
 
     def __call__(self, session: Session, asked: Sequence[New]) -> list[Job]:
         self.sizes.append(len(asked))
-        assert self.go.wait(30)
+        assert self.go.wait(120)
         return jobs.create_all(session, asked)
 
 

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -47,7 +48,7 @@ def insist(database: Database) -> str:
     """A request that did not look whether its key has an answer, or looked too early."""
     with database.transaction() as session:
         job = jobs.create(session, "ann", a_document(), a_read_job())
-        idempotency.remember(session, "ann", "key-1", A, job.id, wait_seconds=20)
+        idempotency.remember(session, "ann", "key-1", A, job.id, wait_seconds=60)
     return job.id
 
 
@@ -127,10 +128,10 @@ def test_who_waits_too_long_for_a_key_is_told_that_it_is_busy(database: Database
     held, done = threading.Event(), threading.Event()
 
     def first() -> str:
-        return answer(database, before_commit=lambda: (held.set(), done.wait(20)))
+        return answer(database, before_commit=lambda: (held.set(), done.wait(60)))
 
     def second() -> str:
-        held.wait(20)
+        held.wait(60)
         try:
             return answer(database)
         finally:
@@ -150,7 +151,7 @@ def test_who_waited_while_the_key_was_taken_is_told_that_it_is_busy(database: Da
         return answer(database, before_commit=lambda: (held.set(), wait_until_somebody_waits(database)))
 
     def second() -> str:
-        held.wait(20)
+        held.wait(60)
         return insist(database)
 
     made, refused = at_once(first, second)
@@ -160,7 +161,8 @@ def test_who_waited_while_the_key_was_taken_is_told_that_it_is_busy(database: Da
 
 def wait_until_somebody_waits(database: Database) -> None:
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    for _ in range(2000):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         with database.reading() as session:
             if session.execute(waiting).scalar_one():
                 return

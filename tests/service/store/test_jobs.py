@@ -606,7 +606,7 @@ def test_the_databases_clock_moves_within_a_transaction(database: Database) -> N
         second = session.scalar(select(jobs.now()))
     assert first is not None
     assert second is not None
-    assert 0.01 < second - first < 10
+    assert 0.01 < second - first < 600, "seconds"
 
 
 def test_events_are_numbered_without_gaps_whoever_writes_them(database: Database) -> None:
@@ -622,7 +622,7 @@ def test_events_are_numbered_without_gaps_whoever_writes_them(database: Database
     def follow() -> list[int]:
         """What a client sees that asks again and again for what is behind its last."""
         seen: list[int] = []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 100
         while len(seen) < 61 and time.monotonic() < deadline:
             with database.reading() as session:
                 seen += [told.number for told in events.after(session, job_id, seen[-1] if seen else 0, 7)]

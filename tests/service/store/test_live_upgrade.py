@@ -37,7 +37,7 @@ class Old:
     process: "subprocess.Popen[str]"
     told: dict[str, Any] = field(default_factory=dict)
 
-    def wait_for_updates(self, more: int = 15, seconds: float = 60) -> None:
+    def wait_for_updates(self, more: int = 15, seconds: float = 180) -> None:
         until = self.updates() + more
         wait(lambda: self.updates() >= until or self.process.poll() is not None, seconds)
         assert self.process.poll() is None
@@ -48,7 +48,7 @@ class Old:
 
     def stop(self) -> None:
         """What it did is in `told` then."""
-        out, _ = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=180)
         self.told = json.loads(out)
 
 
@@ -161,7 +161,7 @@ def upgrading(database: Database) -> Iterator[list[BaseException]]:
     try:
         yield raised
     finally:
-        thread.join(60)
+        thread.join(180)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -36,6 +36,17 @@ def test_what_is_alike_is_one_row_that_tells_of_the_last(database: Database) -> 
     assert rows(database, owner="bob") == [("bob", "203.0.113.9", 1, "x", "y")]
 
 
+def test_one_who_waited_while_a_later_one_wrote_is_counted_and_hides_nothing_of_it(database: Database) -> None:
+    note(database, {ONE: Times(1, "job-2", "req-2")})
+    with database.transaction() as session:
+        session.execute(update(RefusedEntry).values(first_at=RefusedEntry.first_at + 100, last_at=RefusedEntry.last_at + 100))
+    note(database, {ONE: Times(3, "job-1", "req-1")})
+    assert rows(database) == [("ann", "203.0.113.9", 4, "job-2", "req-2")]
+    with database.reading() as session:
+        first, last = session.execute(select(RefusedEntry.first_at, RefusedEntry.last_at)).one()
+    assert 50 < last - first <= 100
+
+
 def test_another_day_has_rows_of_its_own_and_old_days_go(database: Database) -> None:
     note(database, {ONE: Times(1, "job-1", "req-1")})
     with database.transaction() as session:
@@ -78,5 +89,5 @@ def test_processes_that_write_at_once_lose_nothing(database: Database) -> None:
     with database.reading() as session:
         assert session.scalar(select(func.sum(RefusedEntry.times))) == 80
         first, last = session.execute(select(func.min(RefusedEntry.first_at), func.max(RefusedEntry.last_at))).one()
-        assert set(session.scalars(select(RefusedEntry.day))) == {int(first // DAY_SECONDS)}
+        assert set(session.scalars(select(RefusedEntry.day))) == {int(at // DAY_SECONDS) for at in (first, last)}
     assert first <= last

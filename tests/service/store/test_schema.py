@@ -135,7 +135,7 @@ def test_processes_that_upgrade_at_once_take_turns(database: Database, tmp_path:
     meeting.mkdir()
     command = [sys.executable, "-c", UPGRADE, fresh.url, str(meeting)]
     upgrading = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    complaints = [process.communicate(timeout=60)[1] for process in upgrading]
+    complaints = [process.communicate(timeout=240)[1] for process in upgrading]
     assert complaints == ["", "", ""]
     assert schema.is_current(fresh)
     fresh.close()

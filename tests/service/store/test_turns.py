@@ -69,7 +69,7 @@ def test_who_comes_while_another_has_its_turn_waits_for_its_end(database: Databa
         with database.engine.connect() as connection:
             assert len(turns._holders(connection, QUEUES)) == 1
         order.append("first")
-    second.join(30)
+    second.join(120)
     assert order == ["first", "second"]
 
 
@@ -140,7 +140,7 @@ def test_a_turn_ends_with_what_was_done_in_it_though_that_failed(database: Datab
 
 
 def until_somebody_waits(database: Database) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while locks(database)["waited for"] == 0:
         assert time.monotonic() < deadline, "Nobody waits for the turn."
         time.sleep(0.01)

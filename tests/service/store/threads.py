@@ -8,7 +8,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def at_once(*calls: Callable[[], Result], within_seconds: float = 40) -> Sequence[Result | Exception]:
+def at_once(*calls: Callable[[], Result], within_seconds: float = 120) -> Sequence[Result | Exception]:
     """What each call gives back or raises, all having been let go together. One that hangs is a failure, not a wait."""
     start = threading.Barrier(len(calls))
     outcomes: dict[int, Result | Exception] = {}

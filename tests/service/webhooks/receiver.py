@@ -47,7 +47,7 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hook"
 
-    def wait_for(self, n: int, seconds: float = 30) -> list[Message]:
+    def wait_for(self, n: int, seconds: float = 120) -> list[Message]:
         """The messages, once there are so many."""
         ends_at = monotonic() + seconds
         while len(self.came) < n:

@@ -15,6 +15,7 @@ from service.store import leases, webhook_deliveries, webhooks
 from service.store.clock import now
 from service.store.session import Database
 from service.store.tables import WebhookDelivery
+from service.store.webhook_deliveries import Went
 from service.webhooks.addresses import networks_of
 from service.webhooks.delivering import Deliverer
 from service.webhooks.sending import Sender
@@ -39,12 +40,18 @@ def receiver() -> Iterator[Receiver]:
 
 
 @contextmanager
-def delivering(database: Database, answer_seconds: float = 15.0) -> Iterator[Deliverer]:
-    post = Sender(networks_of("127.0.0.0/8"), answer_seconds).post
+def delivering(database: Database, *answer_seconds: float) -> Iterator[Deliverer]:
+    """An answer is waited for so long; of several times each is for one message, and the last for all that follow."""
+    patience = list(answer_seconds) or [120.0]
+
+    def post(url: str, headers: dict[str, str], body: bytes) -> Went:
+        seconds = patience.pop(0) if len(patience) > 1 else patience[0]
+        return Sender(networks_of("127.0.0.0/8"), seconds).post(url, headers, body)
+
     deliverer = Deliverer(database, KEY, post, look_seconds=0.02)
     deliverer.start()
     yield deliverer
-    deliverer.close()
+    deliverer.close(60)
 
 
 def listen(database: Database, receiver: Receiver) -> tuple[str, str]:
@@ -68,7 +75,7 @@ def log_of(database: Database, webhook: str) -> list[tuple[bool, list[int | None
 
 
 def wait_until(database: Database, webhook: str, expected: list[tuple[bool, list[int | None]]]) -> None:
-    ends_at = monotonic() + 30
+    ends_at = monotonic() + 120
     while log_of(database, webhook) != expected:
         assert monotonic() < ends_at, log_of(database, webhook)
         sleep(0.02)
@@ -85,7 +92,7 @@ def test_a_receiver_that_fails_hangs_redirects_and_comes_back_is_told_in_the_end
         receiver.answers = [(500, {}), None, (302, {"Location": inside.url}), WELL]
         webhook, secret = listen(store, receiver)
         job_id = end_a_job(store)
-        with delivering(store, answer_seconds=0.5):
+        with delivering(store, 120.0, 2.0, 120.0):
             for n in range(1, 4):
                 wait_until(store, webhook, [(False, [500, None, 302][:n])])
                 hurry(store)
@@ -105,7 +112,7 @@ def test_one_who_hangs_keeps_nobody_else(store: Database, receiver: Receiver) ->
         webhook, _ = listen(store, receiver)
         for _ in range(12):
             end_a_job(store)
-        with delivering(store, answer_seconds=20.0):
+        with delivering(store):
             receiver.wait_for(12)
             wait_until(store, webhook, [(True, [200])] * 12)
             assert len(hanging.came) == 1  # one thing at a time

@@ -59,7 +59,7 @@ def test_what_was_on_its_way_when_the_api_was_killed_comes_again_under_the_same_
     database.close()
 
 
-def wait_until_noted(database: Database, seconds: float = 30) -> None:
+def wait_until_noted(database: Database, seconds: float = 120) -> None:
     """Else it would be sent a third time."""
     ends_at = monotonic() + seconds
     while True:

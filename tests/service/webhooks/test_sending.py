@@ -93,7 +93,7 @@ def test_one_that_sends_a_byte_now_and_then_is_given_up_in_time_too() -> None:
         stopped.set()
         thread.join()
     assert detail == "There was no answer within 0.5 seconds."
-    assert monotonic() - began_at < 20  # the drip lasts 50
+    assert monotonic() - began_at < 45, "the drip lasts 50"
 
 
 def test_who_is_not_there_and_who_speaks_no_http_are_told_apart_from_an_answer() -> None:

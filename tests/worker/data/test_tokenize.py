@@ -276,7 +276,7 @@ def test_a_forked_child_can_have_processes_of_its_own():
     ours, theirs = context.Pipe()
     child = context.Process(target=_squares, args=(theirs,), daemon=False)
     child.start()
-    assert ours.poll(60), "the child has not answered"
+    assert ours.poll(120), "the child has not answered"
     assert ours.recv() == [item * item for item in range(10)]
     child.join()
     ours.close()
