@@ -250,6 +250,7 @@ def test_the_command_line_submits_and_watches_to_the_end(service: Embedded, tmp_
     assert "All steps are done." in done.stdout
 
 
+@pytest.mark.long
 def test_a_guard_stops_a_step_that_over_fits_keeps_the_best_and_the_best_is_measured_again(client: Client) -> None:
     """Thirty texts, learned by heart: what is held out becomes less likely, an alert fires, a later step measures the best."""
     over_fit = {"name": "pt", "measures": {"guards": [{"when": "over_fit", "then": "stop"}]}}

@@ -88,6 +88,7 @@ def test_the_page_on_deploying(made: Hosts) -> None:
     assert all(process.poll() is not None for process in stack.processes.values())
 
 
+@pytest.mark.long
 def test_the_page_on_backups_with_compose_brings_everything_back(made: Hosts) -> None:
     checkout, stack = started(made)
     save, restore, *_ = commands("backup-and-restore")
@@ -119,6 +120,7 @@ def test_the_page_on_backups_with_compose_brings_everything_back(made: Hosts) ->
     done(stack, submit(stack))
 
 
+@pytest.mark.long
 def test_the_page_on_upgrading_gets_the_new_version_and_migrates(made: Hosts) -> None:
     checkout, stack = started(made)
     get, stop, start = commands("upgrade")
@@ -145,6 +147,7 @@ def test_the_page_on_upgrading_gets_the_new_version_and_migrates(made: Hosts) ->
     stack.wait_until_healthy("api")
 
 
+@pytest.mark.long
 def test_the_page_on_another_host_gives_its_jobs_to_both(made: Hosts) -> None:
     first, stack = started(made)
     second = made.checkout("second")

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 
 
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+# half a minute on each
+EACH = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 
 
 def whole(running: Running, job_id: str, undisturbed: str) -> None:
@@ -98,6 +100,7 @@ def test_a_worker_told_to_stop_saves_and_gives_its_job_back_at_no_cost(running: 
     assert running.cross_entropies(job_id)[400] == pytest.approx(running.cross_entropies(undisturbed)[400], rel=1e-6)
 
 
+@EACH
 def test_a_worker_that_was_paused_beyond_its_lease_can_write_nothing_any_more(running: Running) -> None:
     sleeper = running.start_worker(FINEBITS_LEASE_SECONDS="12")
     job_id = running.submit(job(training={"max_steps": 300, "save_steps": 100}))
