@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -336,8 +336,8 @@ def test_an_api_that_is_killed_leaves_no_change_without_its_row(settings, plain_
 
     def ask():
         while process.poll() is None:
-            with suppress(OSError, HTTPException):
-                connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            with closing(connection), suppress(OSError, HTTPException):
                 while True:
                     connection.request("POST", "/jobs", json.dumps(a_job()), {"content-type": "application/json"})
                     job = json.load(connection.getresponse())
