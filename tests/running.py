@@ -196,3 +196,11 @@ def write_datasets(folder: Path) -> None:
     (folder / "gone.json").write_text(json.dumps(rows))
     names = ("sums", "no_output", "latin1", "gone")
     (folder / "dataset_info.json").write_text(json.dumps({name: {"file_name": f"{name}.json"} for name in names}))
+
+
+def add_texts(folder: Path, rows: int) -> None:
+    """texts: of some thousands of tokens each, for pt, beside the others."""
+    (folder / "texts.json").write_text(json.dumps([{"text": "the quick brown fox jumps over the lazy dog " * 400}] * rows))
+    info = json.loads((folder / "dataset_info.json").read_text())
+    info["texts"] = {"file_name": "texts.json", "columns": {"prompt": "text"}}
+    (folder / "dataset_info.json").write_text(json.dumps(info))

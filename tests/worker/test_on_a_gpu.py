@@ -3,13 +3,11 @@
 Nothing else may run on the GPU meanwhile: a worker gives no job to one on which another's process runs.
 """
 
-import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,9 +18,8 @@ from service.library import memory
 from service.library.check import Roots
 from service.specs.read import read_job
 from service.store import slots, steps
-from service.store.session import Database
 from service.store.tables import Slot
-from tests.running import Running, job, write_datasets
+from tests.running import Running, add_texts, job
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,31 +36,12 @@ A_STRANGER = "import torch; held = torch.zeros(2**26, device='cuda'); print('hel
 
 
 @pytest.fixture
-def running(
-    tmp_path: Path,
-    database: Database,
-    broker_url: str,
-    make_llama: Callable[..., LlamaForCausalLM],
-    tokenizer: PreTrainedTokenizerBase,
-) -> Iterator[Running]:
-    """With a model that takes some memory beside the tiny one."""
-    for name, shape in (("tiny", {}), ("larger", {**SHAPE, "max_position_embeddings": LENGTH})):
-        make_llama(**shape).save_pretrained(tmp_path / "models" / name)
-        tokenizer.save_pretrained(tmp_path / "models" / name)
-    write_datasets(tmp_path / "datasets" / "data")
-    rows = [{"text": "the quick brown fox jumps over the lazy dog " * 400}] * 64
-    add_texts(tmp_path / "datasets" / "data", rows)
-    service = Running(tmp_path, database, broker_url)
-    service.wipe_broker()
-    yield service
-    service.stop()
-
-
-def add_texts(folder: Path, rows: list[dict[str, str]]) -> None:
-    (folder / "texts.json").write_text(json.dumps(rows))
-    info = json.loads((folder / "dataset_info.json").read_text())
-    info["texts"] = {"file_name": "texts.json", "columns": {"prompt": "text"}}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
+def running(running: Running, make_llama: Callable[..., LlamaForCausalLM], tokenizer: PreTrainedTokenizerBase) -> Running:
+    """With a model that takes some memory beside the tiny one, and texts that fill its positions."""
+    make_llama(**SHAPE, max_position_embeddings=LENGTH).save_pretrained(running.home / "models" / "larger")
+    tokenizer.save_pretrained(running.home / "models" / "larger")
+    add_texts(running.home / "datasets" / "data", 64)
+    return running
 
 
 def what_torch_sees() -> tuple[str, int]:

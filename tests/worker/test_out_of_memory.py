@@ -1,16 +1,14 @@
 """A training process that really has too little memory: a limit of the system's, under which torch's allocator is refused."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM
 
-from service.store.session import Database
-from tests.running import Running
+from tests.running import Running, add_texts
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not psutil.LINUX, reason="other systems have no limit of that kind")]
 
@@ -29,24 +27,11 @@ JOB: dict[str, Any] = {
 
 
 @pytest.fixture
-def running(
-    tmp_path: Path,
-    database: Database,
-    broker_url: str,
-    make_llama: Callable[..., LlamaForCausalLM],
-    tokenizer: PreTrainedTokenizerBase,
-) -> Iterator[Running]:
-    make_llama(max_position_embeddings=LENGTH).save_pretrained(tmp_path / "models" / "tiny")
-    tokenizer.save_pretrained(tmp_path / "models" / "tiny")
-    folder = tmp_path / "datasets" / "data"
-    folder.mkdir(parents=True)
-    rows = [{"text": "the quick brown fox jumps over the lazy dog " * 400}] * BATCH
-    (folder / "texts.json").write_text(json.dumps(rows))
-    (folder / "dataset_info.json").write_text(json.dumps({"texts": {"file_name": "texts.json", "columns": {"prompt": "text"}}}))
-    service = Running(tmp_path, database, broker_url)
-    service.wipe_broker()
-    yield service
-    service.stop()
+def running(running: Running, make_llama: Callable[..., LlamaForCausalLM]) -> Running:
+    """With longer positions, and texts that fill them."""
+    make_llama(max_position_embeddings=LENGTH).save_pretrained(running.home / "models" / "tiny")
+    add_texts(running.home / "datasets" / "data", BATCH)
+    return running
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -1,14 +1,10 @@
 """Jobs of two GPUs through a real worker, on processors that stand for them: a rank that dies costs nothing but time."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from service.store import slots
 from service.store.session import Database
-from tests.running import Running, is_alive, job, write_datasets
+from tests.running import Running, is_alive, job
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
 
@@ -16,21 +12,9 @@ TWO = {"resources": {"gpus": 2}}
 
 
 @pytest.fixture
-def running(
-    tmp_path: Path,
-    database: Database,
-    broker_url: str,
-    make_llama: Callable[..., LlamaForCausalLM],
-    tokenizer: PreTrainedTokenizerBase,
-) -> Iterator[Running]:
-    make_llama().save_pretrained(tmp_path / "models" / "tiny")
-    tokenizer.save_pretrained(tmp_path / "models" / "tiny")
-    write_datasets(tmp_path / "datasets" / "data")
-    service = Running(tmp_path, database, broker_url)
-    service.wipe_broker()
-    service.start_worker(FINEBITS_DEVICES="cpu:0,cpu:1", FINEBITS_WORKER_NAME="two")
-    yield service
-    service.stop()
+def running(running: Running) -> Running:
+    running.start_worker(FINEBITS_DEVICES="cpu:0,cpu:1", FINEBITS_WORKER_NAME="two")
+    return running
 
 
 def test_a_job_whose_rank_is_killed_goes_on_from_its_last_checkpoint(running: Running, database: Database) -> None:

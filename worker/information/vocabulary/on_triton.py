@@ -13,7 +13,17 @@ import torch
 import triton
 import triton.language as tl
 
-from worker.information.vocabulary.sums import BASE_SUMS, MAXIMA, MINIMA, MODEL_SUMS, Norm, Sums, needs_base, needs_target_logits
+from worker.information.vocabulary.sums import (
+    BASE_SUMS,
+    MAXIMA,
+    MINIMA,
+    MODEL_SUMS,
+    Norm,
+    Sums,
+    needs_base,
+    needs_target_logits,
+    sums_for,
+)
 from worker.information.vocabulary.tiles import Tiles
 
 # Logits that a program holds at once, and its warps, as they were fastest on an H200: of more sums fewer lanes fit in registers.
@@ -114,7 +124,7 @@ def column_distances(tiles: Tiles, base_tiles: Tiles, norm: Norm, base_norm: Nor
 
 
 def shape_for(names: tuple[str, ...]) -> tuple[int, int]:
-    return FEW_SUMS if set(names) <= {"m", "z_y", "s", "t1"} else MANY_SUMS
+    return FEW_SUMS if names == sums_for(()) else MANY_SUMS
 
 
 def _packed(before: Sums | None, N: int, device: torch.device) -> torch.Tensor:
